@@ -1,0 +1,5 @@
+"""Is the canary worse than stable? Sources of counts, the e-value engine, reports and the gate.
+
+Belongs here: everything between a metric and a decision. Does not belong here: acting on it (a controller's work).
+`model`, `policy`, `evidence`, `judge` and `verdict` are pure: no I/O, no clock, no environment, no randomness.
+"""

@@ -1,0 +1,200 @@
+"""The nouns of the analysis: what is observed per tick, and what a verdict says.
+
+Belongs here: frozen data that crosses modules, and the `Source` protocol. No behaviour beyond validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+__all__ = [
+    "Decision",
+    "Evidence",
+    "HistogramPair",
+    "MetricVerdict",
+    "Missing",
+    "Outcome",
+    "PairCount",
+    "PodCount",
+    "Ratio",
+    "Side",
+    "Source",
+    "Stratum",
+    "StratumVerdict",
+    "Tick",
+    "Verdict",
+]
+
+Stratum = tuple[tuple[str, str], ...]
+"""Labels of a stratum as sorted (name, value) pairs, e.g. ``(("method", "POST"), ("route", "/checkout"))``."""
+
+
+class Decision(StrEnum):
+    """What to do with the rollout. Undecided is ``HOLD``."""
+
+    PROMOTE = "promote"
+    HOLD = "hold"
+    ROLLBACK = "rollback"
+
+
+class Outcome(StrEnum):
+    """What one metric says: proven not worse, proven worse, not enough to say, or could not be read."""
+
+    PASS = "pass"  # noqa: S105 - a word, not a secret
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    ERROR = "error"
+
+
+class Side(StrEnum):
+    """Which claim a piece of evidence supports."""
+
+    ROLLBACK = "rollback"
+    PROMOTE = "promote"
+    GUARD = "guard"
+    """The blatant-failure guard, active from second 0."""
+    PAST = "past"
+    """Stable against its own pre-history: can only hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairCount:
+    """Events out of exposures on both tracks in one tick and stratum; all integers but pod-seconds."""
+
+    canary_events: int
+    canary_exposures: float
+    stable_events: int
+    stable_exposures: float
+
+
+@dataclass(frozen=True, slots=True)
+class PodCount:
+    """Events out of exposures of one stable pod in one tick, for the design effect."""
+
+    events: int
+    exposures: float
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramPair:
+    """Bucket counts of one tick and stratum, not cumulative, one more than `bounds` (the last is above all).
+
+    Tracks whose bounds differ are brought to the bounds they share before they get here.
+    """
+
+    bounds: tuple[float, ...]
+    canary: tuple[int, ...]
+    stable: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What happened between `start` and `end`, seconds since the canary first took traffic (negative before).
+
+    Keys of the outer mappings are names of signals in the policy. A stratum without traffic may be absent. `stale`
+    names tracks whose targets did not answer: such a tick carries no counts of theirs and is never read as silence.
+    """
+
+    start: float
+    end: float
+    counts: Mapping[str, Mapping[Stratum, PairCount]] = field(default_factory=dict)
+    histograms: Mapping[str, Mapping[Stratum, HistogramPair]] = field(default_factory=dict)
+    stable_pods: Mapping[str, Mapping[str, PodCount]] = field(default_factory=dict)
+    """Per signal (counts) and stable pod, summed over strata."""
+    stale: frozenset[str] = frozenset()
+    canary_version: str = ""
+    stable_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Log evidence in nats against its threshold; decided when ``nats >= threshold``."""
+
+    side: Side
+    nats: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """canary / stable with its confidence sequence (valid at every look). ``None``: not known (no stable events)."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class StratumVerdict:
+    """One route (or other stratum) worth naming: its counts since the start, evidence in nats and ratio."""
+
+    stratum: Stratum
+    total: PairCount
+    nats: float
+    ratio: Ratio
+
+
+@dataclass(frozen=True, slots=True)
+class MetricVerdict:
+    """What one signal says after all ticks so far."""
+
+    signal: str
+    title: str
+    outcome: Outcome
+    required: bool
+    """Promotion waits for its proof."""
+    total: PairCount
+    evidence: tuple[Evidence, ...]
+    ratio: Ratio
+    worst: tuple[StratumVerdict, ...]
+    """Most suspicious strata first, at most five."""
+    bound: float | None = None
+    """For latency: the bucket bound in seconds that the ratio and the totals speak of."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Why promotion waits: one signal, the nats still missing, and when they come at the present rate."""
+
+    signal: str
+    reason: str
+    nats: float | None = None
+    eta_seconds: float | None = None
+    """``None``: not reachable at the present estimate (or nothing seen yet)."""
+    exposures: float | None = None
+    """Canary exposures still needed at the present estimate."""
+    share: float | None = None
+    """Canary share of the traffic (0 to 1) that would meet the deadline; ``None`` if none would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision after a tick, and everything that it rests on. A rollback stays a rollback."""
+
+    decision: Decision
+    reason: str
+    """One plain sentence about the statistic that decided."""
+    at: float
+    """End of the last tick, seconds since the canary first took traffic."""
+    decided_by: str
+    """Name of the signal that decided, or the empty string."""
+    metrics: tuple[MetricVerdict, ...]
+    requests: PairCount
+    """Exposures of the policy's traffic signal per track since the start, and its events."""
+    missing: tuple[Missing, ...] = ()
+    holds: tuple[str, ...] = ()
+    """Sentences of safety checks that hold promotion now (stable against its past, stale sources, ...)."""
+    canary_version: str = ""
+    stable_version: str = ""
+
+
+class Source(Protocol):
+    """Where counters come from: straight scraping of pods, or the Prometheus HTTP API."""
+
+    async def read(self) -> object:
+        """Return the present state of the counters; see `rolloutobs.analysis.scrape`."""

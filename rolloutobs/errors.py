@@ -1,0 +1,47 @@
+"""The exceptions of rolloutobs.
+
+    RolloutobsError
+      ConfigurationError      a setting, an option or a policy file is wrong: raised at start-up, never in a request
+        MissingExtraError     a command needs an extra that is not installed
+      SourceError             metrics could not be read: the analysis holds, it never fails or passes on this
+      BeaconError             a browser's body cannot be used; carries the reason that is counted
+
+A message says what is wrong, shows the value, and says what to do.
+"""
+
+__all__ = ["BeaconError", "ConfigurationError", "MissingExtraError", "RolloutobsError", "SourceError"]
+
+
+class RolloutobsError(Exception):
+    """The root of all exceptions that rolloutobs raises on purpose."""
+
+
+class ConfigurationError(RolloutobsError):
+    """A setting, an option or a policy file is wrong."""
+
+
+class MissingExtraError(ConfigurationError):
+    """A command needs an extra that is not installed; the message is the ``pip install`` line."""
+
+    def __init__(self, extra: str, needed_for: str, module: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the package {module!r}, which is not installed: "
+            f"pip install 'rolloutobs[{extra}]'"
+        )
+        self.extra = extra
+
+
+class SourceError(RolloutobsError):
+    """Metrics could not be read from a target or from Prometheus."""
+
+
+class BeaconError(RolloutobsError):
+    """A body posted by a browser cannot be used.
+
+    Attributes:
+        reason: one word of a closed set, used as a label value (``rum_beacons_total{outcome}``).
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
