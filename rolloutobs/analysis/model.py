@@ -20,6 +20,8 @@ __all__ = [
     "PairCount",
     "PodCount",
     "Ratio",
+    "Reading",
+    "Sample",
     "Side",
     "Source",
     "Stratum",
@@ -193,8 +195,29 @@ class Verdict:
     stable_version: str = ""
 
 
-class Source(Protocol):
-    """Where counters come from: straight scraping of pods, or the Prometheus HTTP API."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One counter sample as exposed: for histograms the ``_bucket`` series, cumulative, with ``le``."""
 
-    async def read(self) -> object:
-        """Return the present state of the counters; see `rolloutobs.analysis.scrape`."""
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The counters of every target at one moment. Values are raw: resets are the reader's business (`ticks`)."""
+
+    at: float
+    """Unix seconds."""
+    targets: Mapping[str, tuple[Sample, ...]]
+    """Samples by target (a pod, a URL, or one name for a whole Prometheus); a target that failed is absent."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Why each target that failed could not be read."""
+
+
+class Source(Protocol):
+    """Where counters come from: straight scraping of targets, or the Prometheus HTTP API."""
+
+    async def read(self) -> Reading:
+        """Return the present state of the counters; a target that fails is reported in it, never raised."""
