@@ -1,0 +1,1 @@
+"""Examples: the shop, and the demo that rolls out a new version of it."""
