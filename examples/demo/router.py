@@ -3,7 +3,8 @@
 A client that keeps cookies stays on the track it was given. The weight is changed while it runs:
 `PUT /_router/weight` with a body such as `0.4`. It is not instrumented: a mesh is not part of the app.
 
-    ROUTER_STABLE=http://127.0.0.1:1,http://127.0.0.1:2  ROUTER_CANARY=http://127.0.0.1:3  uvicorn examples.demo.router:app
+    export ROUTER_STABLE=http://127.0.0.1:8101,http://127.0.0.1:8102 ROUTER_CANARY=http://127.0.0.1:8201
+    uvicorn examples.demo.router:app
 """
 
 from __future__ import annotations
@@ -23,9 +24,19 @@ from starlette.routing import Route
 
 COOKIE = "demo_track"
 HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "content-length", "host"}
+    {
+        "connection",
+        "keep-alive",
+        "transfer-encoding",
+        "te",
+        "upgrade",
+        "content-length",
+        "host",
+        "date",
+        "server",
+    }
 )
-"""Headers that concern one connection only, with the two that the new one sets itself. Source: RFC 9110, 7.6.1."""
+"""Headers of one connection (RFC 9110, 7.6.1), with those that the next one sets itself."""
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The shop: catalog, product, cart and checkout, and the page that uses them.
 
-Version and track come from the environment (`ROLLOUTOBS_VERSION`, `ROLLOUTOBS_TRACK`), faults too (`faults.py`).
+Version and track come from the environment (`ROLLOUTOBS_VERSION`, `ROLLOUTOBS_TRACK`), and so do faults
+(`faults.py`).
 The one line that this example is about is `instrument(app)`.
 """
 

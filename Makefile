@@ -1,0 +1,69 @@
+# rolloutobs: `make help` lists the targets. Needs Python >= 3.11, Node >= 20 and make; all else is installed here.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+BUNDLE := rum_collector/browser/dist/rolloutobs.js
+CANARY ?= errors
+# Two workers on small machines; browsers and load generators need cores of their own.
+WORKERS ?= 2
+
+.PHONY: help install demo test check bench docs clean format
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  stories of the demo: make demo CANARY=errors|good|slow|broken-frontend|trickle|dependency"
+
+install: $(VENV)/.installed $(BUNDLE) $(VENV)/.browser ## create .venv with everything, and build the browser script
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed; found $$(python3 --version 2>&1)" >&2; exit 2; fi
+	@echo "installing into $(VENV) (about a minute, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e '.[all]'
+	@touch $@
+
+$(BUNDLE): $(wildcard rum_collector/browser/src/*.ts) rum_collector/browser/package-lock.json rum_collector/browser/build.mjs
+	@command -v npm >/dev/null || { echo "Node.js 20 or newer (with npm) is needed to build the browser script" >&2; exit 2; }
+	cd rum_collector/browser && npm ci --silent && npm run --silent build
+
+# A Chromium that is there is used; else Playwright's own is tried; without any, the demo leaves the browser out.
+$(VENV)/.browser: $(VENV)/.installed
+	@$(BIN)/python -m synthetic browser --quiet \
+	  || timeout 300 $(BIN)/python -m playwright install chromium >/dev/null 2>&1 \
+	  || echo "no Chromium was found and none could be installed: browser parts will be left out"
+	@touch $@
+
+demo: install ## a live canary rollout on this machine, ending in a verdict (CANARY=errors|good|slow|...)
+	@$(BIN)/python -m examples.demo $(CANARY)
+
+test: install ## all tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+check: install ## lint, types, layers, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd rum_collector/browser && npm run --silent check
+	$(BIN)/cog --check -P README.md docs/*.md
+
+bench: install ## overhead of instrument(app), as ratios (set ARGS for options)
+	@$(BIN)/python -m bench.overhead $(ARGS)
+
+docs: install ## write the generated tables into the docs
+	$(BIN)/cog -r -P README.md docs/*.md
+
+format: install ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what was built
+	rm -rf build dist $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf rum_collector/browser/dist rum_collector/browser/node_modules
+	find . -name __pycache__ -prune -exec rm -rf {} +
