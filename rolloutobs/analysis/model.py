@@ -19,6 +19,7 @@ __all__ = [
     "Outcome",
     "PairCount",
     "PodCount",
+    "PodHistogram",
     "Ratio",
     "Reading",
     "Sample",
@@ -60,6 +61,8 @@ class Side(StrEnum):
     """The blatant-failure guard, active from second 0."""
     PAST = "past"
     """Stable against its own pre-history: can only hold."""
+    HOLD = "hold"
+    """Against the canary, but of a signal that may not roll back (unsigned browsers): can only hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,14 @@ class PodCount:
 
     events: int
     exposures: float
+
+
+@dataclass(frozen=True, slots=True)
+class PodHistogram:
+    """Bucket counts of one stable pod in one tick, not cumulative, one more than `bounds`."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,13 @@ class Tick:
     histograms: Mapping[str, Mapping[Stratum, HistogramPair]] = field(default_factory=dict)
     stable_pods: Mapping[str, Mapping[str, PodCount]] = field(default_factory=dict)
     """Per signal (counts) and stable pod, summed over strata."""
+    stable_pod_histograms: Mapping[str, Mapping[str, PodHistogram]] = field(default_factory=dict)
+    """Per latency signal and stable pod, summed over strata. Without it the latency of requests cannot promote."""
+    by_pod_age: bool = False
+    """True: canary pods younger than the policy's warm-up are left out of `counts` and `histograms` and stand in
+    `cold_counts`. False: pod ages are not known, and the engine takes the rollout's first seconds as warm-up."""
+    cold_counts: Mapping[str, Mapping[Stratum, PairCount]] = field(default_factory=dict)
+    """Canary counts of pods that are warming up (their stable fields are 0): only the guard looks at them."""
     stale: frozenset[str] = frozenset()
     canary_version: str = ""
     stable_version: str = ""
