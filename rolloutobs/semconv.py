@@ -1,6 +1,6 @@
 """Every name that crosses between parts of rolloutobs, defined once.
 
-Belongs here: metric names and their labels, span and log attributes, baggage keys, header names, bucket bounds.
+Belongs here: metric names and their labels, span and log attributes, baggage keys, header names, bounds.
 Does not belong here: behaviour, settings, or names that only one module uses.
 """
 
@@ -13,7 +13,7 @@ LABEL_TRACK: Final = "track"
 IDENTITY_LABELS: Final = (LABEL_APP, LABEL_VERSION, LABEL_TRACK)
 
 LABEL_SYNTHETIC: Final = "synthetic"
-"""Present with the value ``"true"`` on synthetic traffic only, so that ``synthetic=""`` selects real users."""
+"""Present with the value ``"true"`` on synthetic traffic only: ``synthetic=""`` selects real users."""
 SYNTHETIC_TRUE: Final = "true"
 
 LABEL_METHOD: Final = "method"
@@ -31,9 +31,11 @@ INTERNAL_ERRORS_TOTAL: Final = "rolloutobs_internal_errors_total"
 LABEL_SETS_DROPPED_TOTAL: Final = "rolloutobs_label_sets_dropped_total"
 
 DURATION_BOUNDS: Final = tuple(round(0.005 * 1.5**i, 6) for i in range(20))
-"""Upper bounds in seconds, log-regular with factor 1.5 from 5 ms to 11 s: a true x1.5 slow-down moves one bucket."""
+"""Upper bounds in seconds, log-regular (factor 1.5, 5 ms to 11 s): a true x1.5 slow-down moves one bucket."""
 
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
+METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
+)
 """Known methods. Source: OpenTelemetry HTTP semantic conventions 1.4x, http.request.method."""
 METHOD_OTHER: Final = "_OTHER"
 
@@ -52,7 +54,53 @@ RUM_RESOURCE_ERRORS_TOTAL: Final = "rum_resource_errors_total"
 RUM_EVENTS_TOTAL: Final = "rum_events_total"
 RUM_SAMPLING_RATIO: Final = "rum_sampling_ratio"
 RUM_BEACONS_TOTAL: Final = "rum_beacons_total"
-"""What became of each body posted to the collector: label outcome (accepted, or the reason of its rejection)."""
+"""What became of each body posted to the collector: label outcome (accepted, or why it was rejected)."""
+RUM_VIEWS_WITH_ERRORS_TOTAL: Final = "rum_views_with_errors_total"
+"""Page views with at least one JavaScript error: the evidence counter. `RUM_JS_ERRORS_TOTAL` counts every
+throw, and one broken page can throw a hundred times; a view counts here once."""
+RUM_JS_ERROR_INFO: Final = "rum_js_error_info"
+"""Always 1: the scrubbed message behind each fingerprint."""
+RUM_VALUES_REJECTED_TOTAL: Final = "rum_values_rejected_total"
+"""Single values left out of beacons that were otherwise accepted: label reason."""
+RUM_ADMISSION_OVERFLOW_TOTAL: Final = "rum_admission_overflow_total"
+"""Values counted as ``other`` because the collector's bound for their kind was reached: label kind."""
+
+LABEL_VITAL: Final = "vital"
+LABEL_RATING: Final = "rating"
+LABEL_NAVIGATION_TYPE: Final = "navigation_type"
+LABEL_FINGERPRINT: Final = "fingerprint"
+LABEL_EVENT: Final = "event"
+LABEL_MESSAGE: Final = "message"
+LABEL_KIND: Final = "kind"
+LABEL_REASON: Final = "reason"
+RUM_OTHER: Final = "other"
+"""Label value of what did not fit under a bound."""
+
+# Bounds designed so that linear interpolation misses p75 by at most 1 %, and so that the good and poor
+# thresholds of https://web.dev/articles/vitals are bounds themselves: shares of good and poor are exact.
+# Seconds; CLS has no unit.
+RUM_LCP_BOUNDS: Final = (
+    0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.5, 4.0, 5.0, 6.0,
+    8.0, 10.0, 15.0, 30.0,
+)  # fmt: skip
+RUM_INP_BOUNDS: Final = (
+    0.016, 0.032, 0.048, 0.064, 0.08, 0.104, 0.128, 0.152, 0.176, 0.2, 0.224, 0.248, 0.304, 0.352, 0.4,
+    0.5, 0.648, 0.8, 1.0, 2.0, 5.0,
+)  # fmt: skip
+"""On multiples of 8 ms, to which Event Timing rounds."""
+RUM_CLS_BOUNDS: Final = (
+    0.0, 0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5,
+    0.75, 1.0, 2.0,
+)  # fmt: skip
+RUM_FCP_BOUNDS: Final = (
+    0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0, 10.0, 20.0,
+)  # fmt: skip
+RUM_TTFB_BOUNDS: Final = (
+    0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.8, 2.4, 3.0, 5.0, 10.0,
+)  # fmt: skip
+RUM_PAGE_LOAD_BOUNDS: Final = (
+    0.4, 0.7, 1.0, 1.3, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0, 30.0, 60.0,
+)  # fmt: skip
 
 # --- synthetic metrics, labels check and step --------------------------------------------------------------
 LABEL_CHECK: Final = "check"
@@ -88,3 +136,5 @@ BAGGAGE_SYNTHETIC_TEST: Final = "test"
 SERVER_TIMING_VERSION: Final = "version"
 SERVER_TIMING_TRACK: Final = "track"
 SERVER_TIMING_TRACEPARENT: Final = "traceparent"
+SERVER_TIMING_SYNTHETIC: Final = "synthetic"
+"""Present on documents served to synthetic traffic: the page's own beacons then count as synthetic."""
