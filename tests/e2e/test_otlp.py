@@ -38,7 +38,8 @@ def _spans(log: str) -> list[Span]:
             _, _, attributes = block.partition("Attributes:")
             spans.append(
                 Span(
-                    _attributes(head), fields["Name"], fields["Kind"], fields["Trace ID"], fields["Parent ID"],
+                    _attributes(head), fields["Name"], fields["Kind"], fields["Trace ID"],
+                    fields["Parent ID"],
                     _attributes(attributes),
                 )
             )  # fmt: skip
