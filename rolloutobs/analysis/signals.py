@@ -1,0 +1,201 @@
+"""The signals: what is compared, its series, its tolerances, and the words for it. Data, no behaviour.
+
+Belongs here: `Signal`, `Selector`, their words and the default signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from rolloutobs import semconv
+from rolloutobs.analysis.loading import in_ranges
+from rolloutobs.errors import ConfigurationError
+
+__all__ = ["DEFAULT_SIGNALS", "Kind", "Required", "Selector", "Signal"]
+
+_TINY = 1e-9
+_SIGNAL_RANGES = {
+    "weight": (_TINY, 1e9),
+    "tolerance_ratio": (1.0, 100.0),
+    "tolerance_difference": (0.0, 1.0),
+    "margin_ratio": (1.0, 100.0),
+    "margin_difference": (0.0, 1.0),
+    "guard_ratio": (1.0, 100.0),
+    "guard_difference": (0.0, 1.0),
+    "absolute_limit": (0.0, 1.0),
+}
+
+
+class Kind(StrEnum):
+    """How a signal's numbers are read."""
+
+    RATIO = "ratio"
+    """events / exposures, both counters; more is worse (errors per request, JS errors per page view)."""
+    LATENCY = "latency"
+    """a classic histogram; each bucket bound gives exceedances / requests; more is worse."""
+    CONVERSION = "conversion"
+    """events / exposures where less is worse (checkouts per page view)."""
+    PAIRS = "pairs"
+    """failed / run synthetic checks, the same check against both tracks in the same tick; more is worse."""
+
+
+class Required(StrEnum):
+    """Whether promotion waits for a signal's proof."""
+
+    AUTO = "auto"
+    """Yes for errors and latency of servers, no for the rest; what is not required still holds promotion
+    while it carries evidence against the canary."""
+    YES = "yes"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Series of one metric. Label values are exact; a value that starts with ``~`` is an anchored regular
+    expression; the empty string selects series without the label, as in PromQL."""
+
+    metric: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One thing that is compared. For ``Kind.LATENCY`` `exposures` names the histogram (without suffix) and
+    `events` is not used."""
+
+    name: str
+    title: str
+    kind: Kind
+    exposures: Selector
+    events: Selector | None = None
+    strata: tuple[str, ...] = ()
+    """Labels that make a stratum, e.g. ``("method", "route")``."""
+    phrase: str = "shows {title} on {stratum}"
+    """What the canary does too often (or, for conversions, too seldom), after "canary 1.2.0"; ``{stratum}``,
+    ``{bound}`` (latency: "380 ms") and ``{title}`` are filled in."""
+    everywhere: str = "all routes together"
+    """What ``{stratum}`` says when no single stratum stands out."""
+    unit: str = "requests"
+    """Plural name of an exposure."""
+    weight: float = 1.0
+    """Share of the rollback budget alpha, relative to the other signals that may roll back."""
+    tolerance_ratio: float = 1.1
+    """r0: the canary may have r0 times stable's rate plus `tolerance_difference` before it counts against it.
+    Pods differ, so 1 is not a tolerance."""
+    tolerance_difference: float = 0.0002
+    """d0, a ratio of exposures (0.0002 = 0.02 %): a service without errors must not fail on its third one."""
+    margin_ratio: float = 1.5
+    """m: promotion proves that the canary is below m times stable's rate plus `margin_difference`."""
+    margin_difference: float = 0.001
+    """d1, a ratio of exposures."""
+    guard_ratio: float | None = None
+    """The blatant-failure guard, at work from second 0 (no warm-up): worse than this times stable's rate plus
+    `guard_difference`; ``None``: no guard on this signal."""
+    guard_difference: float = 0.1
+    absolute_limit: float | None = None
+    """Promotion is held while the canary's rate over the longest window of `Past` is above this; ``None``: no
+    limit."""
+    required: Required = Required.AUTO
+    from_browsers: bool | None = None
+    """Posted by real browsers: `Policy.real_users` says what it may do. ``None``: if `exposures` is a
+    ``rum_`` metric."""
+    past: bool = False
+    """Stable is compared with its own past on this signal."""
+
+    def __post_init__(self) -> None:
+        in_ranges(self, _SIGNAL_RANGES)
+        if self.events is None and self.kind is not Kind.LATENCY:
+            raise ConfigurationError(
+                f"events of {self.name} is missing; a signal of kind {self.kind} counts events"
+            )
+        try:
+            self.phrase.format(stratum="", bound="", title="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ConfigurationError(
+                f"phrase is {self.phrase!r}, which cannot be filled in ({error}); use {{stratum}}, {{bound}} "
+                "or {title}"
+            ) from None
+
+    @property
+    def is_from_browsers(self) -> bool:
+        """Whether anyone with a browser can post its counts."""
+        return self.exposures.metric.startswith("rum_") if self.from_browsers is None else self.from_browsers
+
+    @property
+    def is_required(self) -> bool:
+        """Whether promotion waits for this signal's proof."""
+        if self.required is Required.AUTO:
+            return self.kind in (Kind.RATIO, Kind.LATENCY) and not self.is_from_browsers
+        return self.required is Required.YES
+
+    @property
+    def needs_pods(self) -> bool:
+        """Whether its design effect comes from stable pods: checks are apart by design, browsers have no
+        pods."""
+        return self.kind is not Kind.PAIRS and not self.is_from_browsers
+
+
+_ROUTES = (semconv.LABEL_METHOD, semconv.LABEL_ROUTE)
+_USERS = {semconv.LABEL_SYNTHETIC: ""}
+# Named here until the collector's own constant is in semconv.
+_VIEWS_WITH_ERRORS = getattr(semconv, "RUM_VIEWS_WITH_ERRORS_TOTAL", "rum_views_with_errors_total")
+
+# Tolerances and margins of errors and latency, and the weights: docs/verdict.md, "for a statistician";
+# .45/.45/.10 is the split of alpha that was simulated, the two weights of 1 beside the guard. Real users and
+# checks see what servers do not, but see less of it: half the weight.
+DEFAULT_SIGNALS: tuple[Signal, ...] = (
+    Signal(
+        name="errors",
+        title="5xx answers",
+        kind=Kind.RATIO,
+        exposures=Selector(semconv.HTTP_REQUESTS_TOTAL, _USERS),
+        events=Selector(semconv.HTTP_REQUESTS_TOTAL, {semconv.LABEL_STATUS: "~5..", **_USERS}),
+        strata=_ROUTES,
+        phrase="answers 5xx on {stratum}",
+        guard_ratio=5.0,
+        absolute_limit=0.05,
+        past=True,
+    ),
+    Signal(
+        name="latency",
+        title="slow answers",
+        kind=Kind.LATENCY,
+        exposures=Selector(semconv.HTTP_REQUEST_DURATION_SECONDS, _USERS),
+        strata=_ROUTES,
+        phrase="takes longer than {bound} on {stratum}",
+        tolerance_ratio=1.25,
+        tolerance_difference=0.0005,
+        margin_difference=0.01,
+        past=True,
+    ),
+    Signal(
+        name="js_errors",
+        title="page views with JavaScript errors",
+        kind=Kind.RATIO,
+        exposures=Selector(semconv.RUM_PAGE_VIEWS_TOTAL, _USERS),
+        events=Selector(_VIEWS_WITH_ERRORS, _USERS),
+        strata=(semconv.LABEL_ROUTE,),
+        phrase="throws JavaScript errors in the browser on {stratum}",
+        everywhere="all pages together",
+        unit="page views",
+        weight=0.5,
+        tolerance_difference=0.001,
+        margin_difference=0.005,
+    ),
+    Signal(
+        name="journey",
+        title="failed synthetic checks",
+        kind=Kind.PAIRS,
+        exposures=Selector(semconv.SYNTHETIC_CHECK_RUNS_TOTAL, {semconv.LABEL_OUTCOME: "~pass|fail"}),
+        events=Selector(semconv.SYNTHETIC_CHECK_RUNS_TOTAL, {semconv.LABEL_OUTCOME: "fail"}),
+        strata=(semconv.LABEL_CHECK,),
+        phrase="fails the synthetic check {stratum}",
+        everywhere="of every kind",
+        unit="checks",
+        weight=0.5,
+        tolerance_difference=0.01,
+        margin_difference=0.05,
+    ),
+)
