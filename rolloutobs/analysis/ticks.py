@@ -1,0 +1,318 @@
+"""From consecutive readings to ticks: what each track did between two readings.
+
+Belongs here: time, tracks, targets that come and go, warm-up. Resets of counters are `counters`; judging is
+`judge`.
+Pure: the time is the one in the readings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from rolloutobs import semconv
+from rolloutobs.analysis.counters import Catalog, Growth, Role, TargetCounters, start_time
+from rolloutobs.analysis.displays import DISPLAYS, Display, DisplayCounts
+from rolloutobs.analysis.model import Reading, Sample, Tick
+from rolloutobs.analysis.policy import Kind, Signal
+from rolloutobs.analysis.tally import CANARY, STABLE, Origin, SignalTally
+from rolloutobs.identity import Track
+
+__all__ = ["Step", "TickSettings", "Ticker"]
+
+_FORGET_SECONDS: Final = 3600.0
+"""A target that was gone for so long is forgotten; when it comes back it is a new one."""
+
+_SIDES: Final[Mapping[str, str]] = {
+    Track.CANARY.value: CANARY,
+    Track.STABLE.value: STABLE,
+    Track.BASELINE.value: STABLE,
+}
+"""Which side of the comparison a track is on; the baseline runs the old version."""
+
+
+@dataclass(frozen=True, slots=True)
+class TickSettings:
+    """How readings become ticks."""
+
+    warmup_seconds: float = 0.0
+    """The first seconds of each canary process are kept apart (``Tick.cold_counts``): it is compared once
+    warm."""
+    prehistory_seconds: float = 1800.0
+    """How much of stable's past is kept until the canary takes traffic."""
+    patience_seconds: float = 30.0
+    """How long the counts of a signal wait for a target that does not answer, so that both tracks are
+    compared over the same time. After that the others go on without it, and what it counted meanwhile is not
+    compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one more reading gave."""
+
+    ready: tuple[Tick, ...] = ()
+    """Ticks for the engine, oldest first; those that end at or before 0 are pre-history. Empty until the
+    canary takes traffic, which is what time 0 means."""
+    displays: DisplayCounts = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Targets that did not answer, and why."""
+    traffic: Mapping[str, int] = field(default_factory=dict)
+    """Exposures by ``"canary"`` and ``"stable"`` in this interval, of the first signal that has any."""
+
+
+class _Target:
+    """What the ticker remembers of one target."""
+
+    def __init__(self, catalog: Catalog, at: float) -> None:
+        self.counters = TargetCounters(catalog)
+        self.answered = at
+        self.exposed: float | None = None
+        """When it first counted something of the canary."""
+        self.tracks: frozenset[str] = frozenset()
+        self.signals: frozenset[str] = frozenset()
+
+    def note(self, at: float, grown: Sequence[Growth]) -> None:
+        self.answered = at
+        live = [g.series for g in grown if g.series.track in _SIDES]
+        self.tracks = frozenset(series.track for series in live) or self.tracks
+        self.signals = (
+            frozenset(p.name for s in live for p in s.places if p.role is not Role.DISPLAY) or self.signals
+        )
+
+    def is_cold(self, since: float, warmup_seconds: float) -> bool:
+        """Tell whether its process was warming up at `since`; of unknown age, it began with its first
+        traffic."""
+        birth = self.counters.started if self.counters.started is not None else self.exposed
+        return birth is not None and since < birth + warmup_seconds
+
+
+class Ticker:
+    """Turns consecutive readings into ticks.
+
+    The first reading of a target is a baseline, unless its process began after the first reading of all: then
+    its counters started from zero while we watched, and count in full. Which track a sample belongs to is its
+    label ``track``; samples without one are not compared.
+    """
+
+    def __init__(
+        self,
+        signals: Sequence[Signal],
+        settings: TickSettings | None = None,
+        displays: Sequence[Display] = DISPLAYS,
+    ) -> None:
+        self._settings = settings or TickSettings()
+        self._catalog = Catalog(signals, displays)
+        self._targets: dict[str, _Target] = {}
+        self._tallies = {signal.name: SignalTally() for signal in signals}
+        self._displays: dict[str, Counter[tuple[str, ...]]] = {}
+        self._starters = [s.name for s in signals if s.kind is not Kind.PAIRS] or list(self._tallies)
+        self._traffic = {name: Counter[str]() for name in self._starters}
+        self._versions = {CANARY: Counter[str](), STABLE: Counter[str]()}
+        self._clock = _Clock(self._settings.prehistory_seconds)
+        self.apps: set[str] = set()
+        """Values of the label ``app`` seen on series that have a track."""
+        self.tracks: set[str] = set()
+        """Tracks seen so far."""
+        self.discarded: Counter[str] = Counter()
+        """Exposures by side that were not compared, because their target had been silent for too long."""
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """Names of the samples a source has to read."""
+        return self._catalog.metrics
+
+    @property
+    def zero(self) -> float | None:
+        """Unix time at which the canary first took traffic; ``None``: not yet."""
+        return self._clock.zero
+
+    def advance(self, reading: Reading) -> Step:
+        """Take in the next reading and return what became known by it; one that is not later is ignored."""
+        last = self._clock.last
+        if last is not None and reading.at <= last:
+            return Step(failed=reading.failed)
+        failed = dict(reading.failed)
+        for name, samples in reading.targets.items():
+            reason = self._read(name, samples, reading.at)
+            if reason:
+                failed[name] = reason
+        if not reading.targets and last is not None:
+            # Nothing answered at all: no target is more silent than the others, time stands still for them.
+            for target in self._targets.values():
+                target.answered += reading.at - last
+        self._forget(reading)
+        ready = self._clock.advance(reading.at, self._tick(failed, reading.at), self._canary_began())
+        traffic = next((dict(c) for c in self._traffic.values() if c), {})
+        displays = self._displays
+        self._displays = {}
+        for counter in self._traffic.values():
+            counter.clear()
+        return Step(ready, displays, failed, traffic)
+
+    def flush(self) -> tuple[Tick, ...]:
+        """Return the pre-history that is held back because the canary never took traffic; it ends at 0."""
+        return self._clock.flush()
+
+    # --- one target -----------------------------------------------------------------------------------------
+
+    def _read(self, name: str, samples: Sequence[Sample], at: float) -> str:
+        """Add what `name` counted since its last reading; return why it is not usable, or the empty
+        string."""
+        started, known = start_time(samples), self._targets.get(name)
+        if known is not None and _went_back(known.counters.started, started):
+            return "its start time went back: several processes answer here; give the address of each"
+        first = self._clock.first
+        born = known is None and first is not None and started is not None and started >= first
+        target = known or self._targets.setdefault(name, _Target(self._catalog, at))
+        lost = self._is_lost(target, at)
+        if lost and started is not None and started > target.answered:
+            # A new process at the old address: all that it counted is younger than the silence before it.
+            target.counters.forget_values()
+            lost, born = False, True
+        grown = target.counters.advance(samples, born)
+        target.note(at, grown)
+        self._note(samples, target)
+        self._add(name, grown, lost)
+        return ""
+
+    def _is_lost(self, target: _Target, at: float) -> bool:
+        """Tell whether the target missed readings for longer than its signals waited for it."""
+        last = self._clock.last
+        return (
+            last is not None
+            and target.answered < last
+            and at - target.answered > self._settings.patience_seconds
+        )
+
+    def _note(self, samples: Iterable[Sample], target: _Target) -> None:
+        self.tracks |= target.tracks
+        if len(self.apps) < 2:
+            apps = {s.labels.get(semconv.LABEL_APP, "") for s in samples if s.labels.get(semconv.LABEL_TRACK)}
+            self.apps |= apps - {""}
+
+    def _add(self, name: str, grown: Sequence[Growth], lost: bool) -> None:
+        target = self._targets[name]
+        since = self._clock.last
+        if since is None:
+            return
+        if target.exposed is None and any(_is_canary_exposure(g) for g in grown):
+            target.exposed = since
+        cold = target.is_cold(since, self._settings.warmup_seconds)
+        for growth in grown:
+            side = _SIDES.get(growth.series.track)
+            if side is None:
+                continue
+            if lost:
+                self._discard(growth, side)
+            else:
+                self._count(growth, Origin(name, side, cold and side == CANARY))
+
+    def _discard(self, growth: Growth, side: str) -> None:
+        if any(
+            place.name == self._starters[0] and _is_exposure(growth, place.role)
+            for place in growth.series.places
+        ):
+            self.discarded[side] += growth.amount
+
+    def _count(self, growth: Growth, origin: Origin) -> None:
+        series = growth.series
+        for place in series.places:
+            if place.role is Role.DISPLAY:
+                if growth.amount:
+                    key = (origin.side, *(value for _, value in place.stratum))
+                    self._displays.setdefault(place.name, Counter())[key] += growth.amount
+                continue
+            self._tallies[place.name].add(growth, place, origin)
+            if growth.amount and place.name in self._traffic and _is_exposure(growth, place.role):
+                self._traffic[place.name][origin.side] += growth.amount
+                self._versions[origin.side][series.version] += growth.amount
+
+    # --- one tick -------------------------------------------------------------------------------------------
+
+    def _canary_began(self) -> bool:
+        return any(counter[CANARY] > 0 for counter in self._traffic.values())
+
+    def _forget(self, reading: Reading) -> None:
+        gone = [
+            n
+            for n, t in self._targets.items()
+            if n not in reading.failed and reading.at - t.answered > _FORGET_SECONDS
+        ]
+        for name in gone:
+            del self._targets[name]
+
+    def _tick(self, failed: Mapping[str, str], at: float) -> Tick:
+        """Return what was counted since the last reading; its times are set by the clock."""
+        silent = [self._targets[name] for name in failed if name in self._targets]
+        patient = [t for t in silent if at - t.answered <= self._settings.patience_seconds]
+        waiting = {signal for target in patient for signal in target.signals}
+        taken = {name: tally.take() for name, tally in self._tallies.items() if name not in waiting}
+        return Tick(
+            start=0.0,
+            end=0.0,
+            counts={name: t.counts for name, t in taken.items() if t.counts},
+            cold_counts={name: t.cold for name, t in taken.items() if t.cold},
+            histograms={name: t.histograms for name, t in taken.items() if t.histograms},
+            stable_pods={name: t.pods for name, t in taken.items() if t.pods},
+            stable_pod_histograms={name: t.pod_histograms for name, t in taken.items() if t.pod_histograms},
+            by_pod_age=True,
+            stale=frozenset(track for target in silent for track in target.tracks),
+            canary_version=self._version(CANARY),
+            stable_version=self._version(STABLE),
+        )
+
+    def _version(self, side: str) -> str:
+        """Return the version with most traffic on `side` since the start."""
+        return next((version for version, _ in self._versions[side].most_common(1)), "")
+
+
+class _Clock:
+    """Knows time 0 and holds pre-history back until it is known."""
+
+    def __init__(self, prehistory_seconds: float) -> None:
+        self._prehistory_seconds = prehistory_seconds
+        self._past: deque[Tick] = deque()
+        self.first: float | None = None
+        self.last: float | None = None
+        self.zero: float | None = None
+
+    def advance(self, at: float, tick: Tick, canary_began: bool) -> tuple[Tick, ...]:
+        """Give `tick` its times; return it with what it set free, in seconds since the canary's traffic."""
+        last, self.last = self.last, at
+        if last is None:
+            self.first = at
+            return ()
+        if self.zero is None and canary_began:
+            self.zero = last
+        self._past.append(replace(tick, start=last, end=at))
+        if self.zero is None:
+            while self._past[0].end < at - self._prehistory_seconds:
+                self._past.popleft()
+            return ()
+        return self._free(self.zero)
+
+    def flush(self) -> tuple[Tick, ...]:
+        return self._free(self.last or 0.0)
+
+    def _free(self, zero: float) -> tuple[Tick, ...]:
+        ready = tuple(replace(t, start=t.start - zero, end=t.end - zero) for t in self._past)
+        self._past.clear()
+        return ready
+
+
+def _went_back(before: float | None, now: float | None) -> bool:
+    return before is not None and now is not None and now < before - 1.0
+
+
+def _is_exposure(growth: Growth, role: Role) -> bool:
+    return role is Role.EXPOSURES or (role is Role.BUCKET and growth.series.le == float("inf"))
+
+
+def _is_canary_exposure(growth: Growth) -> bool:
+    return (
+        growth.amount > 0
+        and _SIDES.get(growth.series.track) == CANARY
+        and any(_is_exposure(growth, place.role) for place in growth.series.places)
+    )
