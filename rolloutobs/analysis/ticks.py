@@ -85,7 +85,7 @@ class _Target:
         """Tell whether its process was warming up at `since`; of unknown age, it began with its first
         traffic."""
         birth = self.counters.started if self.counters.started is not None else self.exposed
-        return birth is not None and since < birth + warmup_seconds
+        return warmup_seconds > 0 and birth is not None and since < birth + warmup_seconds
 
 
 class Ticker:

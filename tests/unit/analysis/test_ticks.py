@@ -1,0 +1,468 @@
+"""Readings become ticks: tracks, resets, targets that come and go, time zero, warm-up, shared bounds."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rolloutobs.analysis.displays import Display
+from rolloutobs.analysis.model import HistogramPair, PairCount, PodCount, PodHistogram, Reading, Sample
+from rolloutobs.analysis.policy import Kind, Selector, Signal
+from rolloutobs.analysis.ticks import Ticker, TickSettings
+
+USERS = {"synthetic": ""}
+ERRORS = Signal(
+    name="errors",
+    title="5xx answers",
+    kind=Kind.RATIO,
+    exposures=Selector("http_requests_total", USERS),
+    events=Selector("http_requests_total", {"status": "~5..", **USERS}),
+    strata=("route", "method"),
+)
+LATENCY = Signal("latency", "slow answers", Kind.LATENCY, Selector("http_request_duration_seconds", USERS))
+VIEWS = Signal(
+    "js", "JS errors", Kind.RATIO, Selector("rum_page_views_total"), Selector("rum_views_with_errors_total")
+)
+PAIRS = Signal(
+    "journey", "checks", Kind.PAIRS, Selector("runs"), Selector("runs", {"outcome": "fail"}), ("check",)
+)
+GET = (("method", "GET"), ("route", "/a"))
+
+
+def requests(track, value, status="200", version="", **labels):
+    version = version or {"stable": "1.1.0", "canary": "1.2.0"}.get(track, "")
+    found = {
+        "app": "shop",
+        "track": track,
+        "version": version,
+        "method": "GET",
+        "route": "/a",
+        "status": status,
+    }
+    return Sample("http_requests_total", {**found, **labels}, value)
+
+
+def started(value, name="app_start_time_seconds"):
+    return Sample(name, {"app": "shop"}, value)
+
+
+def buckets(track, counts, **labels):
+    return [
+        Sample("http_request_duration_seconds_bucket", {"track": track, "le": le, **labels}, value)
+        for le, value in counts.items()
+    ]
+
+
+def reading(at, targets, failed=None):
+    return Reading(at, {name: tuple(samples) for name, samples in targets.items()}, failed or {})
+
+
+def run(ticker, *readings):
+    """Return every tick that the readings give."""
+    return [tick for r in readings for tick in ticker.advance(r).ready]
+
+
+def test_counts_of_both_tracks_between_two_readings():
+    ticker = Ticker([ERRORS])
+    first = {"s": [requests("stable", 100), requests("stable", 5, "500")], "c": [requests("canary", 10)]}
+    second = {
+        "s": [requests("stable", 130), requests("stable", 6, "500")],
+        "c": [requests("canary", 14), requests("canary", 2, "503")],
+    }
+    (tick,) = run(ticker, reading(1000, first), reading(1015, second))
+    assert (tick.start, tick.end) == (0, 15)
+    assert tick.counts == {"errors": {GET: PairCount(2, 6, 1, 31)}}
+    assert tick.stable_pods == {"errors": {"s": PodCount(1, 31)}}
+    assert (tick.canary_version, tick.stable_version) == ("1.2.0", "1.1.0")
+    assert tick.by_pod_age
+    assert not tick.stale
+    assert ticker.apps == {"shop"}
+    assert ticker.tracks == {"stable", "canary"}
+
+
+def test_synthetic_traffic_and_series_without_track_are_not_compared():
+    ticker = Ticker([ERRORS])
+    samples = {"c": [requests("canary", 5, synthetic="true"), requests("", 9), requests("canary", 1)]}
+    later = {"c": [requests("canary", 50, synthetic="true"), requests("", 99), requests("canary", 2)]}
+    (tick,) = run(ticker, reading(0, samples), reading(1, later))
+    assert tick.counts == {"errors": {GET: PairCount(0, 1, 0, 0)}}
+
+
+def test_baseline_pods_are_the_old_version():
+    ticker = Ticker([ERRORS])
+    pods = [{"b": [requests("baseline", n)], "c": [requests("canary", n)]} for n in (0, 7)]
+    (tick,) = run(ticker, reading(0, pods[0]), reading(1, pods[1]))
+    assert tick.counts["errors"][GET] == PairCount(0, 7, 0, 7)
+
+
+def test_a_value_that_falls_was_reset_and_grew_by_its_new_value():
+    ticker = Ticker([ERRORS])
+    values = (100, 110, 4, 9)
+    ticks = run(ticker, *(reading(i, {"c": [requests("canary", v)]}) for i, v in enumerate(values)))
+    assert [t.counts["errors"][GET].canary_exposures for t in ticks] == [10, 4, 5]
+
+
+def test_buckets_of_one_histogram_reset_together():
+    """After a restart a low bucket may stand higher than before, while the others fell."""
+    ticker = Ticker([LATENCY])
+    readings = [
+        reading(0, {"c": buckets("canary", {"0.1": 1, "1.0": 90, "+Inf": 100})}),
+        reading(1, {"c": buckets("canary", {"0.1": 3, "1.0": 4, "+Inf": 5})}),
+    ]
+    (tick,) = run(ticker, *readings)
+    assert tick.histograms["latency"][()] == HistogramPair((0.1, 1.0), (3, 1, 1), (0, 0, 0))
+
+
+def test_a_restart_resets_every_counter_of_the_process():
+    ticker = Ticker([ERRORS])
+    (tick,) = run(
+        ticker,
+        reading(0, {"c": [started(5), requests("canary", 100), requests("canary", 1, "500")]}),
+        reading(10, {"c": [started(8), requests("canary", 20), requests("canary", 3, "500")]}),
+    )
+    assert tick.counts["errors"][GET] == PairCount(3, 23, 0, 0)
+
+
+def test_a_new_worker_behind_a_target_resets_nothing():
+    ticker = Ticker([ERRORS])
+    (tick,) = run(
+        ticker,
+        reading(0, {"c": [started(5), requests("canary", 100)]}),
+        reading(10, {"c": [started(8), requests("canary", 103)]}),
+    )
+    assert tick.counts["errors"][GET] == PairCount(0, 3, 0, 0)
+
+
+def test_a_series_born_on_a_known_target_counts_from_zero():
+    ticker = Ticker([ERRORS])
+    (tick,) = run(
+        ticker,
+        reading(0, {"c": [requests("canary", 100)]}),
+        reading(1, {"c": [requests("canary", 104), requests("canary", 3, "500")]}),
+    )
+    assert tick.counts["errors"][GET] == PairCount(3, 7, 0, 0)
+
+
+def test_a_target_that_was_empty_when_first_read_counts_from_zero():
+    ticker = Ticker([VIEWS])
+    (tick,) = run(
+        ticker,
+        reading(0, {"rum": []}),
+        reading(1, {"rum": [Sample("rum_page_views_total", {"track": "canary"}, 4)]}),
+    )
+    assert tick.counts["js"][()].canary_exposures == 4
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [(1005, 40), (900, None), (None, None)],
+    ids=["born while we watched", "seen late", "age unknown"],
+)
+@pytest.mark.parametrize("metric", ["app_start_time_seconds", "process_start_time_seconds"])
+def test_a_target_that_appears_late_counts_in_full_only_if_it_is_young(start, expected, metric):
+    ticker = Ticker([ERRORS])
+    age = [started(start, metric)] if start else []
+    stable = [[requests("stable", n)] for n in (0, 5, 6)]
+    ticks = run(
+        ticker,
+        reading(1000, {"s": stable[0]}),
+        reading(1015, {"s": stable[1], "c": [*age, requests("canary", 40)]}),
+        reading(1030, {"s": stable[2], "c": [*age, requests("canary", 41)]}),
+    )
+    seen = [t.counts["errors"][GET].canary_exposures for t in ticks if t.end > 0]
+    assert seen == ([expected, 1] if expected else [1])
+
+
+def test_time_zero_is_the_canarys_first_traffic_and_what_was_before_is_prehistory():
+    ticker = Ticker([ERRORS])
+    steps = []
+    for i, canary in enumerate((0, 0, 0, 8, 9)):
+        pods = {"s": [requests("stable", 10 * i)], "c": [requests("canary", canary)]}
+        steps.append(ticker.advance(reading(100 + 5 * i, pods)).ready)
+    assert [len(ready) for ready in steps] == [0, 0, 0, 3, 1]
+    ticks = [tick for ready in steps for tick in ready]
+    assert [(t.start, t.end) for t in ticks] == [(-10, -5), (-5, 0), (0, 5), (5, 10)]
+    assert ticker.zero == 110
+
+
+def test_prehistory_that_the_canary_never_ended_is_flushed():
+    ticker = Ticker([ERRORS])
+    assert run(ticker, *(reading(i, {"s": [requests("stable", i)]}) for i in range(4))) == []
+    assert [t.end for t in ticker.flush()] == [-2, -1, 0]
+    assert ticker.flush() == ()
+
+
+def test_prehistory_is_bounded():
+    ticker = Ticker([ERRORS], TickSettings(prehistory_seconds=3))
+    run(ticker, *(reading(i, {"s": [requests("stable", i)]}) for i in range(100)))
+    assert len(ticker.flush()) == 4
+
+
+def test_synthetic_pairs_alone_do_not_start_the_rollout():
+    ticker = Ticker([ERRORS, PAIRS])
+    pair = [
+        [Sample("runs", {"track": t, "check": "buy", "outcome": "pass"}, n) for t in ("stable", "canary")]
+        for n in (0, 1)
+    ]
+    assert run(ticker, reading(0, {"x": pair[0]}), reading(1, {"x": pair[1]})) == []
+    assert run(Ticker([PAIRS]), reading(0, {"x": pair[0]}), reading(1, {"x": pair[1]}))[0].counts == {
+        "journey": {(("check", "buy"),): PairCount(0, 1, 0, 1)}
+    }
+
+
+def test_warmup_keeps_cold_canary_pods_apart_and_stable_ones_not():
+    ticker = Ticker([ERRORS, LATENCY], TickSettings(warmup_seconds=10))
+
+    def pods(n):
+        histogram = {"1.0": n, "+Inf": n}
+        return {
+            "s": [started(99), requests("stable", n), *buckets("stable", histogram)],
+            "c": [
+                started(100),
+                requests("canary", n),
+                requests("canary", n, "500"),
+                *buckets("canary", histogram),
+            ],
+        }
+
+    ticks = run(
+        ticker, reading(100, pods(0)), reading(108, pods(3)), reading(116, pods(5)), reading(124, pods(9))
+    )
+    assert [t.cold_counts.get("errors") for t in ticks] == [
+        {GET: PairCount(3, 6, 0, 0)},
+        {GET: PairCount(2, 4, 0, 0)},
+        None,
+    ]
+    assert [t.counts["errors"][GET] for t in ticks] == [
+        PairCount(0, 0, 0, 3),
+        PairCount(0, 0, 0, 2),
+        PairCount(4, 8, 0, 4),
+    ]
+    assert [t.histograms["latency"][()].canary for t in ticks] == [(0, 0), (0, 0), (4, 0)]
+
+
+def test_warmup_of_a_canary_of_unknown_age_runs_from_its_first_traffic():
+    ticker = Ticker([ERRORS], TickSettings(warmup_seconds=10))
+    ticks = run(ticker, *(reading(i * 5, {"c": [requests("canary", i)]}) for i in range(5)))
+    assert [bool(t.cold_counts) for t in ticks] == [True, True, False, False]
+
+
+def test_histograms_are_compared_over_the_bounds_that_all_targets_share():
+    ticker = Ticker([LATENCY])
+
+    def pods(n):
+        return {
+            "c": buckets("canary", {"0.1": n, "0.5": 2 * n, "2.5": 3 * n, "+Inf": 4 * n}),
+            "s1": buckets("stable", {"0.1": n, "0.25": n, "2.5": 2 * n, "+Inf": 2 * n}),
+            "s2": buckets("stable", {"0.10": n, "2.5": n, "+Inf": n}),
+            "idle": buckets("stable", {"7": 0, "+Inf": 0}),
+        }
+
+    (tick,) = run(ticker, reading(0, pods(0)), reading(1, pods(10)))
+    assert tick.histograms["latency"][()] == HistogramPair((0.1, 2.5), (10, 20, 10), (20, 10, 0))
+    assert tick.stable_pod_histograms["latency"] == {
+        "s1": PodHistogram((0.1, 0.25, 2.5), (10, 0, 10, 0)),
+        "s2": PodHistogram((0.1, 2.5), (10, 0, 0)),
+    }
+
+
+def test_a_histogram_without_an_upper_bucket_or_with_an_odd_le_is_left_out():
+    ticker = Ticker([LATENCY])
+    pods = [{"c": buckets("canary", {"0.1": n, "NaN": n, "wat": n})} for n in (0, 5)]
+    assert run(ticker, reading(0, pods[0]), reading(1, pods[1])) == []
+    assert ticker.flush()[0].histograms == {}
+
+
+def test_nan_is_not_there_and_the_next_number_makes_up_for_it():
+    ticker = Ticker([ERRORS])
+    values = (1, math.nan, 5, math.inf, 6)
+    ticks = run(ticker, *(reading(i, {"c": [requests("canary", v)]}) for i, v in enumerate(values)))
+    assert [t.counts.get("errors", {}).get(GET, PairCount(0, 0, 0, 0)).canary_exposures for t in ticks] == [
+        0,
+        4,
+        0,
+        1,
+    ]
+
+
+def test_a_target_that_misses_a_reading_makes_its_tracks_stale_and_both_tracks_wait_for_it():
+    ticker = Ticker([ERRORS], TickSettings(patience_seconds=30))
+    pods = [{"s": [requests("stable", n)], "c": [requests("canary", n)]} for n in (0, 10, 20, 30)]
+    steps = [
+        ticker.advance(reading(0, pods[0])),
+        ticker.advance(reading(15, pods[1])),
+        ticker.advance(reading(30, {"s": pods[2]["s"]}, {"c": "timed out"})),
+        ticker.advance(reading(45, pods[3])),
+    ]
+    assert [s.failed for s in steps] == [{}, {}, {"c": "timed out"}, {}]
+    ticks = [t for s in steps for t in s.ready]
+    assert [t.stale for t in ticks] == [frozenset(), frozenset({"canary"}), frozenset()]
+    assert [t.counts for t in ticks] == [
+        {"errors": {GET: PairCount(0, 10, 0, 10)}},
+        {},
+        {"errors": {GET: PairCount(0, 20, 0, 20)}},
+    ]
+
+
+def test_a_silent_target_of_one_signal_does_not_hold_up_the_others():
+    ticker = Ticker([ERRORS, VIEWS])
+
+    def rum(n):
+        return [Sample("rum_page_views_total", {"track": t}, n) for t in ("canary", "stable")]
+
+    pods = [{"c": [requests("canary", n)], "rum": rum(n)} for n in (0, 10, 20)]
+    ticks = run(
+        ticker, reading(0, pods[0]), reading(1, pods[1]), reading(2, {"c": pods[2]["c"]}, {"rum": "refused"})
+    )
+    assert set(ticks[0].counts) == {"errors", "js"}
+    assert set(ticks[1].counts) == {"errors"}
+    assert ticks[1].stale == {"canary", "stable"}
+
+
+def test_after_the_patience_the_others_go_on_and_the_gap_is_discarded_and_counted():
+    ticker = Ticker([ERRORS], TickSettings(patience_seconds=10))
+    gone = {"c": "refused"}
+    ticks = run(
+        ticker,
+        reading(0, {"s": [requests("stable", 0)], "c": [requests("canary", 0)]}),
+        reading(5, {"s": [requests("stable", 1)], "c": [requests("canary", 1)]}),
+        reading(10, {"s": [requests("stable", 2)]}, gone),
+        reading(20, {"s": [requests("stable", 3)]}, gone),
+        reading(30, {"s": [requests("stable", 4)], "c": [requests("canary", 51)]}),
+        reading(40, {"s": [requests("stable", 5)], "c": [requests("canary", 52)]}),
+    )
+    assert [t.counts.get("errors", {}).get(GET) for t in ticks] == [
+        PairCount(0, 1, 0, 1),
+        None,
+        PairCount(0, 0, 0, 2),
+        PairCount(0, 0, 0, 1),
+        PairCount(0, 1, 0, 1),
+    ]
+    assert ticker.discarded == {"canary": 50}
+
+
+def test_a_process_that_was_replaced_during_the_silence_counts_in_full():
+    ticker = Ticker([ERRORS], TickSettings(patience_seconds=10))
+    ticks = run(
+        ticker,
+        reading(0, {"c": [started(-9), requests("canary", 0)], "s": []}),
+        reading(5, {"c": [started(-9), requests("canary", 9)], "s": []}),
+        reading(20, {"s": []}, {"c": "refused"}),
+        reading(40, {"c": [started(38), requests("canary", 12)], "s": []}),
+    )
+    assert [t.counts.get("errors", {}).get(GET) for t in ticks] == [
+        PairCount(0, 9, 0, 0),
+        None,
+        PairCount(0, 12, 0, 0),
+    ]
+    assert not ticker.discarded
+
+
+def test_when_nothing_answers_everything_is_stale_and_nothing_is_lost():
+    ticker = Ticker([ERRORS], TickSettings(patience_seconds=10))
+    pods = [{"s": [requests("stable", n)], "c": [requests("canary", n)]} for n in (0, 1, 31)]
+    down = {"s": "down", "c": "down"}
+    ticks = run(
+        ticker,
+        reading(0, pods[0]),
+        reading(1, pods[1]),
+        *(reading(at, {}, down) for at in (20, 40, 60)),
+        reading(61, pods[2]),
+    )
+    assert [sorted(t.stale) for t in ticks] == [[], *[["canary", "stable"]] * 3, []]
+    assert ticks[-1].counts["errors"][GET] == PairCount(0, 30, 0, 30)
+    assert all(not t.counts for t in ticks[1:-1])
+    assert not ticker.discarded
+
+
+def test_a_target_that_left_is_not_stale():
+    ticker = Ticker([ERRORS])
+    pods = [{"s": [requests("stable", n)], "c": [requests("canary", n)]} for n in (0, 1)]
+    ticks = run(ticker, reading(0, pods[0]), reading(1, pods[1]), reading(2, {"s": [requests("stable", 2)]}))
+    assert ticks[-1].stale == frozenset()
+    assert ticks[-1].counts["errors"][GET] == PairCount(0, 0, 0, 1)
+
+
+def test_an_address_with_several_processes_behind_it_is_refused():
+    ticker = Ticker([ERRORS])
+    steps = [
+        ticker.advance(reading(at, {"c": [started(start), requests("canary", n)]}))
+        for at, start, n in ((100, 50, 5), (101, 20, 900), (102, 50, 7))
+    ]
+    assert "several processes" in steps[1].failed["c"]
+    ticks = [t for s in steps for t in s.ready]
+    assert [t.stale for t in ticks] == [{"canary"}, set()]
+    assert ticks[1].counts["errors"][GET].canary_exposures == 2
+
+
+def test_a_promoted_canary_pod_continues_as_stable():
+    """A track change starts a new generation: the old series stay, frozen; the new ones start from zero."""
+    ticker = Ticker([ERRORS])
+    (first, second) = run(
+        ticker,
+        reading(0, {"p": [requests("canary", 10)]}),
+        reading(1, {"p": [requests("canary", 12)]}),
+        reading(2, {"p": [requests("canary", 13), requests("stable", 4, version="1.2.0")]}),
+    )
+    assert first.counts["errors"][GET] == PairCount(0, 2, 0, 0)
+    assert second.counts["errors"][GET] == PairCount(0, 1, 0, 4)
+
+
+def test_a_reading_that_is_not_later_changes_nothing():
+    ticker = Ticker([ERRORS])
+    ticks = run(
+        ticker,
+        reading(5, {"c": [requests("canary", 1)]}),
+        reading(5, {"c": [requests("canary", 9)]}),
+        reading(6, {"c": [requests("canary", 11)]}),
+    )
+    assert [t.counts["errors"][GET].canary_exposures for t in ticks] == [10]
+
+
+def test_displays_are_summed_by_side_and_labels():
+    display = Display("outcomes", Selector("runs", {"check": "~b.*"}), ("outcome",))
+    ticker = Ticker([], displays=[display])
+
+    def runs(n):
+        return [
+            Sample("runs", {"track": track, "check": check, "outcome": "fail"}, n)
+            for track in ("canary", "stable")
+            for check in ("buy", "browse", "pay")
+        ]
+
+    ticker.advance(reading(0, {"x": runs(0)}))
+    step = ticker.advance(reading(1, {"x": runs(3)}))
+    assert step.displays == {"outcomes": {("canary", "fail"): 6, ("stable", "fail"): 6}}
+    assert ticker.advance(reading(2, {"x": runs(3)})).displays == {}
+
+
+def test_the_wanted_metrics_name_buckets_and_start_times():
+    assert Ticker([ERRORS, LATENCY], displays=[]).metrics == {
+        "http_requests_total",
+        "http_request_duration_seconds_bucket",
+        "app_start_time_seconds",
+        "process_start_time_seconds",
+    }
+
+
+GROWTH = st.lists(st.integers(0, 5), min_size=3, max_size=3)
+
+
+@given(steps=st.lists(st.tuples(st.booleans(), GROWTH), max_size=9))
+def test_every_request_is_in_exactly_one_tick_whatever_restarts(steps):
+    """As long as one counter is seen to fall, which is what a restart looks like."""
+    values, total, born = [9, 9, 9], 0, 1.0
+
+    def pod():
+        return {"c": [started(born), *(requests("canary", v, str(200 + i)) for i, v in enumerate(values))]}
+
+    ticker = Ticker([ERRORS])
+    ticks = run(ticker, reading(10, pod()))
+    for at, (restarts, growth) in zip(range(20, 999, 10), steps, strict=False):
+        if restarts and any(g < v for g, v in zip(growth, values, strict=True)):
+            values, born = [0, 0, 0], float(at)
+        values = [v + g for v, g in zip(values, growth, strict=True)]
+        total += sum(growth)
+        ticks += run(ticker, reading(at, pod()))
+    assert sum(t.counts["errors"][GET].canary_exposures for t in ticks if "errors" in t.counts) == total
