@@ -1,0 +1,221 @@
+"""Who may have series of their own: the one bound on memory and on what Prometheus must store.
+
+Browsers say which app, version, route, event and error a body is about, and browsers can say anything. Up
+to a bound each value is kept apart; what comes later is counted under ``other``, and that is counted too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from rolloutobs import semconv
+
+__all__ = ["LABEL_NAMES", "Admission", "Bounds", "Kind", "Labels", "Release"]
+
+OTHER: Final = semconv.RUM_OTHER
+Release = tuple[str, str]
+"""App and version."""
+
+
+class Kind(StrEnum):
+    """What is bounded; the label ``kind`` of ``rum_admission_overflow_total``."""
+
+    APP = "app"
+    VERSION = "version"
+    ROUTE = "route"
+    EVENT = "event"
+    FINGERPRINT = "fingerprint"
+    LABEL_SET = "label_set"
+    DETAIL = "detail"
+    """A pair of a label set with an event or a fingerprint."""
+
+
+class Labels(NamedTuple):
+    """The labels of every real-user metric; an empty one is not rendered."""
+
+    app: str
+    version: str
+    track: str
+    route: str
+    device: str
+    synthetic: str
+
+
+LABEL_NAMES: Final = (
+    semconv.LABEL_APP,
+    semconv.LABEL_VERSION,
+    semconv.LABEL_TRACK,
+    semconv.LABEL_ROUTE,
+    semconv.LABEL_DEVICE,
+    semconv.LABEL_SYNTHETIC,
+)
+"""Names of the fields of `Labels`, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many values are kept apart."""
+
+    apps: int
+    versions: int
+    """Per app. A full app gives the place of its longest idle version to a new one, see `idle_seconds`."""
+    routes: int
+    """Per app, not per version: both tracks must agree on what a route is."""
+    events: int
+    """Per app."""
+    fingerprints: int
+    """Per app and version."""
+    label_sets: int
+    """In all."""
+    idle_seconds: float
+    """How long a version must have sent nothing before a new one may take its place."""
+
+    @property
+    def details(self) -> int:
+        """Pairs of a label set with an event or a fingerprint, in all."""
+        return 2 * self.label_sets
+
+
+@dataclass(slots=True)
+class _Admitted:
+    """What one version holds, given back when it is forgotten."""
+
+    last_seen: float
+    labels: set[Labels] = field(default_factory=set)
+    details: set[tuple[Labels, Kind, str]] = field(default_factory=set)
+    fingerprints: set[str] = field(default_factory=set)
+
+
+class Admission:
+    """Bounded sets of names: first come, first kept; versions that fell silent make room for new ones.
+
+    Times are seconds of a monotonic clock, given by the caller.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.overflow: Counter[Kind] = Counter()
+        """Times a value was counted as ``other``, by kind."""
+        self._bounds = bounds
+        self._per_app = {Kind.ROUTE: bounds.routes, Kind.EVENT: bounds.events}
+        self._names: dict[tuple[Kind, str], dict[str, None]] = {}
+        self._releases: dict[str, dict[str, _Admitted]] = {}
+        self._label_sets = 0
+        self._details = 0
+        self._forgotten: list[Release] = []
+
+    def labels(self, asked: Labels, now: float) -> Labels:
+        """Return `asked`, with ``other`` where a bound is reached.
+
+        The last resort, when even the set with route and device ``other`` is too many, is one set for all.
+        """
+        known = self._releases.get(asked.app, {}).get(asked.version)
+        if known is not None and asked in known.labels:
+            known.last_seen = now
+            return asked
+        app = asked.app if asked.app in self._releases else self._app(asked.app)
+        version = self._version(app, asked.version, now)
+        kept = asked._replace(app=app, version=version, route=self.name(Kind.ROUTE, asked.route, app))
+        admitted = self._releases[app][version]
+        for labels in (kept, kept._replace(route=OTHER, device=OTHER)):
+            if labels in admitted.labels:
+                return labels
+            if self._label_sets < self._bounds.label_sets:
+                admitted.labels.add(labels)
+                self._label_sets += 1
+                return labels
+            self.overflow[Kind.LABEL_SET] += 1
+        return Labels(OTHER, OTHER, "", OTHER, OTHER, asked.synthetic)
+
+    def name(self, kind: Kind, value: str, app: str) -> str:
+        """Return the route or event `value` if it is among the first of its app, else ``other``."""
+        names = self._names.setdefault((kind, app), {})
+        if value in names or value == OTHER:
+            return value
+        if len(names) < self._per_app[kind]:
+            names[value] = None
+            return value
+        self.overflow[kind] += 1
+        return OTHER
+
+    def fingerprint(self, labels: Labels, value: str) -> str:
+        """Return `value` if it is among the first errors of its app and version, else ``other``."""
+        admitted = self._releases.get(labels.app, {}).get(labels.version)
+        if admitted is None or value == OTHER:
+            return OTHER
+        if value not in admitted.fingerprints:
+            if len(admitted.fingerprints) >= self._bounds.fingerprints:
+                self.overflow[Kind.FINGERPRINT] += 1
+                return OTHER
+            admitted.fingerprints.add(value)
+        return self.detail(labels, Kind.FINGERPRINT, value)
+
+    def detail(self, labels: Labels, kind: Kind, value: str) -> str:
+        """Return `value` if its pair with `labels` may have a series of its own, else ``other``."""
+        admitted = self._releases.get(labels.app, {}).get(labels.version)
+        if admitted is None or value == OTHER:
+            return OTHER
+        key = (labels, kind, value)
+        if key in admitted.details:
+            return value
+        if self._details < self._bounds.details:
+            admitted.details.add(key)
+            self._details += 1
+            return value
+        self.overflow[Kind.DETAIL] += 1
+        return OTHER
+
+    def knows_fingerprint(self, labels: Labels, value: str) -> bool:
+        """Return whether the error `value` has been seen in the app and version of `labels`."""
+        admitted = self._releases.get(labels.app, {}).get(labels.version)
+        return admitted is not None and value in admitted.fingerprints
+
+    def knows(self, kind: Kind, value: str, app: str) -> bool:
+        """Return whether the route or event `value` of `app` has been admitted."""
+        return value in self._names.get((kind, app), {})
+
+    def names(self, kind: Kind, app: str) -> tuple[str, ...]:
+        """Return the admitted routes or events of `app`, oldest first."""
+        return tuple(self._names.get((kind, app), {}))
+
+    def label_sets(self, app: str) -> tuple[Labels, ...]:
+        """Return every admitted label set of `app`."""
+        return tuple(
+            labels for admitted in self._releases.get(app, {}).values() for labels in admitted.labels
+        )
+
+    def forgotten(self) -> list[Release]:
+        """Return the app and version pairs that lost their place since the last call."""
+        gone, self._forgotten = self._forgotten, []
+        return gone
+
+    def _app(self, app: str) -> str:
+        if app != OTHER and len(self._releases) - (OTHER in self._releases) >= self._bounds.apps:
+            self.overflow[Kind.APP] += 1
+            app = OTHER
+        self._releases.setdefault(app, {})
+        return app
+
+    def _version(self, app: str, version: str, now: float) -> str:
+        releases = self._releases[app]
+        if version not in releases and version != OTHER and not self._room(app, now):
+            self.overflow[Kind.VERSION] += 1
+            version = OTHER
+        releases.setdefault(version, _Admitted(now)).last_seen = now
+        return version
+
+    def _room(self, app: str, now: float) -> bool:
+        """Return whether `app` may have one more version, forgetting the longest idle one where it must."""
+        releases = {version: a for version, a in self._releases[app].items() if version != OTHER}
+        if len(releases) < self._bounds.versions:
+            return True
+        oldest = min(releases, key=lambda version: releases[version].last_seen)
+        if now - releases[oldest].last_seen < self._bounds.idle_seconds:
+            return False
+        gone = self._releases[app].pop(oldest)
+        self._label_sets -= len(gone.labels)
+        self._details -= len(gone.details)
+        self._forgotten.append((app, oldest))
+        return True
