@@ -1,7 +1,6 @@
 """From consecutive readings to ticks: what each track did between two readings.
 
-Belongs here: time, tracks, targets that come and go, warm-up. Resets of counters are `counters`; judging is
-`judge`.
+Belongs here: time, tracks, targets that come and go, warm-up. Resets of counters are in `counters`.
 Pure: the time is the one in the readings.
 """
 
@@ -38,8 +37,7 @@ class TickSettings:
     """How readings become ticks."""
 
     warmup_seconds: float = 0.0
-    """The first seconds of each canary process are kept apart (``Tick.cold_counts``): it is compared once
-    warm."""
+    """The first seconds of each canary process are kept apart (``Tick.cold_counts``)."""
     prehistory_seconds: float = 1800.0
     """How much of stable's past is kept until the canary takes traffic."""
     patience_seconds: float = 30.0
