@@ -80,6 +80,8 @@ class TrackRun:
     """What ended the journey; empty when it was walked to its end."""
     trace_id: str
     """Every request of the run carries this trace: it leads to the server's spans."""
+    ended: float = 0.0
+    """Unix seconds."""
     artifacts: str = ""
     """Folder with what the failed run left; empty when nothing was kept."""
 

@@ -1,0 +1,148 @@
+"""What checks expose to Prometheus: runs, durations, last success and identity mismatches, by app, version,
+track.
+
+Belongs here: the families and the endpoint that serves them. A pair is added under the lock that a scrape
+takes, so no scrape ever sees one track of a pair without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from rolloutobs import semconv
+from rolloutobs.errors import ConfigurationError
+from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily
+from synthetic.journey import StepResult
+from synthetic.result import CheckOutcome, Pair, TrackRun
+from synthetic.target import Proven, Target
+
+__all__ = ["DURATION_BOUNDS", "CheckMetrics", "serve"]
+
+DURATION_BOUNDS = tuple(round(0.05 * 1.5**i, 6) for i in range(18))
+"""Upper bounds in seconds, log-regular as the server's with factor 1.5, from 50 ms to 49 s: steps of a
+browser and whole journeys are longer than requests."""
+WHOLE_JOURNEY = ""
+"""The step label of a whole journey's result."""
+
+_IDENTITY = (*semconv.IDENTITY_LABELS, semconv.LABEL_CHECK)
+_STEP = (*_IDENTITY, semconv.LABEL_STEP)
+
+
+class CheckMetrics(Collector):
+    """The metrics of one check; register it with a prometheus_client registry.
+
+    Series of both tracks exist from zero once their version is known (at the start where it is expected),
+    with the outcomes pass, fail and inconclusive.
+    """
+
+    def __init__(self, app: str, check: str, targets: tuple[Target, ...]) -> None:
+        self._app = app
+        self._check = check
+        self._lock = Lock()
+        self._runs = CounterFamily(
+            semconv.SYNTHETIC_CHECK_RUNS_TOTAL,
+            "Runs of a synthetic check; an empty step is the whole journey, counted in pairs of both tracks.",
+            (*_STEP, semconv.LABEL_OUTCOME),
+        )
+        self._duration = HistogramFamily(
+            semconv.SYNTHETIC_CHECK_DURATION_SECONDS,
+            "Duration of passed runs and steps.",
+            _STEP,
+            DURATION_BOUNDS,
+        )
+        self._last_success = GaugeFamily(
+            semconv.SYNTHETIC_CHECK_LAST_SUCCESS_TIMESTAMP_SECONDS, "When a run last passed.", _IDENTITY
+        )
+        self._mismatch = CounterFamily(
+            semconv.SYNTHETIC_CHECK_IDENTITY_MISMATCH_TOTAL,
+            "Runs that another version or track answered, or somebody who did not say who it is.",
+            _IDENTITY,
+        )
+        self._internal = CounterFamily(
+            semconv.INTERNAL_ERRORS_TOTAL, "What the check itself could not do.", (semconv.LABEL_WHERE,)
+        )
+        self._internal.cell("artifacts")
+        for target in targets:
+            if target.version is not None:
+                self._exist(target.version, target.track.value, WHOLE_JOURNEY)
+
+    def publish(self, pair: Pair) -> None:
+        """Count a pair, both tracks at once."""
+        steps = {step.name for run in pair.runs for step in run.steps}
+        with self._lock:
+            for run, outcome in zip(pair.runs, pair.published, strict=True):
+                track = run.target.track.value
+                for step in (WHOLE_JOURNEY, *steps):
+                    self._exist(run.version, track, step)
+                self._count(run, outcome)
+
+    def count_internal_error(self, where: str) -> None:
+        """Count something that the check itself could not do."""
+        with self._lock:
+            self._internal.cell(where).inc()
+
+    def collect(self) -> Iterator[Metric]:
+        """Render everything between two pairs."""
+        families = (self._runs, self._duration, self._last_success, self._mismatch, self._internal)
+        with self._lock:
+            return iter([family.collect() for family in families])
+
+    def _exist(self, version: str, track: str, step: str) -> None:
+        """Make the series of a step, so that they start at zero."""
+        labels = (self._app, version, track, self._check)
+        for outcome in (CheckOutcome.PASS, CheckOutcome.FAIL, CheckOutcome.INCONCLUSIVE):
+            self._runs.cell(*labels, step, outcome.value)
+        self._duration.cell(*labels, step)
+        self._mismatch.cell(*labels)
+
+    def _count(self, run: TrackRun, outcome: CheckOutcome) -> None:
+        labels = (self._app, run.version, run.target.track.value, self._check)
+        self._runs.cell(*labels, WHOLE_JOURNEY, outcome.value).inc()
+        for step in run.steps:
+            self._runs.cell(*labels, step.name, _step_outcome(run, step).value).inc()
+            if run.outcome in (CheckOutcome.PASS, CheckOutcome.FAIL) and not step.error:
+                self._duration.cell(*labels, step.name).observe(step.seconds)
+        if run.outcome is CheckOutcome.PASS:
+            self._duration.cell(*labels, WHOLE_JOURNEY).observe(run.seconds)
+            self._last_success.cell(*labels).value = run.ended
+        if run.outcome is CheckOutcome.INCONCLUSIVE or run.proof.proven in (Proven.WRONG, Proven.UNKNOWN):
+            self._mismatch.cell(*labels).inc()
+
+
+def _step_outcome(run: TrackRun, step: StepResult) -> CheckOutcome:
+    """Return a step's outcome: what an unproven run did says nothing about the version."""
+    if run.outcome in (CheckOutcome.INCONCLUSIVE, CheckOutcome.ERROR):
+        return run.outcome
+    return CheckOutcome.FAIL if step.error else CheckOutcome.PASS
+
+
+@contextmanager
+def serve(metrics: CheckMetrics, host: str, port: int) -> Iterator[Callable[[], str]]:
+    """Serve ``/metrics`` while the block runs; yields a function that returns its URL (port 0 takes a free
+    one).
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    # Its process_start_time_seconds tells a reader of counters that this process is new.
+    ProcessCollector(registry=registry)
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as problem:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {problem.strerror or problem}"
+        ) from problem
+    try:
+        yield lambda: f"http://{host}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=5)

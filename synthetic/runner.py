@@ -1,0 +1,204 @@
+"""Runs a check in pairs: the same journey against stable and canary, at the same moment, in random order.
+
+Belongs here: one pair, the schedule of many, and the life of the browser between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from random import Random
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from synthetic.browser import Visit, open_browser, visit
+from synthetic.journey import Journey
+from synthetic.report import Artifacts
+from synthetic.result import CheckOutcome, Fault, Pair, TrackRun, outcome_of
+from synthetic.settings import BrowserSettings, CheckSettings
+from synthetic.target import Target, prove
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+__all__ = ["Check", "PairRunner", "Schedule", "run_pairs"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A journey, the two targets it is walked against, and how."""
+
+    settings: CheckSettings
+    journey: Journey
+    stable: Target
+    canary: Target
+    browser: BrowserSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When pairs run."""
+
+    every_seconds: float | None = None
+    """From start to start; a pair that takes longer skips the starts it missed. ``None``: one after the
+    other."""
+    count: int | None = None
+    """``None``: until stopped."""
+
+
+class PairRunner:
+    """Runs pairs in one browser, which is started again after it died.
+
+    Args:
+        check: what to run.
+        random: draws which track starts first.
+        clock: unix seconds.
+        on_internal_error: told where something failed that is neither track's fault, e.g. ``"artifacts"``.
+    """
+
+    def __init__(
+        self,
+        check: Check,
+        random: Random,
+        clock: Callable[[], float],
+        on_internal_error: Callable[[str], None],
+    ) -> None:
+        self._check = check
+        self._random = random
+        self._clock = clock
+        self._on_internal_error = on_internal_error
+        folder = check.settings.artifacts
+        self._artifacts = None if folder is None else Artifacts(folder, check.settings.keep_artifacts)
+        self._stack = AsyncExitStack()
+        self._browser: Browser | None = None
+
+    async def __aenter__(self) -> PairRunner:
+        """Start the browser.
+
+        Raises:
+            ConfigurationError: there is none, or it does not start.
+        """
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the browser."""
+        await self._close()
+
+    async def run(self) -> Pair:
+        """Run one pair.
+
+        Raises:
+            ConfigurationError: the browser died earlier and does not start again.
+        """
+        browser = await self._open()
+        started = self._clock()
+        targets = [self._check.stable, self._check.canary]
+        self._random.shuffle(targets)
+        async with asyncio.TaskGroup() as tasks:
+            runs = [tasks.create_task(self._walk(browser, target)) for target in targets]
+        by_target = dict(zip(targets, (task.result() for task in runs), strict=True))
+        pair = Pair(started, targets[0].track, by_target[self._check.stable], by_target[self._check.canary])
+        if any(run.fault is Fault.HARNESS for run in pair.runs):
+            await self._close()
+        return pair
+
+    async def _walk(self, browser: Browser, target: Target) -> TrackRun:
+        seen = await visit(
+            browser,
+            target.url,
+            self._check.journey.walk,
+            track=target.track.value,
+            marked=True,
+            timeout_seconds=self._check.settings.timeout_seconds,
+        )
+        proof = prove(target, seen.answers)
+        run = TrackRun(
+            target=target,
+            outcome=outcome_of(seen.fault, proof, seen.steps),
+            seconds=seen.seconds,
+            steps=seen.steps,
+            proof=proof,
+            fault=seen.fault,
+            error=seen.error,
+            trace_id=seen.trace_id,
+            ended=self._clock(),
+        )
+        return run if run.outcome is CheckOutcome.PASS else await self._keep(run, seen)
+
+    async def _keep(self, run: TrackRun, seen: Visit) -> TrackRun:
+        """Save the artifacts of a run that did not pass; a full disk does not change its outcome, and is
+        counted."""
+        if self._artifacts is None:
+            return run
+        console = (*seen.console, *(["", seen.details] if seen.details else []))
+        try:
+            folder = await asyncio.to_thread(
+                self._artifacts.save, self._check.settings.check, run, console, seen.screenshot
+            )
+        except OSError as problem:
+            self._on_internal_error("artifacts")
+            log.warning("the artifacts of a failed run could not be kept: %s", problem)
+            return run
+        return replace(run, artifacts=folder)
+
+    async def _open(self) -> Browser:
+        if self._browser is None or not self._browser.is_connected():
+            await self._close()
+            self._browser = await self._stack.enter_async_context(open_browser(self._check.browser))
+        return self._browser
+
+    async def _close(self) -> None:
+        self._browser = None
+        stack, self._stack = self._stack, AsyncExitStack()
+        try:
+            async with asyncio.timeout(10):
+                await stack.aclose()
+        except Exception as problem:
+            # Playwright raises bare exceptions when its driver is gone; there is nothing left to close then.
+            log.debug("closing the browser: %s", problem)
+
+
+async def run_pairs(
+    runner: PairRunner, schedule: Schedule, publish: Callable[[Pair], None], stop: asyncio.Event
+) -> None:
+    """Run pairs as scheduled and hand each to `publish`; a pair during which `stop` is set is given up.
+
+    Raises:
+        ConfigurationError: the browser died and does not start again.
+    """
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.create_task(stop.wait())
+    due = loop.time()
+    done = 0
+    try:
+        while not stop.is_set():
+            pair = asyncio.create_task(runner.run())
+            await asyncio.wait((pair, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not pair.done():
+                pair.cancel()
+                await asyncio.wait((pair,))
+                return
+            publish(pair.result())
+            done += 1
+            if done == schedule.count:
+                return
+            due = _next_start(due, loop.time(), schedule.every_seconds)
+            await asyncio.wait((stopped,), timeout=max(0.0, due - loop.time()))
+    finally:
+        stopped.cancel()
+
+
+def _next_start(due: float, now: float, every_seconds: float | None) -> float:
+    """Return the first start on the grid of `every_seconds` after `due` that is not past."""
+    if every_seconds is None:
+        return now
+    missed = max(0.0, now - due) // every_seconds
+    return due + (missed + 1) * every_seconds
