@@ -142,7 +142,8 @@ const start = (): void => {
   );
   watchErrors(() => errors);
   for (const on of [onCLS, onFCP, onINP, onLCP]) {
-    on((metric: {name: string; value: number}) => record(metric.name.toLowerCase(), metric.value));
+    // Every change: an interaction whose entries are still queued when the page is hidden is never reported as final.
+    on(({name, value}: {name: string; value: number}) => record(name.toLowerCase(), value), {reportAllChanges: true});
   }
 
   // On the document, so that it runs after web-vitals' own listeners on the window have reported the final values.

@@ -1,0 +1,443 @@
+"""The browser script in a real Chromium, on pages of one origin, posting to a real collector on another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import uvicorn
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from prometheus_client.parser import text_string_to_metric_families
+
+from rolloutobs.errors import ConfigurationError
+from rum_collector.app import create_app
+from rum_collector.bundle import Bundle
+from rum_collector.settings import Settings
+from synthetic.browser import find_chromium
+from synthetic.settings import BrowserSettings
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+STRICT_CSP = (
+    "default-src 'none'; script-src {collector} 'nonce-page'; connect-src {collector}; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+DEADLINE_SECONDS = 20
+Predicate = Callable[[dict[str, Any]], bool]
+
+
+class Recorder:
+    """An ASGI app around the collector that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.collector = create_app(Settings(apps=("shop",)))
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.url = ""
+        self._news = asyncio.Condition()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        chunks: list[bytes] = []
+
+        async def listening() -> Any:
+            message = await receive()
+            chunks.append(message.get("body", b""))
+            return message
+
+        await self.collector(scope, listening, send)
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        self.requests.append((scope["method"], scope["path"], headers, b"".join(chunks)))
+        async with self._news:
+            self._news.notify_all()
+
+    def posts(self) -> list[tuple[str, str, dict[str, str], bytes]]:
+        return [request for request in self.requests if request[0] != "GET"]
+
+    def beacons(self) -> list[dict[str, Any]]:
+        return [
+            json.loads(body) for method, path, _, body in self.requests if (method, path) == ("POST", "/b")
+        ]
+
+    async def beacon(self, wanted: Predicate) -> dict[str, Any]:
+        """Return the first beacon that is `wanted`, waiting for it."""
+        async with asyncio.timeout(DEADLINE_SECONDS), self._news:
+            while True:
+                if found := [beacon for beacon in self.beacons() if wanted(beacon)]:
+                    return found[0]
+                await self._news.wait()
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the sum of the collector's samples of `name` with these labels."""
+        total = 0.0
+        for metric in self.collector.ingest.instruments.collect():
+            for sample in metric.samples:
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    total += sample.value
+        return total
+
+
+class Site:
+    """Serves one page for every path; each test says what it looks like."""
+
+    def __init__(self, collector: str) -> None:
+        self.collector = collector
+        self.url = ""
+        self.attributes = 'data-app="shop"'
+        self.body = "<h1>Hello</h1>"
+        self.headers: dict[str, str] = {"server-timing": 'version;desc="1.2.0", track;desc="canary"'}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/favicon.ico":
+            await send({"type": "http.response.start", "status": 204})
+            await send({"type": "http.response.body"})
+            return
+        page = (
+            f"<!doctype html><title>t</title>"
+            f'<script src="{self.collector}/rolloutobs.js" {self.attributes}></script>{self.body}'
+        )
+        headers = {"content-type": "text/html", **self.headers}
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+        await send({"type": "http.response.body", "body": page.encode()})
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", lifespan="off"))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not server.started:
+                await asyncio.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        await task
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    if Bundle.read() is None:
+        pytest.skip("the browser script is not built: npm ci && npm run build in rum_collector/browser")
+    try:
+        chromium = find_chromium(BrowserSettings.from_env(os.environ))
+    except ConfigurationError as problem:
+        pytest.skip(str(problem))
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(
+            executable_path=chromium, args=FLAGS, ignore_default_args=["--disable-back-forward-cache"]
+        )
+        yield launched
+        await launched.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def recorder() -> AsyncIterator[Recorder]:
+    recorder = Recorder()
+    async with serving(recorder) as recorder.url:
+        yield recorder
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(recorder: Recorder) -> AsyncIterator[Site]:
+    site = Site(recorder.url)
+    async with serving(site) as site.url:
+        yield site
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    context = await browser.new_context()
+    yield context
+    await context.close()
+
+
+async def hide(page: Page) -> None:
+    """Make the page believe that its tab went to the background, and came back."""
+    await page.evaluate(
+        """() => {
+          for (const state of ['hidden', 'visible']) {
+            Object.defineProperty(document, 'visibilityState', {configurable: true, value: state});
+            document.dispatchEvent(new Event('visibilitychange', {bubbles: true}));
+          }
+          delete document.visibilityState;
+        }"""
+    )
+
+
+async def fence(context: BrowserContext, site: Site, recorder: Recorder) -> list[dict[str, Any]]:
+    """Return every beacon so far: a page of its own is opened and closed, and what it sends comes last."""
+    page = await context.new_page()
+    await page.goto(f"{site.url}/fence")
+    await page.close()
+    await recorder.beacon(lambda beacon: beacon["rt"] == "/fence")
+    return [beacon for beacon in recorder.beacons() if beacon["rt"] != "/fence"]
+
+
+async def test_one_beacon_when_the_page_is_left_with_the_identity_that_served_it(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    site.attributes = 'data-app="shop" data-version="0.9.0" data-track="stable"'
+    page = await context.new_page()
+    await page.goto(f"{site.url}/product/12345?token=secret#me")
+    # The next version takes over while the page is open: it stays a page of the one that served it.
+    site.headers["server-timing"] = 'version;desc="2.0.0"'
+    await page.goto(f"{site.url}/next")
+    await recorder.beacon(lambda beacon: beacon["rt"] == "/product/:id")
+    await page.close()
+    first, second = await fence(context, site, recorder)
+
+    assert {name: first[name] for name in ("v", "app", "ver", "trk", "sq", "nav", "rt")} == {
+        "v": 1,
+        "app": "shop",
+        "ver": "1.2.0",
+        "trk": "canary",
+        "sq": 0,
+        "nav": "navigate",
+        "rt": "/product/:id",
+    }
+    assert {"lcp", "fcp", "cls", "ttfb", "load"} <= dict(first["m"]).keys()
+    assert (second["ver"], second["trk"]) == ("2.0.0", "stable")
+    method, _, headers, body = recorder.posts()[0]
+    assert (method, headers["content-type"]) == ("POST", "text/plain;charset=UTF-8")
+    assert b"secret" not in body
+    assert b"12345" not in body
+    assert len(body) <= 1200
+    # Another origin, and yet no preflight.
+    assert [request[0] for request in recorder.posts()] == ["POST"] * 3
+    labels = {"app": "shop", "version": "1.2.0", "track": "canary", "route": "/product/:id"}
+    assert recorder.value("rum_page_views_total", navigation_type="navigate", **labels) == 1
+    assert recorder.value("rum_lcp_seconds_count", **labels) == 1
+    assert recorder.value("rum_views_with_errors_total") == 0
+    assert recorder.value("rum_beacons_total", outcome="accepted") == 3
+
+
+async def test_without_server_timing_the_tag_says_who_served_the_page(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    site.headers = {}
+    site.attributes = (
+        'data-app="shop" data-version="1.1.0" data-track="stable" data-route="/product/{id}" '
+        f'data-endpoint="{recorder.url}/b"'
+    )
+    page = await context.new_page()
+    await page.goto(f"{site.url}/product/red-shoes")
+    await page.evaluate("document.querySelector('script').dataset.version = '9.9.9'")
+    await page.close()
+    beacon = await recorder.beacon(lambda beacon: True)
+    assert (beacon["ver"], beacon["trk"], beacon["rt"]) == ("1.1.0", "stable", "/product/{id}")
+    assert "syn" not in beacon
+
+
+async def test_a_strict_policy_with_trusted_types_is_not_violated(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    site.headers["content-security-policy"] = STRICT_CSP.format(collector=recorder.url)
+    page = await context.new_page()
+    console: list[str] = []
+    page.on("console", lambda message: console.append(message.text))
+    page.on("pageerror", lambda error: console.append(str(error)))
+    await page.goto(f"{site.url}/strict")
+    await page.evaluate("rolloutobs.event('checkout')")
+    await page.close()
+    beacon = await recorder.beacon(lambda beacon: beacon["rt"] == "/strict")
+    assert beacon["c"] == [["checkout", 1]]
+    assert console == []
+
+
+async def test_errors_are_merged_scrubbed_and_counted_once_per_view(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    site.body = """<script>
+      const fail = (message) => { throw new TypeError(message) };
+      for (let i = 0; i < 3; i++) setTimeout(() => fail(`order ${i} of ann@example.com "secret" /a?key=1`));
+      setTimeout(() => { Promise.reject(Object.create(null)); window.done = true; }, 20);
+    </script>"""
+    page = await context.new_page()
+    await page.goto(f"{site.url}/checkout")
+    await page.wait_for_function("window.done")
+    await hide(page)
+    first = await recorder.beacon(lambda beacon: beacon["rt"] == "/checkout")
+    assert [(error["t"], error["m"], error["n"]) for error in first["e"]] == [
+        ("TypeError", "order # of # # /a#", 3),
+        ("Error", "", 1),
+    ]
+    assert first["e"][0]["s"].startswith("checkout:")
+    assert first["fe"] == 1
+
+    # The tab comes back and fails again: only what is new is sent, and the view is not counted again.
+    await page.evaluate("setTimeout(() => fail('order 7'))")
+    await page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 20))")
+    await page.close()
+    second = await recorder.beacon(lambda beacon: beacon["sq"] == 1)
+    assert second["pv"] == first["pv"]
+    assert second["e"][0]["m"] == "order #"
+    assert "fe" not in second
+    assert not {name for name, _ in first["m"]} & {name for name, _ in second["m"]}
+    labels = {"version": "1.2.0", "track": "canary", "route": "/checkout"}
+    assert recorder.value("rum_page_views_total", **labels) == 1
+    assert recorder.value("rum_views_with_errors_total", **labels) == 1
+    assert recorder.value("rum_js_errors_total", **labels) == 5
+
+
+async def test_errors_of_extensions_are_nobodys_fault_and_many_errors_stay_small(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    page = await context.new_page()
+    await page.goto(f"{site.url}/noise")
+    await page.evaluate(
+        """() => {
+          const failure = (message, filename) => dispatchEvent(new ErrorEvent('error', {message, filename}));
+          failure('not ours', 'chrome-extension://abc/content.js');
+          for (const word of 'abcdefgh') failure(`${word} `.repeat(400), 'https://cdn.example/app.js');
+        }"""
+    )
+    await page.close()
+    beacon = await recorder.beacon(lambda beacon: beacon["rt"] == "/noise")
+    assert [error["n"] for error in beacon["e"]] == [1, 1, 1, 1, 4]
+    assert beacon["e"][-1]["t"] == "more"
+    assert "not ours" not in json.dumps(beacon)
+    assert len(json.dumps(beacon)) <= 1200
+    assert recorder.value("rum_js_errors_total", fingerprint="other") == 4
+
+
+async def test_an_event_counts_once_per_view_and_outcome(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    page = await context.new_page()
+    await page.goto(f"{site.url}/cart")
+    await page.evaluate(
+        """() => {
+          for (let i = 0; i < 3; i++) rolloutobs.event('checkout', {ok: true});
+          rolloutobs.event('checkout', {ok: false});
+          rolloutobs.event('search');
+        }"""
+    )
+    await hide(page)
+    await recorder.beacon(lambda beacon: beacon["rt"] == "/cart")
+    await page.evaluate("rolloutobs.event('checkout')")
+    await page.close()
+    beacons = [beacon for beacon in await fence(context, site, recorder) if beacon["c"]]
+    assert [beacon["c"] for beacon in beacons] == [[["checkout", 1], ["checkout", 0], ["search", 1]]]
+    assert recorder.value("rum_events_total", event="checkout", outcome="ok", route="/cart") == 1
+    assert recorder.value("rum_events_total", event="checkout", outcome="error", route="/cart") == 1
+    assert recorder.value("rum_events_total", event="search", outcome="ok", route="/cart") == 1
+
+
+async def test_a_page_restored_from_the_back_forward_cache_is_a_view_of_its_own(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    site.body = (
+        "<script>addEventListener('pageshow', (e) => { if (e.persisted) window.restored = 1; })</script>"
+    )
+    page = await context.new_page()
+    await page.goto(f"{site.url}/list")
+    await page.evaluate("rolloutobs.event('search')")
+    await page.goto(f"{site.url}/detail")
+    first = await recorder.beacon(lambda beacon: beacon["rt"] == "/list")
+    site.headers["server-timing"] = 'version;desc="2.0.0", track;desc="stable"'
+    await page.evaluate("() => { setTimeout(() => history.back()) }")
+    await page.wait_for_url(f"{site.url}/list", wait_until="commit")
+    await page.wait_for_function("window.restored")
+    await page.evaluate("rolloutobs.event('search')")
+    await page.close()
+    second = await recorder.beacon(lambda beacon: beacon["rt"] == "/list" and beacon["nav"] == "bfcache")
+    assert (second["sq"], second["ver"], second["trk"]) == (0, "1.2.0", "canary")
+    assert second["pv"] != first["pv"]
+    assert second["c"] == [["search", 1]]
+    assert not {"ttfb", "load"} & dict(second["m"]).keys()
+    assert recorder.value("rum_page_views_total", route="/list", navigation_type="bfcache") == 1
+    assert recorder.value("rum_page_views_total", route="/list", navigation_type="navigate") == 1
+
+
+async def test_global_privacy_control_sends_nothing(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    page = await context.new_page()
+    await page.add_init_script("Object.defineProperty(navigator, 'globalPrivacyControl', {value: true})")
+    await page.goto(f"{site.url}/private")
+    await page.evaluate("rolloutobs.event('checkout')")
+    await page.close()
+    assert await fence(context, site, recorder) == []
+
+
+@pytest.mark.parametrize("how", ["flag", "server-timing", "attribute"])
+async def test_a_synthetic_view_says_so(
+    context: BrowserContext, site: Site, recorder: Recorder, how: str
+) -> None:
+    page = await context.new_page()
+    if how == "flag":
+        await page.add_init_script("window.__rolloutobs_synthetic = true")
+    elif how == "server-timing":
+        site.headers["server-timing"] += ', synthetic;desc="test"'
+    else:
+        site.attributes += ' data-synthetic="1"'
+    await page.goto(f"{site.url}/checked")
+    await page.close()
+    await recorder.beacon(lambda beacon: beacon["rt"] == "/checked")
+    assert recorder.value("rum_page_views_total", route="/checked", synthetic="true") == 1
+
+
+async def test_where_beacons_are_refused_fetch_takes_over_and_nothing_is_lost(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    page = await context.new_page()
+    await page.add_init_script(
+        """navigator.sendBeacon = () => { throw new TypeError('blocked') };
+        const real = window.fetch;
+        window.fetch = (...given) => {
+          const answer = real(...given);
+          answer.catch(() => setTimeout(() => { window.refused = true; }));
+          return answer;
+        };"""
+    )
+    await page.goto(f"{site.url}/blocked")
+    # The network is down while the tab goes to the background.
+    await context.set_offline(True)
+    await hide(page)
+    await page.wait_for_function("window.refused")
+    await context.set_offline(False)
+    await page.evaluate("rolloutobs.event('checkout')")
+    await hide(page)
+    late = await recorder.beacon(lambda beacon: beacon["sq"] == 0)
+    later = await recorder.beacon(lambda beacon: beacon["sq"] == 1)
+    assert later["c"] == [["checkout", 1]]
+    assert later["pv"] == late["pv"]
+    assert [request[0] for request in recorder.posts()] == ["POST", "POST"]
+    assert recorder.value("rum_page_views_total", route="/blocked") == 1
+
+
+async def test_a_slow_interaction_is_measured_and_the_script_is_safe_twice(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    site.body = f"""<script src="{recorder.url}/rolloutobs.js" data-app="shop"></script>
+      <button onclick="const end = performance.now() + 150; while (performance.now() < end);">Buy</button>"""
+    page = await context.new_page()
+    await page.goto(f"{site.url}/slow")
+    await page.click("button")
+    await page.wait_for_function(
+        """() => new Promise((resolve) => new PerformanceObserver((list) => resolve(true))
+          .observe({type: 'event', buffered: true, durationThreshold: 40}))"""
+    )
+    await page.close()
+    beacons = [beacon for beacon in await fence(context, site, recorder) if beacon["rt"] == "/slow"]
+    assert len(beacons) == 1
+    assert dict(beacons[0]["m"])["inp"] >= 150
+    response = await context.request.get(f"{recorder.url}/metrics")
+    families = {family.name for family in text_string_to_metric_families(await response.text())}
+    assert {"rum_inp_seconds", "rum_vitals", "rum_page_views"} <= families
