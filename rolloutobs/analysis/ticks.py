@@ -126,6 +126,11 @@ class Ticker:
         """Unix time at which the canary first took traffic; ``None``: not yet."""
         return self._clock.zero
 
+    @property
+    def canary_versions(self) -> tuple[str, ...]:
+        """Versions that took the canary's traffic, busiest first."""
+        return tuple(version for version, _ in self._versions[CANARY].most_common() if version)
+
     def advance(self, reading: Reading) -> Step:
         """Take in the next reading and return what became known by it; one that is not later is ignored."""
         last = self._clock.last

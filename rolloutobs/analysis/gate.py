@@ -1,0 +1,260 @@
+"""Watches a rollout until it is decided: read, tick, judge, record, again.
+
+The clock is an argument, and so is everything else that is not pure. Acting on the verdict is a controller's
+work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from rolloutobs.analysis.history import NOTHING, Recorder
+from rolloutobs.analysis.model import Decision, Reading, Source, Tick, Verdict
+from rolloutobs.analysis.report import Report
+from rolloutobs.analysis.tally import CANARY, STABLE
+from rolloutobs.analysis.ticks import Ticker
+from rolloutobs.errors import ConfigurationError, SourceError
+
+__all__ = ["Clock", "Gate", "GateSettings", "Judge", "Look", "of_present_canary"]
+
+
+class Judge(Protocol):
+    """What the gate asks: the engine."""
+
+    def prehistory(self, tick: Tick) -> None:
+        """Take in what stable did before the canary took traffic."""
+
+    def observe(self, tick: Tick) -> Verdict:
+        """Take in the next tick and judge all so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Unix time, and waiting."""
+
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """How the gate looks, in seconds."""
+
+    app: str = ""
+    """For the report; empty: as the samples say."""
+    interval_seconds: float = 15.0
+    deadline_seconds: float = 1800.0
+    """Since the canary took traffic. Before that, the gate waits for its traffic equally long."""
+    until_decided: bool = True
+    """False: look for the whole time, and report what holds at its end (`compare`)."""
+    give_up_seconds: float = 60.0
+    """Without a single answer from any target for so long at the start, nothing will come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a person who watches wants to see after each reading."""
+
+    elapsed_seconds: float
+    """Since the gate began."""
+    canary_seconds: float | None
+    """Since the canary took traffic; ``None``: it has not yet."""
+    verdict: Verdict | None
+    traffic: Mapping[str, int] = field(default_factory=dict)
+    """Requests by ``"canary"`` and ``"stable"`` since the gate began."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+class Gate:
+    """Watches one rollout.
+
+    Args:
+        source: where the counters come from.
+        ticker: turns them into ticks.
+        engine: judges the ticks.
+        settings: how often and how long.
+        clock: time and waiting.
+        observer: called after each reading.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        ticker: Ticker,
+        engine: Judge,
+        settings: GateSettings | None = None,
+        clock: Clock | None = None,
+        observer: Callable[[Look], None] = lambda look: None,
+    ) -> None:
+        self._source = source
+        self._ticker = ticker
+        self._engine = engine
+        self._settings = settings or GateSettings()
+        self._clock = clock or Clock()
+        self._observer = observer
+        self._recorder = Recorder()
+        self._verdict: Verdict | None = None
+        self._traffic = {CANARY: 0, STABLE: 0}
+        self._failed: Mapping[str, str] = {}
+        self._answered = False
+        self._began = 0.0
+
+    async def run(self, stop: asyncio.Event | None = None, past: Sequence[Reading] = ()) -> Report:
+        """Watch until decided, until the deadline, or until `stop` is set, and return the report.
+
+        Args:
+            stop: set from outside (a signal): the report is of what is known by then.
+            past: readings from before now, oldest first, as a Prometheus has them.
+
+        Raises:
+            SourceError: no target has ever answered.
+            ConfigurationError: the targets speak of several apps.
+        """
+        self._began = self._clock.now()
+        stop = stop or asyncio.Event()
+        for reading in past:
+            self._take(reading)
+        if past and not self._settings.until_decided:
+            self._began = past[0].at
+            return self._report(past[-1].at)
+        due = self._began
+        while True:
+            reading = await self._source.read()
+            self._take(reading)
+            self._check(reading)
+            self._observer(self._look(reading.at))
+            if self._is_over(reading.at):
+                break
+            due = max(due + self._settings.interval_seconds, self._clock.now())
+            if await self._wait(due - self._clock.now(), stop):
+                break
+        return self._report(self._clock.now(), interrupted=stop.is_set())
+
+    def _take(self, reading: Reading) -> None:
+        step = self._ticker.advance(reading)
+        self._answered = self._answered or bool(reading.targets)
+        self._failed = step.failed
+        for side, count in step.traffic.items():
+            self._traffic[side] += count
+        for tick in step.ready:
+            if tick.end <= 0:
+                self._engine.prehistory(tick)
+            elif not self._is_decided():
+                self._verdict = self._engine.observe(tick)
+            self._recorder.tick(tick, self._verdict)
+        if self._ticker.zero is not None:
+            self._recorder.displays(step.displays)
+
+    def _check(self, reading: Reading) -> None:
+        if len(self._ticker.apps) > 1 and not self._settings.app:
+            apps = ", ".join(sorted(self._ticker.apps))
+            raise ConfigurationError(f"the targets speak of several apps ({apps}); choose one with --app")
+        if not self._answered and reading.at - self._began >= self._patience():
+            raise SourceError("nothing to compare, " + _failures(reading.failed))
+
+    def _patience(self) -> float:
+        return min(self._settings.give_up_seconds, self._settings.deadline_seconds)
+
+    def _is_decided(self) -> bool:
+        return self._settings.until_decided and _decided(self._verdict)
+
+    def _is_over(self, at: float) -> bool:
+        zero = self._ticker.zero
+        since = max(zero if zero is not None else self._began, 0.0)
+        return self._is_decided() or at - since >= self._settings.deadline_seconds
+
+    async def _wait(self, seconds: float, stop: asyncio.Event) -> bool:
+        """Wait, at most until `stop` is set; return whether it is."""
+        waiting = [
+            asyncio.ensure_future(self._clock.sleep(max(seconds, 0.0))),
+            asyncio.ensure_future(stop.wait()),
+        ]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+        return stop.is_set()
+
+    # --- what is told ---------------------------------------------------------------------------------------
+
+    def _look(self, at: float) -> Look:
+        zero = self._ticker.zero
+        return Look(
+            elapsed_seconds=at - self._began,
+            canary_seconds=None if zero is None else at - zero,
+            verdict=self._verdict,
+            traffic=dict(self._traffic),
+            failed=self._failed,
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = [f"{name}: {reason}" for name, reason in sorted(self._failed.items())]
+        versions = self._ticker.canary_versions
+        if len(versions) > 1:
+            listed = ", ".join(versions)
+            notes.append(f"several versions take the canary's traffic ({listed}); they are judged as one")
+        lost = sum(self._ticker.discarded.values())
+        if lost:
+            notes.append(f"{lost} requests were not compared, for their target did not answer at the time")
+        return tuple(notes)
+
+    def _report(self, at: float, interrupted: bool = False) -> Report:
+        if self._verdict is None:
+            for tick in self._ticker.flush():
+                self._recorder.tick(tick, None)
+        return Report(
+            app=self._settings.app or next(iter(self._ticker.apps), ""),
+            began=self._began,
+            ended=at,
+            verdict=self._verdict or self._nothing(at),
+            history=self._recorder.history(),
+            notes=self._notes(),
+            interrupted=interrupted,
+        )
+
+    def _nothing(self, at: float) -> Verdict:
+        """Return the verdict on a canary that took no traffic: hold, and say what was seen instead."""
+        tracks = ", ".join(sorted(self._ticker.tracks))
+        seen = f"tracks seen: {tracks}" if tracks else "no series has a label track"
+        reason = f"HOLD after {at - self._began:.0f} s: the canary took no traffic ({seen})"
+        traffic = replace(NOTHING, stable_exposures=self._traffic[STABLE])
+        return Verdict(Decision.HOLD, reason, 0.0, "", (), traffic)
+
+
+def of_present_canary(past: Sequence[Reading], now: Reading) -> list[Reading]:
+    """Return `past` without canaries of other versions than the present ones: an earlier rollout is not this
+    one."""
+    present = {_version(s.labels) for samples in now.targets.values() for s in samples} - {None}
+
+    def kept(reading: Reading) -> Reading:
+        targets = {
+            name: tuple(s for s in samples if _version(s.labels) in present or _version(s.labels) is None)
+            for name, samples in reading.targets.items()
+        }
+        return replace(reading, targets={name: samples for name, samples in targets.items() if samples})
+
+    return [kept(reading) for reading in past]
+
+
+def _version(labels: Mapping[str, str]) -> str | None:
+    """Return the version of a canary's series, ``None`` for any other series."""
+    return labels.get("version", "") if labels.get("track") == CANARY else None
+
+
+def _decided(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.decision is not Decision.HOLD
+
+
+def _failures(failed: Mapping[str, str]) -> str:
+    if not failed:
+        return "no target has any series"
+    return "no target answers: " + "; ".join(
+        f"{name}: {reason}" for name, reason in sorted(failed.items())[:3]
+    )
