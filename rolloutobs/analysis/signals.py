@@ -25,6 +25,7 @@ _SIGNAL_RANGES = {
     "guard_ratio": (1.0, 100.0),
     "guard_difference": (0.0, 1.0),
     "absolute_limit": (0.0, 1.0),
+    "lag_seconds": (0.0, 3600.0),
 }
 
 
@@ -101,6 +102,9 @@ class Signal:
     from_browsers: bool | None = None
     """Posted by real browsers: `Policy.real_users` says what it may do. ``None``: if `exposures` is a
     ``rum_`` metric."""
+    lag_seconds: float | None = None
+    """How long events may come after the exposures that they belong to. ``None``: 60 for conversions and what
+    browsers post, else 0."""
     past: bool = False
     """Stable is compared with its own past on this signal."""
 
@@ -109,6 +113,10 @@ class Signal:
         if self.events is None and self.kind is not Kind.LATENCY:
             raise ConfigurationError(
                 f"events of {self.name} is missing; a signal of kind {self.kind} counts events"
+            )
+        if self.guard_ratio is not None and self.kind is Kind.LATENCY:
+            raise ConfigurationError(
+                f"guard_ratio of {self.name} is {self.guard_ratio!r}; leave it out, a guard counts events"
             )
         try:
             self.phrase.format(stratum="", bound="", title="")
@@ -122,6 +130,13 @@ class Signal:
     def is_from_browsers(self) -> bool:
         """Whether anyone with a browser can post its counts."""
         return self.exposures.metric.startswith("rum_") if self.from_browsers is None else self.from_browsers
+
+    @property
+    def lag(self) -> float:
+        """The lag in seconds."""
+        if self.lag_seconds is None:
+            return 60.0 if self.is_from_browsers or self.kind is Kind.CONVERSION else 0.0
+        return self.lag_seconds
 
     @property
     def is_required(self) -> bool:

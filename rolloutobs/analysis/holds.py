@@ -1,0 +1,85 @@
+"""What holds promotion although nothing is missing, and nothing is proven: safety checks around the
+comparison.
+
+Belongs here: one function per check, each a list of sentences. They can only delay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+
+from rolloutobs.analysis.judge import SignalJudge
+from rolloutobs.analysis.policy import Policy
+from rolloutobs.analysis.summary import headline, thresholds
+from rolloutobs.analysis.wording import Tracks, duration, percent, seconds_bound, worse
+
+__all__ = ["blindness", "dependency", "limits", "stale", "suspicions"]
+
+Judges = Sequence[SignalJudge]
+
+
+def stale(tracks: frozenset[str]) -> list[str]:
+    """Targets that did not answer: what is known is old."""
+    return [f"not every target of {' and '.join(sorted(tracks))} answered the last time"] if tracks else []
+
+
+def dependency(judge: SignalJudge, judges: Judges, policy: Policy, tracks: Tracks) -> str:
+    """Stable is worse than its own past in the signal of `judge`: something that both tracks share."""
+    channel, before, now = judge.past_change()
+    bound = f" over {seconds_bound(judge.frame.bounds[channel])}" if judge.frame.bounds else ""
+    said = (
+        f"{tracks.stable} itself is worse than its own past: {judge.signal.title}{bound} in {percent(now)} "
+        f"of its {judge.signal.unit} against {percent(before)} before"
+    )
+    if any(each.nats >= log(policy.hold_evidence) for each in judges):
+        return f"{said}; {tracks.canary} may suffer from the same cause"
+    return (
+        f"{said}; both tracks suffer alike, which looks like a shared dependency: "
+        f"{tracks.canary} is not to blame"
+    )
+
+
+def limits(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
+    """The canary is beyond an absolute limit, however bad stable is."""
+    window = duration(max(policy.past.windows_seconds))
+    return [
+        f"{each.signal.title} are above the absolute limit of {percent(each.signal.absolute_limit)} on "
+        f"{tracks.canary} (last {window}), whatever {tracks.stable} does"
+        for each in judges
+        if each.signal.absolute_limit is not None and each.past.beyond(each.signal.absolute_limit)
+    ]
+
+
+def suspicions(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
+    """What looks worse on the canary, in all or in one stratum, without being proven."""
+    found, limit = [], log(policy.hold_evidence)
+    for judge in judges:
+        if judge.against is None or max([judge.nats, *judge.against.strata_nats]) < limit:
+            continue
+        said = worse(judge.signal, headline(judge, policy), tracks)
+        found.append(f"{said}; not enough to roll back{_why(judge, policy)}, but too much to promote")
+    return found
+
+
+def _why(judge: SignalJudge, policy: Policy) -> str:
+    if not policy.may_roll_back(judge.signal):
+        return ", as anyone can post what browsers say"
+    return f" ({max(judge.nats, 0.0):.1f} of {thresholds(policy, judge.signal):.1f} nats)"
+
+
+def blindness(judges: Judges, policy: Policy) -> list[str]:
+    """No counts per stable pod: without them promotion is not honest. Source: docs/verdict.md, "clusters"."""
+    if policy.assume_independent:
+        return []
+    blind = [
+        each.signal.title
+        for each in judges
+        if each.signal.is_required and each.signal.needs_pods and each.phi is not None and not each.has_pods
+    ]
+    if not blind:
+        return []
+    return [
+        f"counts per stable pod are missing for {' and '.join(blind)}, so that a quiet stretch could pass for "
+        "health: give two or more stable pods with traffic, or set assume_independent"
+    ]

@@ -1,0 +1,271 @@
+"""From the state of a judge to what a verdict says of its signal.
+
+Belongs here: which stratum and bound stand for a signal, their ratio and its bounds, and the forecast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+
+from rolloutobs.analysis.choice import Choice, Index
+from rolloutobs.analysis.evidence import Clip, Counts
+from rolloutobs.analysis.forecast import Prospect, forecast
+from rolloutobs.analysis.judge import SignalJudge
+from rolloutobs.analysis.model import (
+    Evidence,
+    MetricVerdict,
+    Missing,
+    Outcome,
+    PairCount,
+    Ratio,
+    Side,
+    Stratum,
+    StratumVerdict,
+)
+from rolloutobs.analysis.policy import Policy, Signal
+
+__all__ = ["Headline", "headline", "metric_verdict", "missing", "pair", "thresholds"]
+
+_WORST = 5
+_QUIET = 1.0
+"""Nats below which no bucket bound stands out; the middle one of promotion's is shown then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The part of a signal's evidence that speaks loudest."""
+
+    stratum: Stratum | None
+    """``None``: all strata together."""
+    bound: float | None
+    """Of latency, in seconds."""
+    total: PairCount
+    ratio: Ratio
+    channel: int
+    """Channel of the frame."""
+
+
+def thresholds(policy: Policy, signal: Signal) -> float:
+    """Return the nats at which `signal` alone rolls back, or, if it may not, at which it holds promotion."""
+    if not policy.may_roll_back(signal):
+        return log(policy.hold_evidence)
+    return -log(policy.alpha) - log(policy.rollback_weights[signal.name])
+
+
+def pair(counts: Counts, rows: Index | slice, channel: int) -> PairCount:
+    """Return the totals of some rows in one channel."""
+    return PairCount(
+        canary_events=round(float(counts.canary_events[rows, channel].sum())),
+        canary_exposures=float(counts.canary[rows].sum()),
+        stable_events=round(float(counts.stable_events[rows, channel].sum())),
+        stable_exposures=float(counts.stable[rows].sum()),
+    )
+
+
+def headline(judge: SignalJudge, policy: Policy) -> Headline:
+    """Return the stratum that carries the evidence, or all together where none stands out.
+
+    A stratum is named when it is significant by itself, and explains what all together show (up to one clip).
+    """
+    choice, against = judge.choice, judge.against
+    if choice is None or against is None:
+        return Headline(None, None, _NOTHING, Ratio(None, None, None, 1.0 - policy.alpha), 0)
+    strata = against.strata_nats[: len(choice.rows)]
+    named = int(strata.argmax()) if len(strata) else -1
+    if named < 0 or strata[named] < max(-log(policy.alpha), against.pool_nats - policy.clip_nats):
+        named = -1
+    position = _position(judge, choice, named)
+    channel = int(choice.channels[position])
+    rows = np.arange(len(judge.frame.strata)) if named < 0 else choice.rows[named : named + 1]
+    return Headline(
+        stratum=None if named < 0 else judge.frame.strata[int(choice.rows[named])],
+        bound=judge.frame.bounds[channel] if judge.frame.bounds else None,
+        total=pair(judge.total.plus(_empty(judge)), rows, channel),
+        ratio=_ratio(judge, policy, named, position),
+        channel=channel,
+    )
+
+
+def metric_verdict(judge: SignalJudge, policy: Policy) -> MetricVerdict:
+    """Return what `judge`'s signal says now."""
+    signal, shown = judge.signal, headline(judge, policy)
+    evidence = _evidence(judge, policy)
+    failed = any(e.side in (Side.ROLLBACK, Side.GUARD) and e.nats >= e.threshold for e in evidence)
+    passed = any(e.side is Side.PROMOTE and e.nats >= e.threshold for e in evidence)
+    outcome = Outcome.FAIL if failed else Outcome.PASS if passed else Outcome.INCONCLUSIVE
+    rows = np.arange(len(judge.frame.strata))
+    empty = judge.choice is None
+    return MetricVerdict(
+        signal=signal.name,
+        title=signal.title,
+        outcome=outcome,
+        required=signal.is_required,
+        total=_NOTHING if empty else pair(judge.total.plus(_empty(judge)), rows, shown.channel),
+        evidence=evidence,
+        ratio=shown.ratio if shown.stratum is None else _pool_ratio(judge, policy, shown.channel),
+        worst=_worst(judge, policy, shown.channel),
+        bound=shown.bound,
+        note=_note(judge),
+    )
+
+
+def missing(judge: SignalJudge, policy: Policy, at: float) -> Missing | None:
+    """Return what the proof of `judge`'s signal still needs at `at` seconds; ``None``: nothing."""
+    signal, threshold = judge.signal, -log(policy.promote_alpha)
+    choice, promotion, phi = judge.choice, judge.promotion, judge.phi
+    if judge.promotion_nats >= threshold:
+        return None
+    if choice is None or promotion is None or phi is None:
+        track = "the canary" if judge.seen.stable.sum() > 0 else "stable"
+        return Missing(signal.name, f"no {signal.unit} of {track} were seen yet")
+    seconds = max(sum(each[0] for each in judge.rates), 1e-9)
+    canary, stable = (sum(each[i] for each in judge.rates) / seconds for i in (1, 2))
+    worst = None
+    for i, position in enumerate(choice.promotion):
+        rates = _expected(judge, choice, int(position))
+        prospect = Prospect(
+            promotion.log[i],
+            judge.null_promotion,
+            threshold,
+            Clip(policy.clip_nats, policy.clip_refill),
+            *rates,
+            float(phi.for_promotion[choice.channels[position]]),
+        )
+        one = forecast(
+            prospect, canary + stable, canary / max(canary + stable, 1e-9), policy.deadline_seconds - at
+        )
+        if worst is None or (one.eta_seconds or np.inf) > (worst.eta_seconds or np.inf):
+            worst = one
+    nats = threshold - judge.promotion_nats
+    if worst is None:
+        return Missing(signal.name, "", nats)
+    return Missing(
+        signal.name,
+        f"{signal.title} are not proven to be within the margin",
+        nats,
+        worst.eta_seconds,
+        worst.exposures,
+        worst.share,
+    )
+
+
+_NOTHING = PairCount(0, 0.0, 0, 0.0)
+
+
+def _empty(judge: SignalJudge) -> Counts:
+    return Counts.zeros(len(judge.frame.strata), judge.frame.channels)
+
+
+def _position(judge: SignalJudge, choice: Choice, named: int) -> int:
+    """Return the position in the choice's channels that carries most evidence: of a stratum, or of all
+    (-1)."""
+    against = judge.against
+    if against is None or len(choice.channels) == 1:
+        return 0
+    nats, weights = (
+        (against.pool.nats, choice.pool) if named < 0 else (against.strata.nats[named], choice.strata[named])
+    )
+    if named < 0 and against.pool_nats < _QUIET:
+        return int(choice.promotion[len(choice.promotion) // 2])
+    return int(np.where(weights > 0, nats, -np.inf).argmax())
+
+
+def _ratio(judge: SignalJudge, policy: Policy, named: int, position: int) -> Ratio:
+    """Return the ratio of a stratum (or of all, -1), with bounds at the level that this part of the mixture
+    has.
+
+    The level is alpha times every weight on the way, so that all bounds that could be shown hold together.
+    """
+    choice = judge.choice
+    if choice is None:
+        return Ratio(None, None, None, 1.0 - policy.alpha)
+    weight = policy.rollback_weights.get(judge.signal.name, 1.0)
+    channel = int(choice.channels[position])
+    if named < 0:
+        weight *= (0.5 if len(choice.strata) else 1.0) * max(choice.pool[position], 1.0 / len(choice.pool))
+        low, high = judge.ratio.interval((position,), -log(policy.alpha * weight))
+        estimate = judge.ratio_of(np.arange(len(judge.frame.strata)), channel)
+    else:
+        share = max(choice.strata[named, position], 1.0 / choice.strata.shape[1])
+        weight *= 0.5 / len(choice.strata) * share
+        low, high = judge.strata_ratio.interval((named, position), -log(policy.alpha * weight))
+        estimate = judge.ratio_of(choice.rows[named : named + 1], channel)
+    if estimate is not None:
+        estimate = min(max(estimate, low or 0.0), high or np.inf)
+    return Ratio(estimate, low, high, 1.0 - policy.alpha)
+
+
+def _pool_ratio(judge: SignalJudge, policy: Policy, channel: int) -> Ratio:
+    choice = judge.choice
+    position = 0 if choice is None else int(np.searchsorted(choice.channels, channel))
+    return _ratio(judge, policy, -1, position)
+
+
+def _evidence(judge: SignalJudge, policy: Policy) -> tuple[Evidence, ...]:
+    signal = judge.signal
+    side = Side.ROLLBACK if policy.may_roll_back(signal) else Side.HOLD
+    found = [
+        Evidence(side, judge.nats, thresholds(policy, signal)),
+        Evidence(Side.PROMOTE, judge.promotion_nats, -log(policy.promote_alpha)),
+    ]
+    if judge.guard_nats is not None and policy.guard_weight > 0:
+        found.append(Evidence(Side.GUARD, judge.guard_nats, -log(policy.alpha * guard_share(policy))))
+    past = judge.past_nats
+    if past is not None:
+        found.append(Evidence(Side.PAST, past, log(policy.past.evidence)))
+    return tuple(found)
+
+
+def guard_share(policy: Policy) -> float:
+    """Return each guard's share of alpha: those of several signals share the weight."""
+    guards = sum(1 for each in policy.signals if each.guard_ratio is not None)
+    return policy.guard_weight / max(guards, 1)
+
+
+def _worst(judge: SignalJudge, policy: Policy, channel: int) -> tuple[StratumVerdict, ...]:
+    choice, against = judge.choice, judge.against
+    if choice is None or against is None:
+        return ()
+    nats = against.strata_nats[: len(choice.rows)]
+    total = judge.total.plus(_empty(judge))
+    position = int(np.searchsorted(choice.channels, channel))
+    found = []
+    for i in np.argsort(-nats, kind="stable")[:_WORST]:
+        row = choice.rows[int(i) : int(i) + 1]
+        found.append(
+            StratumVerdict(
+                judge.frame.strata[int(row[0])],
+                pair(total, row, channel),
+                float(nats[i]),
+                _ratio(judge, policy, int(i), position),
+            )
+        )
+    return tuple(found)
+
+
+def _note(judge: SignalJudge) -> str:
+    notes = []
+    if judge.frame.ignored:
+        notes.append(f"{judge.frame.ignored} histograms with other bucket bounds were left out")
+    if judge.signal.past and not judge.past.is_known:
+        notes.append(f"only {judge.past.seconds:.0f} s of stable's own past: too little to compare with")
+    return "; ".join(notes)
+
+
+def _expected(judge: SignalJudge, choice: Choice, position: int) -> tuple[float, float]:
+    """Return the rates (canary, stable) that a forecast goes by.
+
+    As long as nothing shows that the tracks differ, both at their common rate: a few requests say little.
+    """
+    channel = int(choice.channels[position])
+    total = judge.total.plus(_empty(judge))
+    k_c, k_s = (float(e[:, channel].sum()) for e in (total.canary_events, total.stable_events))
+    n_c, n_s = max(float(total.canary.sum()), 1.0), max(float(total.stable.sum()), 1.0)
+    low, high = judge.ratio.interval((position,), -log(0.05))
+    if (low or 0.0) <= 1.0 <= (high or np.inf):
+        common = (k_c + k_s) / (n_c + n_s)
+        return common, common
+    return k_c / n_c, k_s / n_s

@@ -1,0 +1,231 @@
+"""The engine: ticks in, verdicts out.
+
+Belongs here: what involves more than one signal, and the order of reasons. Pure: time is the ticks' own.
+
+    engine = Engine(Policy())
+    for tick in stable_only: engine.prehistory(tick)
+    for tick in ticks: verdict = engine.observe(tick)
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+
+from rolloutobs.analysis import holds
+from rolloutobs.analysis.evidence import log_mean_exp, log_mix
+from rolloutobs.analysis.judge import SignalJudge
+from rolloutobs.analysis.model import Decision, MetricVerdict, Missing, PairCount, Tick, Verdict
+from rolloutobs.analysis.policy import Policy
+from rolloutobs.analysis.summary import guard_share, headline, metric_verdict, missing, pair
+from rolloutobs.analysis.wording import Tracks, duration, guarded, needs, promoted, worse
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Decides promote, hold or rollback, at any look, with bounds on being wrong (`docs/verdict.md`).
+
+    A rollback stays a rollback, with the sentence that it was decided with. A promotion speaks of what was
+    seen so far.
+    """
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
+        self._judges = {each.name: SignalJudge(each, self.policy) for each in self.policy.signals}
+        self._tracks = Tracks()
+        self._end = float("-inf")
+        self._stale: frozenset[str] = frozenset()
+        self._past_fired: dict[str, float] = {}
+        self._final: tuple[str, str] | None = None
+        self._metrics: tuple[MetricVerdict, ...] | None = None
+        self._missing: tuple[Missing, ...] = ()
+
+    def prehistory(self, tick: Tick) -> None:
+        """Take stable's history from before the canary took traffic, oldest first; its canary counts are not
+        used.
+
+        Raises:
+            ValueError: the tick begins before the last one ended.
+        """
+        self._advance(tick)
+        for judge in self._judges.values():
+            judge.prehistory(tick)
+
+    def observe(self, tick: Tick) -> Verdict:
+        """Take the next tick and return the verdict after it; a tick that ends at or before 0 is pre-history.
+
+        Raises:
+            ValueError: the tick begins before the last one ended.
+        """
+        self.update(tick)
+        return self.verdict()
+
+    def update(self, tick: Tick) -> Decision:
+        """Take the next tick and return the decision alone: `observe` without its explanation.
+
+        Raises:
+            ValueError: the tick begins before the last one ended.
+        """
+        if tick.end <= 0.0:
+            self.prehistory(tick)
+            return Decision.HOLD
+        self._advance(tick)
+        changed = [judge.observe(tick) for judge in self._judges.values()]
+        if any(changed):
+            self._metrics = None
+            self._look_back()
+            if self._final is None:
+                self._final = self._rollback()
+        return self.decision
+
+    @property
+    def decision(self) -> Decision:
+        """The decision after the last tick."""
+        if self._final is not None:
+            return Decision.ROLLBACK
+        waits = self._is_early or self._unproven() or self._holds()
+        return Decision.HOLD if waits else Decision.PROMOTE
+
+    def verdict(self) -> Verdict:
+        """Return the decision after the last tick with everything that it rests on."""
+        at = max(self._end, 0.0)
+        if self._metrics is None:
+            self._metrics = tuple(metric_verdict(judge, self.policy) for judge in self._judges.values())
+            lacks = (missing(self._judges[name], self.policy, at) for name in self._unproven())
+            self._missing = tuple(each for each in lacks if each is not None)
+        decision, held = self.decision, tuple(self._holds())
+        return Verdict(
+            decision=decision,
+            reason=self._reason(decision, held),
+            at=at,
+            decided_by=self._final[0] if self._final else self._slowest(decision),
+            metrics=self._metrics,
+            requests=self._requests(),
+            missing=self._missing,
+            holds=held,
+            canary_version=self._tracks.canary_version,
+            stable_version=self._tracks.stable_version,
+        )
+
+    def _advance(self, tick: Tick) -> None:
+        if tick.start < self._end - 1e-6 or tick.end <= tick.start:
+            raise ValueError(
+                f"a tick from {tick.start} to {tick.end} s does not follow the last one, until {self._end} s"
+            )
+        self._end = tick.end
+        self._stale = tick.stale
+        self._tracks = Tracks(
+            tick.canary_version or self._tracks.canary_version,
+            tick.stable_version or self._tracks.stable_version,
+        )
+
+    # --- rollback
+    # ---------------------------------------------------------------------------------------------
+
+    def _rollback(self) -> tuple[str, str] | None:
+        """Return the signal that decides a rollback and the sentence, or ``None``.
+
+        Ville's inequality on a weighted mean of e-values, which is one under any dependence between the
+        signals (Vovk and Wang 2021): P(ever) <= alpha for a canary inside its tolerances.
+        """
+        weighted: dict[tuple[str, bool], float] = {}
+        for name, weight in self.policy.rollback_weights.items():
+            judge = self._judges[name]
+            weighted[name, False] = log(weight) + judge.nats
+        for name, judge in self._judges.items():
+            if judge.guard_nats is not None and self.policy.guard_weight > 0:
+                weighted[name, True] = log(guard_share(self.policy)) + judge.guard_nats
+        if not weighted:
+            return None
+        values = np.array(list(weighted.values()))
+        if float(log_mix(values, np.ones(len(values)))) < -log(self.policy.alpha):
+            return None
+        (name, by_guard), _ = max(weighted.items(), key=lambda item: item[1])
+        return name, f"ROLLBACK after {duration(self._end)}: {self._accuse(name, by_guard)}."
+
+    def _accuse(self, name: str, by_guard: bool) -> str:
+        judge = self._judges[name]
+        if by_guard:
+            total = pair(judge.seen, slice(None), 0)
+            return guarded(judge.signal, total, self._tracks, self.policy.alpha)
+        return worse(judge.signal, headline(judge, self.policy), self._tracks)
+
+    # --- promotion
+    # --------------------------------------------------------------------------------------------
+
+    @property
+    def _is_early(self) -> bool:
+        return self._end < self.policy.minimum_seconds
+
+    def _unproven(self) -> list[str]:
+        """Return the required signals that are not proven."""
+        threshold = -log(self.policy.promote_alpha)
+        return [n for n, j in self._judges.items() if j.signal.is_required and j.promotion_nats < threshold]
+
+    def _holds(self) -> list[str]:
+        """Return the sentences of what holds promotion apart from missing evidence, the gravest first."""
+        judges = tuple(self._judges.values())
+        fired = {
+            name: at
+            for name, at in self._past_fired.items()
+            if self._end <= at + self.policy.past.hold_seconds
+        }
+        return [
+            *holds.stale(self._stale),
+            *(holds.dependency(self._judges[name], judges, self.policy, self._tracks) for name in fired),
+            *holds.limits(judges, self.policy, self._tracks),
+            *holds.suspicions(judges, self.policy, self._tracks),
+            *holds.blindness(judges, self.policy),
+        ]
+
+    def _look_back(self) -> None:
+        """Compare stable with its own past, which holds promotion for a while when it is worse."""
+        nats = {name: judge.past_nats for name, judge in self._judges.items() if judge.signal.past}
+        known = {name: value for name, value in nats.items() if value is not None}
+        if not known or self._end < self.policy.past.after_seconds:
+            return
+        if float(log_mean_exp(np.array(list(known.values())))) >= log(self.policy.past.evidence):
+            self._past_fired = {max(known, key=lambda name: known[name]): self._end}
+
+    # --- words
+    # ------------------------------------------------------------------------------------------------
+
+    def _reason(self, decision: Decision, held: tuple[str, ...]) -> str:
+        if self._final is not None:
+            return self._final[1]
+        after = f"{decision.value.upper()} after {duration(max(self._end, 0.0))}: "
+        if decision is Decision.PROMOTE:
+            proven = {n: headline(j, self.policy) for n, j in self._judges.items() if j.signal.is_required}
+            return after + promoted(self.policy, proven, self._tracks) + "."
+        parts = list(held[:1])
+        slowest = self._slowest(decision)
+        lacking = next((each for each in self._missing if each.signal == slowest), None)
+        if lacking is not None:
+            judge = self._judges[lacking.signal]
+            seen = pair(judge.seen, slice(None), 0)
+            parts.append(needs(lacking, judge.signal, self._tracks, seen, self.policy.deadline_seconds))
+        if not parts:
+            parts.append(
+                f"nothing speaks against {self._tracks.canary}; promotion waits for the minimum time, "
+                f"{duration(self.policy.minimum_seconds)}"
+            )
+        return after + ". ".join(_sentence(part, first=i == 0) for i, part in enumerate(parts)) + "."
+
+    def _slowest(self, decision: Decision) -> str:
+        """Return the signal whose proof takes longest; the empty string if none is missing."""
+        if decision is not Decision.HOLD or not self._missing:
+            return ""
+        return max(self._missing, key=_wait).signal
+
+    def _requests(self) -> PairCount:
+        return pair(self._judges[self.policy.traffic].seen, slice(None), 0)
+
+
+def _wait(missing: Missing) -> float:
+    return float("inf") if missing.eta_seconds is None else missing.eta_seconds
+
+
+def _sentence(text: str, *, first: bool) -> str:
+    return text if first else text[:1].upper() + text[1:]

@@ -1,0 +1,169 @@
+"""The sentences of a verdict: plain English, always about the statistic that decided.
+
+Belongs here: numbers to words. What a signal is called is data of the policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rolloutobs.analysis.model import Missing, PairCount, Stratum
+from rolloutobs.analysis.policy import Kind, Policy, Signal
+from rolloutobs.analysis.summary import Headline
+
+__all__ = [
+    "Tracks",
+    "duration",
+    "guarded",
+    "needs",
+    "number",
+    "promoted",
+    "seconds_bound",
+    "stratum_text",
+    "worse",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """The two sides by name; an empty version is left out."""
+
+    canary_version: str = ""
+    stable_version: str = ""
+
+    @property
+    def canary(self) -> str:
+        """For example ``canary 1.2.0``."""
+        return f"canary {self.canary_version}".strip()
+
+    @property
+    def stable(self) -> str:
+        """For example ``stable 1.1.0``."""
+        return f"stable {self.stable_version}".strip()
+
+
+def worse(signal: Signal, shown: Headline, tracks: Tracks) -> str:
+    """Return how the canary differs, e.g. ``canary 1.2.0 answers 5xx on POST /checkout 4.1x as often as
+    ...``."""
+    phrase = _phrase(signal, shown.stratum, shown.bound)
+    return (
+        f"{tracks.canary} {phrase} {_times(signal, shown)} {tracks.stable}{_bound(signal, shown)}: "
+        + _out_of(signal, shown.total)
+    )
+
+
+def guarded(signal: Signal, total: PairCount, tracks: Tracks, alpha: float) -> str:
+    """Return what the blatant-failure guard has seen."""
+    phrase = _phrase(signal, None, None)
+    limit = (
+        f"{number(signal.guard_ratio or 1.0)}x {tracks.stable}'s rate plus {percent(signal.guard_difference)}"
+    )
+    if signal.kind is Kind.CONVERSION:
+        limit = f"{tracks.stable}'s rate / {number(signal.guard_ratio or 1.0)} less {percent(signal.guard_difference)}"
+    word = "below" if signal.kind is Kind.CONVERSION else "above"
+    return f"{tracks.canary} {phrase} {word} {limit} ({_sure(alpha)}): {_out_of(signal, total)}"
+
+
+def promoted(policy: Policy, headlines: dict[str, Headline], tracks: Tracks) -> str:
+    """Return what promotion has proven, signal by signal."""
+    proofs = [_proof(policy.signal(name), shown) for name, shown in headlines.items()]
+    return (
+        f"{tracks.canary} is not worse than {tracks.stable} beyond the margins "
+        f"({_sure(policy.promote_alpha)}): " + "; ".join(proofs)
+    )
+
+
+def needs(missing: Missing, signal: Signal, tracks: Tracks, seen: PairCount, deadline: float) -> str:
+    """Return what a proof still lacks."""
+    if missing.nats is None:
+        return f"{missing.reason}, so nothing can be proven yet"
+    said = f"{tracks.canary} has had {_count(seen.canary_exposures)} {signal.unit}; {missing.reason}"
+    if missing.exposures is None or missing.eta_seconds is None:
+        return said + _without_end(missing, deadline)
+    more = f"about {_count(missing.exposures)} more {signal.unit} are needed"
+    said = f"{said}: {more}, {duration(missing.eta_seconds)} at the present rate"
+    if missing.share is not None and missing.eta_seconds > 0:
+        said += (
+            f" ({percent(missing.share)} of the traffic would do within the deadline of {duration(deadline)})"
+        )
+    return said
+
+
+def duration(seconds: float) -> str:
+    """Return for example ``41 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 119.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7170 else f"{seconds / 3600:.1f} h"
+
+
+def number(value: float) -> str:
+    """Return two significant digits without an exponent, e.g. ``4.1``, ``0.35``, ``120``."""
+    if value >= 10:
+        return f"{value:.0f}"
+    return f"{value:.2g}" if value >= 1e-4 else "0"
+
+
+def percent(ratio: float) -> str:
+    """Return for example ``0.02 %``, ``15 %``."""
+    return f"{number(100.0 * ratio)} %"
+
+
+def seconds_bound(bound: float) -> str:
+    """Return a latency bound, e.g. ``380 ms``, ``1.3 s``."""
+    return f"{number(1000.0 * bound)} ms" if bound < 0.9995 else f"{number(bound)} s"
+
+
+def stratum_text(stratum: Stratum) -> str:
+    """Return for example ``POST /checkout``."""
+    return " ".join(value for _, value in stratum if value) or "unmatched paths"
+
+
+def _phrase(signal: Signal, stratum: Stratum | None, bound: float | None) -> str:
+    where = signal.everywhere if stratum is None else stratum_text(stratum)
+    return signal.phrase.format(
+        stratum=where, bound="" if bound is None else seconds_bound(bound), title=signal.title
+    )
+
+
+def _times(signal: Signal, shown: Headline) -> str:
+    if shown.ratio.estimate is None:
+        return "far less often than" if signal.kind is Kind.CONVERSION else "far more often than"
+    return f"{number(shown.ratio.estimate)}x as often as"
+
+
+def _bound(signal: Signal, shown: Headline) -> str:
+    word, bound = ("at least", shown.ratio.low)
+    if signal.kind is Kind.CONVERSION:
+        word, bound = ("at most", shown.ratio.high)
+    if bound is None:
+        return ""
+    return f" ({word} {number(bound)}x, {_sure(1.0 - shown.ratio.confidence)})"
+
+
+def _sure(alpha: float) -> str:
+    return f"{100.0 * (1.0 - alpha):.4g} % sure"
+
+
+def _out_of(signal: Signal, total: PairCount) -> str:
+    canary = f"{_count(total.canary_events)} of {_count(total.canary_exposures)} {signal.unit}"
+    return f"{canary} against {_count(total.stable_events)} of {_count(total.stable_exposures)}"
+
+
+def _count(value: float) -> str:
+    return "none" if value == 0 else f"{value:,.0f}"
+
+
+def _proof(signal: Signal, shown: Headline) -> str:
+    margin = f"{number(signal.margin_ratio)}x + {percent(signal.margin_difference)}"
+    if signal.kind is Kind.CONVERSION:
+        margin = f"1/{number(signal.margin_ratio)} - {percent(signal.margin_difference)}"
+    limit = "at least" if signal.kind is Kind.CONVERSION else "at most"
+    bound = "" if shown.bound is None else f" (over {seconds_bound(shown.bound)})"
+    return f"{signal.title}{bound} {limit} {margin}: {_out_of(signal, shown.total)}"
+
+
+def _without_end(missing: Missing, deadline: float) -> str:
+    if missing.share is not None:
+        said = f": at the present rate that takes for ever; {percent(missing.share)} of the traffic would do"
+        return f"{said} within the deadline of {duration(deadline)}"
+    return ": as the canary looks now, more of the same will not prove it"
