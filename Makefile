@@ -24,8 +24,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed; found $$(python3 --version 2>&1)" >&2; exit 2; fi
 	@echo "installing into $(VENV) (about a minute, once)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e '.[all]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade -c constraints.txt pip
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --group dev -e '.[all]'
 	@touch $@
 
 $(BUNDLE): $(wildcard rum_collector/browser/src/*.ts) rum_collector/browser/package-lock.json rum_collector/browser/build.mjs
@@ -34,7 +34,7 @@ $(BUNDLE): $(wildcard rum_collector/browser/src/*.ts) rum_collector/browser/pack
 
 # A Chromium that is there is used; else Playwright's own is tried; without any, the demo leaves the browser out.
 $(VENV)/.browser: $(VENV)/.installed
-	@$(BIN)/python -m synthetic browser --quiet \
+	@$(BIN)/python -c 'import sys; from synthetic import browser; sys.exit(not browser.available())' \
 	  || timeout 300 $(BIN)/python -m playwright install chromium >/dev/null 2>&1 \
 	  || echo "no Chromium was found and none could be installed: browser parts will be left out"
 	@touch $@

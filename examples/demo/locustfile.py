@@ -1,4 +1,4 @@
-"""Shoppers who talk to the API only: they browse, look at products, fill a cart, and every second one pays."""
+"""Shoppers who talk to the API only: they browse, look at products, fill a cart, and most of them pay."""
 
 from __future__ import annotations
 
