@@ -25,7 +25,9 @@ def main() -> int:
     options, story = _parse(sys.argv[1:])
     print(f"rolloutobs demo, story {story.name!r}: {story.tells}\n{SCALE}\n", flush=True)
     if not options.browser:
-        print("- NO BROWSER: visitors and the synthetic journey are left out; the rest runs", flush=True)
+        why = browser.unavailable_reason() or "--no-browser was given"
+        print(f"- NO BROWSER ({why}):", flush=True)
+        print("  visitors and the synthetic journey are left out; the rest runs", flush=True)
     try:
         verdict = asyncio.run(_tell(story, options))
     except StartError as error:

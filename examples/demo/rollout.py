@@ -117,7 +117,10 @@ class Rollout:
         await self._uvicorn("shop-canary", "examples.shop.app:app", environ)
         await self._processes.wait_for_http("shop-canary", f"{self.url('shop-canary')}/healthz")
         _say(f"shop {CANARY_VERSION} (canary) runs on 1 server, without traffic yet")
-        targets = ("--stable", self.url("shop-stable-1"), "--canary", self.url("shop-canary"))
+        targets = (
+            "--stable", self.url("shop-stable-1"), "--stable-version", STABLE_VERSION,
+            "--canary", self.url("shop-canary"), "--canary-version", CANARY_VERSION,
+        )  # fmt: skip
         load = await self._start(
             "paired-load", "synthetic", "load", "--locustfile", str(LOCUSTFILE), *targets, "--users", "4",
             "--duration", "4s", "--app", "shop",
@@ -127,7 +130,7 @@ class Rollout:
         if self._options.browser:
             await self._start(
                 "checks", "synthetic", "run", f"{JOURNEY}:checkout", *targets, "--app", "shop",
-                "--every", "3s", "--listen", f"127.0.0.1:{self._ports['checks']}",
+                "--every", "3s", "--timeout", "6s", "--listen", f"127.0.0.1:{self._ports['checks']}",
             )  # fmt: skip
             _say("a synthetic journey walks through both tracks in pairs, every 3 s (real Chromium)")
 

@@ -16,6 +16,10 @@ from synthetic.browser import open_browser, visit
 log = logging.getLogger("visitors")
 
 
+PATIENCE_SECONDS = 5.0
+"""A visitor whose page does not get on leaves after this; the beacon tells why."""
+
+
 async def main(url: str, rate: float, duration: float) -> None:
     """Start visits at `rate` a second for `duration` seconds, at most six at a time."""
     slots = asyncio.Semaphore(6)
@@ -25,11 +29,8 @@ async def main(url: str, rate: float, duration: float) -> None:
 
         async def one() -> None:
             async with slots:
-                try:
-                    await visit(browser, url, checkout, marked=False)
-                except Exception:
-                    # A visitor whose page is broken gives up and leaves; its beacon has told why.
-                    log.info("a visit ended early", exc_info=True)
+                seen = await visit(browser, url, checkout, marked=False, timeout_seconds=PATIENCE_SECONDS)
+                log.info("%s after %.1f s %s", seen.fault.value, seen.seconds, seen.error)
 
         while loop.time() < end:
             visits.create_task(one())

@@ -18,7 +18,7 @@ async def checkout(page: Any, shop: Any) -> None:
         shop: what `synthetic` hands to a journey: the target's URL and timed steps.
     """
     async with shop.step("find a product"):
-        await page.goto(shop.url)
+        await shop.open("/")
         grinder = page.get_by_role("listitem").filter(has_text="Hand grinder")
         await grinder.wait_for()
     async with shop.step("add to cart"):
