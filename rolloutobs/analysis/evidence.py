@@ -282,57 +282,70 @@ class DesignEffect:
 
 
 class RatioSequence:
-    """Confidence sequence of the ratio canary / stable per component: valid at every look.
+    """Confidence sequence of the ratio canary / stable per component: both bounds hold at every look.
 
-    Source: docs/verdict.md, "the interval"; the conditional likelihood of Lindon and Malek, mixed over a
-    grid.
+    Each bound inverts a family of one-sided tests like the one that decides: a ratio is excluded from below
+    once the e-value against it, mixed over larger ratios, is large. All of them need no more than the
+    conditional log likelihood on one grid. Source: docs/verdict.md, "the interval"; Lindon and Malek (arXiv
+    2011.03567).
     """
 
-    GRID = np.exp(np.linspace(-np.log(64.0), np.log(64.0), 161))
-    _LOG_GRID = np.log(GRID)
+    _STEP = np.log(64.0) / 52.0
+    _OFFSETS = np.round(np.linspace(np.log(1.1), np.log(32.0), 14) / _STEP).astype(np.intp)
+    _REACH = int(_OFFSETS[-1])
+    GRID = np.exp(_STEP * np.arange(-52, 53))
+    """Ratios that a bound may take: from 1/64 to 64, 8 % apart."""
+    _LOG_WIDE = _STEP * np.arange(-52 - _REACH, 53 + _REACH)
+    _WIDE = np.exp(_LOG_WIDE)
 
     def __init__(self, components: tuple[int, ...]) -> None:
-        self.log: Floats = np.zeros((*components, len(self.GRID)))
+        self.log: Floats = np.zeros((*components, len(self._WIDE)))
 
     @classmethod
     def likelihood(cls, counts: Counts) -> Floats:
-        """Return the log likelihood of each stratum and channel over the grid, shape (R, C, 161)."""
-        events = counts.canary_events + counts.stable_events
-        normal = cls._normal(counts)
-        result: Floats = (
-            counts.canary_events[:, :, None] * cls._LOG_GRID - events[:, :, None] * normal[:, None, :]
+        """Return the log likelihood of each stratum and channel over the wide grid, shape (R, C, grid)."""
+        canary, events = cls._events(counts)
+        return np.asarray(
+            canary[:, :, None] * cls._LOG_WIDE - events[:, :, None] * cls._normal(counts)[:, None, :]
         )
-        return result
 
     @classmethod
     def pooled(cls, counts: Counts) -> Floats:
-        """Return the sum of `likelihood` over the strata, shape (C, 161), without building it."""
-        seen = ((counts.canary > 0) & (counts.stable > 0))[:, None]
-        canary = np.where(seen, counts.canary_events, 0.0)
-        events = canary + np.where(seen, counts.stable_events, 0.0)
-        result: Floats = canary.sum(axis=0)[:, None] * cls._LOG_GRID - events.T @ cls._normal(counts)
-        return result
-
-    @classmethod
-    def _normal(cls, counts: Counts) -> Floats:
-        n = np.maximum(counts.canary + counts.stable, 1e-12)
-        share = (counts.canary / n)[:, None]
-        return np.asarray(np.log(share * cls.GRID + (1.0 - share) + 1e-300))
+        """Return the sum of `likelihood` over the strata, shape (C, grid), without building it."""
+        canary, events = cls._events(counts)
+        return np.asarray(canary.sum(axis=0)[:, None] * cls._LOG_WIDE - events.T @ cls._normal(counts))
 
     def add(self, logs: Floats) -> None:
         """Add log likelihoods, already divided by the design effect."""
         self.log = self.log + logs
 
     def interval(self, component: tuple[int, ...], nats: float) -> tuple[float | None, float | None]:
-        """Return the lower and upper bound of one component at the level exp(-`nats`).
+        """Return the lower and upper bound of one component, each at the level exp(-`nats`).
 
-        ``None``: not bounded on that side (64 times or more), as with no events at all. Bounds are rounded
-        outwards to the grid (5 %).
+        ``None``: beyond the grid on that side, as with no events at all. Bounds are rounded outwards to the
+        grid.
         """
         logs = self.log[component]
-        keep = np.flatnonzero(logs >= log_mean_exp(logs) - nats)
-        low, high = int(keep[0]) - 1, int(keep[-1]) + 1
+        inner = np.arange(len(self.GRID)) + self._REACH
+        # Both rise towards their own end of the grid, as the likelihood is concave in log ratio.
+        too_low = log_mean_exp(logs[inner[:, None] + self._OFFSETS] - logs[inner, None]) >= nats
+        too_high = log_mean_exp(logs[inner[:, None] - self._OFFSETS] - logs[inner, None]) >= nats
+        low, high = int(too_low.sum()) - 1, len(self.GRID) - int(too_high.sum())
         return (
             float(self.GRID[low]) if low >= 0 else None,
             float(self.GRID[high]) if high < len(self.GRID) else None,
         )
+
+    @staticmethod
+    def _events(counts: Counts) -> tuple[Floats, Floats]:
+        """Return the canary's events and those of both tracks, where both had exposures."""
+        seen = ((counts.canary > 0) & (counts.stable > 0))[:, None]
+        canary = np.where(seen, counts.canary_events, 0.0)
+        return canary, canary + np.where(seen, counts.stable_events, 0.0)
+
+    @classmethod
+    def _normal(cls, counts: Counts) -> Floats:
+        n = np.maximum(counts.canary + counts.stable, 1e-12)
+        share = (counts.canary / n)[:, None]
+        # 1e-300: a row without exposures has no events either, whatever its normaliser is.
+        return np.asarray(np.log(share * cls._WIDE + (1.0 - share) + 1e-300))

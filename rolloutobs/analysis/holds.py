@@ -80,6 +80,6 @@ def blindness(judges: Judges, policy: Policy) -> list[str]:
     if not blind:
         return []
     return [
-        f"counts per stable pod are missing for {' and '.join(blind)}, so that a quiet stretch could pass for "
+        f"counts per stable pod are missing for {' and '.join(blind)}, so a quiet stretch could pass for "
         "health: give two or more stable pods with traffic, or set assume_independent"
     ]

@@ -154,8 +154,6 @@ class Signal:
 
 _ROUTES = (semconv.LABEL_METHOD, semconv.LABEL_ROUTE)
 _USERS = {semconv.LABEL_SYNTHETIC: ""}
-# Named here until the collector's own constant is in semconv.
-_VIEWS_WITH_ERRORS = getattr(semconv, "RUM_VIEWS_WITH_ERRORS_TOTAL", "rum_views_with_errors_total")
 
 # Tolerances and margins of errors and latency, and the weights: docs/verdict.md, "for a statistician";
 # .45/.45/.10 is the split of alpha that was simulated, the two weights of 1 beside the guard. Real users and
@@ -190,7 +188,7 @@ DEFAULT_SIGNALS: tuple[Signal, ...] = (
         title="page views with JavaScript errors",
         kind=Kind.RATIO,
         exposures=Selector(semconv.RUM_PAGE_VIEWS_TOTAL, _USERS),
-        events=Selector(_VIEWS_WITH_ERRORS, _USERS),
+        events=Selector(semconv.RUM_VIEWS_WITH_ERRORS_TOTAL, _USERS),
         strata=(semconv.LABEL_ROUTE,),
         phrase="throws JavaScript errors in the browser on {stratum}",
         everywhere="all pages together",

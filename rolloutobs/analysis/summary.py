@@ -174,24 +174,23 @@ def _position(judge: SignalJudge, choice: Choice, named: int) -> int:
 
 
 def _ratio(judge: SignalJudge, policy: Policy, named: int, position: int) -> Ratio:
-    """Return the ratio of a stratum (or of all, -1), with bounds at the level that this part of the mixture
-    has.
+    """Return the ratio of a stratum (or of all, -1) in one channel, with its bounds.
 
-    The level is alpha times every weight on the way, so that all bounds that could be shown hold together.
+    Half of alpha for each bound, split over the channels and the strata that could be shown: of one signal,
+    the bounds of all strata hold together, and so do those of the pool.
     """
     choice = judge.choice
     if choice is None:
         return Ratio(None, None, None, 1.0 - policy.alpha)
-    weight = policy.rollback_weights.get(judge.signal.name, 1.0)
     channel = int(choice.channels[position])
     if named < 0:
-        weight *= (0.5 if len(choice.strata) else 1.0) * max(choice.pool[position], 1.0 / len(choice.pool))
-        low, high = judge.ratio.interval((position,), -log(policy.alpha * weight))
+        level = 0.5 * policy.alpha / np.count_nonzero(choice.pool)
+        low, high = judge.ratio.interval((position,), -log(level))
         estimate = judge.ratio_of(np.arange(len(judge.frame.strata)), channel)
     else:
-        share = max(choice.strata[named, position], 1.0 / choice.strata.shape[1])
-        weight *= 0.5 / len(choice.strata) * share
-        low, high = judge.strata_ratio.interval((named, position), -log(policy.alpha * weight))
+        channels = max(int(np.count_nonzero(choice.strata[named])), 1)
+        level = 0.5 * policy.alpha / (len(choice.rows) * channels)
+        low, high = judge.strata_ratio.interval((named, position), -log(level))
         estimate = judge.ratio_of(choice.rows[named : named + 1], channel)
     if estimate is not None:
         estimate = min(max(estimate, low or 0.0), high or np.inf)

@@ -55,13 +55,11 @@ def worse(signal: Signal, shown: Headline, tracks: Tracks) -> str:
 def guarded(signal: Signal, total: PairCount, tracks: Tracks, alpha: float) -> str:
     """Return what the blatant-failure guard has seen."""
     phrase = _phrase(signal, None, None)
-    limit = (
-        f"{number(signal.guard_ratio or 1.0)}x {tracks.stable}'s rate plus {percent(signal.guard_difference)}"
-    )
+    times, slack = number(signal.guard_ratio or 1.0), percent(signal.guard_difference)
+    limit = f"more often than {times}x {tracks.stable}'s rate + {slack}"
     if signal.kind is Kind.CONVERSION:
-        limit = f"{tracks.stable}'s rate / {number(signal.guard_ratio or 1.0)} less {percent(signal.guard_difference)}"
-    word = "below" if signal.kind is Kind.CONVERSION else "above"
-    return f"{tracks.canary} {phrase} {word} {limit} ({_sure(alpha)}): {_out_of(signal, total)}"
+        limit = f"less often than 1/{times} of {tracks.stable}'s rate - {slack}"
+    return f"{tracks.canary} {phrase} {limit} ({_sure(alpha)}): {_out_of(signal, total)}"
 
 
 def promoted(policy: Policy, headlines: dict[str, Headline], tracks: Tracks) -> str:
@@ -128,6 +126,8 @@ def _phrase(signal: Signal, stratum: Stratum | None, bound: float | None) -> str
 def _times(signal: Signal, shown: Headline) -> str:
     if shown.ratio.estimate is None:
         return "far less often than" if signal.kind is Kind.CONVERSION else "far more often than"
+    if shown.ratio.estimate < 0.005:
+        return "not once, unlike"
     return f"{number(shown.ratio.estimate)}x as often as"
 
 
