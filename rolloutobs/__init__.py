@@ -1,1 +1,36 @@
-"""rolloutobs."""
+"""Is the new version worse than the old one?
+
+Public here: what an app team writes. Everything is imported on first use, so that the command line and the
+analysis do not pay for OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rolloutobs.asgi import instrument
+    from rolloutobs.identity import Identity, Track
+    from rolloutobs.settings import Settings
+
+__all__ = ["Identity", "Settings", "Track", "instrument"]
+
+_HOMES = {
+    "Identity": "rolloutobs.identity",
+    "Settings": "rolloutobs.settings",
+    "Track": "rolloutobs.identity",
+    "instrument": "rolloutobs.asgi",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

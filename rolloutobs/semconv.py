@@ -20,6 +20,9 @@ LABEL_METHOD: Final = "method"
 LABEL_ROUTE: Final = "route"
 LABEL_STATUS: Final = "status"
 LABEL_STATUS_CLASS: Final = "status_class"
+LABEL_REVISION: Final = "revision"
+LABEL_WHERE: Final = "where"
+LABEL_METRIC: Final = "metric"
 
 # --- server metrics, default naming -----------------------------------------------------------------------
 HTTP_REQUESTS_TOTAL: Final = "http_requests_total"

@@ -1,10 +1,12 @@
 """Counters and histograms as plain numbers: nothing is computed until a scrape asks.
 
-A family owns its cells, one per set of label values; the hot path holds on to a cell and adds to it. Rendering gives
-prometheus_client ``Metric`` objects, so that exposition formats stay that library's business.
+A family owns its cells, one per set of label values; the hot path holds on to a cell and adds to it.
+Rendering gives prometheus_client ``Metric`` objects, so that exposition formats stay that library's business.
 
-prometheus_client's own ``Counter.inc`` and ``Histogram.observe`` take locks and hash labels (1.6 us together with
-bound children, 31 us for ten ``labels().observe()``); these cells take 0.15 us.
+prometheus_client's own ``Counter.inc`` and ``Histogram.observe`` take locks and hash labels (1.6 us together
+with bound children, 31 us for ten ``labels().observe()``); these cells take 0.15 us. They need no lock while
+there is a GIL: CPython switches threads at calls and backward jumps only, and there is none between the load
+and the store of an addition.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
+from rolloutobs import semconv
+
 __all__ = ["CounterFamily", "GaugeFamily", "HistogramCell", "HistogramFamily", "NumberCell"]
 
 MAX_LABEL_SETS = 2000
@@ -28,6 +32,8 @@ MAX_LABEL_SETS = 2000
 OVERFLOW = "_overflow"
 """Value of every label of the one cell that takes what does not fit under the cap."""
 MAX_LABEL_CHARS = 128
+OMITTED_WHEN_EMPTY = frozenset({semconv.LABEL_SYNTHETIC, semconv.LABEL_REVISION})
+"""Labels that are not rendered without a value: user traffic has no ``synthetic`` label."""
 
 
 class NumberCell:
@@ -65,7 +71,8 @@ C = TypeVar("C", NumberCell, HistogramCell)
 class _Family(Generic[C]):
     """The cells of one metric, keyed by label values in the order of `label_names`.
 
-    ``dropped`` counts lookups that landed in the overflow cell because `max_sets` was reached.
+    Label values are cut to 128 characters. ``dropped`` counts lookups that landed in the overflow cell
+    because `max_sets` was reached; the overflow cell keeps their counts.
     """
 
     def __init__(
@@ -82,13 +89,18 @@ class _Family(Generic[C]):
         raise NotImplementedError
 
     def cell(self, *values: str) -> C:
-        """Return the cell of these label values, made on first use; the overflow cell when the cap is reached."""
+        """Return the cell of these label values, made on first use; the overflow cell when the cap is
+        reached.
+
+        Raises:
+            ValueError: not as many values as label names.
+        """
         found = self._cells.get(values)
         if found is not None:
             return found
         if len(values) != len(self.label_names):
             raise ValueError(f"{self.name} takes the labels {self.label_names}, got {values!r}")
-        key = tuple(value[:MAX_LABEL_CHARS] for value in values)
+        key = tuple(map(_label_value, values))
         if key not in self._cells and len(self._cells) >= self.max_sets:
             self.dropped += 1
             key = (OVERFLOW,) * len(self.label_names)
@@ -97,6 +109,17 @@ class _Family(Generic[C]):
     def items(self) -> Iterator[tuple[tuple[str, ...], C]]:
         """Iterate over a snapshot of (label values, cell)."""
         return iter(list(self._cells.items()))
+
+    def _labelled(self) -> Iterator[tuple[dict[str, str], C]]:
+        for values, cell in self.items():
+            pairs = zip(self.label_names, values, strict=True)
+            yield {name: value for name, value in pairs if value or name not in OMITTED_WHEN_EMPTY}, cell
+
+
+def _label_value(text: str) -> str:
+    # A lone surrogate (legal in JSON, and in a path that is not UTF-8) would make every later exposition
+    # fail.
+    return text[:MAX_LABEL_CHARS].encode("utf-8", "replace").decode("utf-8")
 
 
 class CounterFamily(_Family[NumberCell]):
@@ -107,9 +130,9 @@ class CounterFamily(_Family[NumberCell]):
 
     def collect(self) -> Metric:
         """Return the family as prometheus_client renders it."""
-        metric = CounterMetricFamily(self.name, self.documentation, labels=self.label_names)
-        for values, cell in self.items():
-            metric.add_metric(values, cell.value)
+        metric = CounterMetricFamily(self.name, self.documentation)
+        for labels, cell in self._labelled():
+            metric.add_sample(metric.name + "_total", labels, cell.value)
         return metric
 
 
@@ -121,9 +144,9 @@ class GaugeFamily(_Family[NumberCell]):
 
     def collect(self) -> Metric:
         """Return the family as prometheus_client renders it."""
-        metric = GaugeMetricFamily(self.name, self.documentation, labels=self.label_names)
-        for values, cell in self.items():
-            metric.add_metric(values, cell.value)
+        metric = GaugeMetricFamily(self.name, self.documentation)
+        for labels, cell in self._labelled():
+            metric.add_sample(self.name, labels, cell.value)
         return metric
 
 
@@ -140,19 +163,19 @@ class HistogramFamily(_Family[HistogramCell]):
     ) -> None:
         super().__init__(name, documentation, label_names, max_sets)
         self.bounds = tuple(bounds)
-        self._le = [floatToGoString(bound) for bound in self.bounds] + ["+Inf"]
+        self._le = [str(floatToGoString(b)) for b in self.bounds] + ["+Inf"]  # type: ignore[no-untyped-call]
 
     def _new(self) -> HistogramCell:
         return HistogramCell(self.bounds)
 
     def collect(self) -> Metric:
         """Return the family as prometheus_client renders it: cumulative buckets, count and sum."""
-        metric = HistogramMetricFamily(self.name, self.documentation, labels=self.label_names)
-        for values, cell in self.items():
+        metric = HistogramMetricFamily(self.name, self.documentation)
+        for labels, cell in self._labelled():
             total = 0
-            buckets: list[tuple[str, float]] = []
             for le, count in zip(self._le, list(cell.counts), strict=True):
                 total += count
-                buckets.append((le, float(total)))
-            metric.add_metric(values, buckets, cell.sum)
+                metric.add_sample(self.name + "_bucket", {**labels, "le": le}, float(total))
+            metric.add_sample(self.name + "_count", labels, float(total))
+            metric.add_sample(self.name + "_sum", labels, cell.sum)
         return metric

@@ -1,0 +1,156 @@
+"""`instrument(app)`: the one call of an app team."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, TypeVar
+
+from opentelemetry.trace import TracerProvider
+
+from rolloutobs.asgi.types import ASGIApp, Receive, Scope, Send
+from rolloutobs.asgi.wrapper import SCOPE_KEY, Exchange, Wrapper
+from rolloutobs.errors import ConfigurationError
+from rolloutobs.identity import UNKNOWN_VERSION, Track
+from rolloutobs.settings import UNKNOWN_SERVICE, Settings
+from rolloutobs.telemetry.current import current, set_process_stamp
+from rolloutobs.telemetry.export import set_exporting_provider
+from rolloutobs.telemetry.failures import Failures, Where
+from rolloutobs.telemetry.propagation import install_propagator
+
+__all__ = ["InstrumentedApp", "instrument"]
+
+_logger = logging.getLogger("rolloutobs")
+A = TypeVar("A")
+_ATTRIBUTE = "_rolloutobs"
+_classes: dict[type, type] = {}
+_warned: set[str] = set()
+
+
+def instrument(
+    app: A,
+    *,
+    version: str | None = None,
+    service: str | None = None,
+    track: Track | str | None = None,
+    settings: Settings | None = None,
+    tracer_provider: TracerProvider | None = None,
+) -> A:
+    """Give `app` metrics, spans and identity on every signal; return the app to serve.
+
+    A Starlette or FastAPI object is instrumented in place and returned. Any other ASGI app is returned
+    wrapped, and looks like itself. Works before and after start-up; a second call changes nothing.
+
+    Args:
+        app: an ASGI 3 application.
+        version: what runs; else from the settings, else ``unknown``, which is warned about once.
+        service: name of the app; likewise.
+        track: ``stable``, ``canary`` or ``baseline``; else from the settings, else none.
+        settings: everything else; ``None`` reads the environment.
+        tracer_provider: where spans go. ``None``: the global provider, whenever one is set; where none is set
+        and an
+            OTLP endpoint is configured, one is set here.
+
+    Raises:
+        ConfigurationError: a setting or an environment variable cannot be used, or `app` is not callable.
+    """
+    if isinstance(app, InstrumentedApp) or _ATTRIBUTE in getattr(app, "__dict__", {}):
+        _warn_once("again", "instrument() was called again for one app; the first call holds")
+        return app
+    if not callable(app):
+        raise ConfigurationError(f"instrument() takes an ASGI application, got {type(app).__name__}")
+    base = Settings.from_env(os.environ) if settings is None else settings
+    final = base.overridden(service=service, version=version, track=track)
+    _warn_about_unknown(final)
+    failures = Failures()
+    provider = tracer_provider
+    exporting = None if provider is not None else set_exporting_provider(final, failures)
+
+    in_place = _is_starlette(type(app))
+    call: ASGIApp = type(app).__call__.__get__(app) if in_place else app
+    wrapper = Wrapper(call, app, final, provider, failures, exporting)
+    install_propagator()
+    if current() is None:
+        set_process_stamp(wrapper.stamp)
+    if not in_place:
+        wrapped: Any = InstrumentedApp(app, wrapper)
+        return wrapped  # type: ignore[no-any-return]
+    app.__dict__[_ATTRIBUTE] = wrapper
+    app.__class__ = _instrumented_class(type(app))
+    return app
+
+
+async def _serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one request, websocket or lifespan."""
+    wrapper: Wrapper = self._rolloutobs
+    if scope["type"] != "http" or SCOPE_KEY in scope:
+        await wrapper.unrecorded(scope, receive, send)
+        return
+    try:
+        exchange = None if wrapper.is_special(scope) else Exchange(wrapper, scope, receive, send)
+    except Exception as error:
+        wrapper.failures.record(Where.REQUEST, error)
+        exchange = None
+    if exchange is None:
+        await wrapper.unrecorded(scope, receive, send)
+        return
+    try:
+        await wrapper.app(scope, exchange.receive, exchange.send)
+    except BaseException as error:
+        exchange.failed(error)
+        raise
+    finally:
+        exchange.close()
+
+
+class InstrumentedApp:
+    """An ASGI app with its wrapper; attributes are those of the app."""
+
+    def __init__(self, app: Any, wrapper: Wrapper) -> None:
+        self._app = app
+        self._rolloutobs = wrapper
+
+    __call__ = _serve
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_app", _ATTRIBUTE):
+            # Not set yet: copy and pickle ask before __init__.
+            raise AttributeError(name)
+        return getattr(self._app, name)
+
+
+def _is_starlette(cls: type) -> bool:
+    # By name, so that neither framework has to be installed.
+    return any((c.__module__, c.__name__) == ("starlette.applications", "Starlette") for c in cls.__mro__)
+
+
+def _instrumented_class(cls: type) -> type:
+    """Return the subclass of `cls` whose calls go through the wrapper; one per class, and of the same
+    name.
+    """
+    if cls not in _classes:
+        namespace = {"__call__": _serve, "__module__": cls.__module__, "__doc__": cls.__doc__}
+        subclass = type(cls.__name__, (cls,), namespace)
+        subclass.__qualname__ = cls.__qualname__
+        _classes[cls] = subclass
+    return _classes[cls]
+
+
+def _warn_about_unknown(settings: Settings) -> None:
+    if settings.version == UNKNOWN_VERSION:
+        _warn_once(
+            "version",
+            "the version of this app is not known, so its releases cannot be told apart: "
+            "set ROLLOUTOBS_VERSION, or pass instrument(app, version=...)",
+        )
+    if settings.service == UNKNOWN_SERVICE:
+        _warn_once(
+            "service",
+            "the name of this app is not known: set OTEL_SERVICE_NAME, or pass instrument(app, service=...)",
+        )
+
+
+def _warn_once(key: str, message: str) -> None:
+    if key not in _warned:
+        _warned.add(key)
+        _logger.warning("%s", message)

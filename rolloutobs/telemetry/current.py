@@ -1,0 +1,64 @@
+"""Which identity speaks: of the request that is running, else of the process.
+
+Two instrumented apps in one process (tests, an admin app) each keep their own identity this way; code
+outside of any request, such as a background thread, speaks for the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from opentelemetry.context import Context, create_key, get_value, set_value
+
+from rolloutobs import semconv
+from rolloutobs.identity import Identity
+
+__all__ = ["Stamp", "current", "set_process_stamp", "stamped"]
+
+_STAMP_KEY = create_key("rolloutobs-stamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """An identity in the forms in which signals carry it, made once."""
+
+    identity: Identity
+    attributes: Mapping[str, str]
+    """Of every span: ``app.version``, and ``rolloutobs.track`` where a track is known."""
+    baggage: Mapping[str, str]
+    """Entries for the next hop; a track that is not known is the empty string, and not sent."""
+
+    @classmethod
+    def of(cls, identity: Identity) -> Stamp:
+        """Return the stamp of `identity`."""
+        attributes = {semconv.ATTR_VERSION: identity.version}
+        if identity.track:
+            attributes[semconv.ATTR_TRACK] = identity.track.value
+        baggage = {
+            semconv.BAGGAGE_SERVICE: identity.service,
+            semconv.BAGGAGE_VERSION: identity.version,
+            semconv.BAGGAGE_TRACK: identity.track.value,
+        }
+        return cls(identity, MappingProxyType(attributes), MappingProxyType(baggage))
+
+
+class _Process:
+    stamp: Stamp | None = None
+
+
+def set_process_stamp(stamp: Stamp | None) -> None:
+    """Set who speaks outside of requests; ``None``: nobody (spans and baggage are left alone there)."""
+    _Process.stamp = stamp
+
+
+def current(context: Context | None = None) -> Stamp | None:
+    """Return the stamp of `context` (default: the current one), else of the process, else ``None``."""
+    found = get_value(_STAMP_KEY, context)
+    return found if isinstance(found, Stamp) else _Process.stamp
+
+
+def stamped(stamp: Stamp, context: Context) -> Context:
+    """Return `context` with `stamp` in it."""
+    return set_value(_STAMP_KEY, stamp, context)

@@ -1,0 +1,107 @@
+"""The tracer provider that `instrument()` sets where the app has none and an OTLP endpoint is configured.
+
+Everything about the exporter itself (endpoint, headers, compression, batch sizes) is left to the ``OTEL_*``
+variables that OpenTelemetry defines.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from importlib import import_module
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+
+from rolloutobs.errors import MissingExtraError
+from rolloutobs.settings import Settings
+from rolloutobs.telemetry.failures import Failures, Where
+
+__all__ = ["CountedExporter", "flush", "set_exporting_provider"]
+
+_logger = logging.getLogger("rolloutobs")
+_HTTP = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+_GRPC = "opentelemetry.exporter.otlp.proto.grpc.trace_exporter"
+FLUSH_SECONDS = 5.0
+"""At most this long is shut-down delayed for the last spans; a sixth of the grace period of a Kubernetes
+pod.
+"""
+
+
+class CountedExporter(SpanExporter):
+    """Counts the batches that `inner` could not send."""
+
+    def __init__(self, inner: SpanExporter, failures: Failures) -> None:
+        self._inner = inner
+        self._failures = failures
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export with the inner exporter."""
+        try:
+            result = self._inner.export(spans)
+        except Exception as error:
+            self._failures.record(Where.EXPORT, error)
+            return SpanExportResult.FAILURE
+        if result is not SpanExportResult.SUCCESS:
+            self._failures.record(Where.EXPORT, f"{len(spans)} spans were not accepted")
+        return result
+
+    def shutdown(self) -> None:
+        """Shut the inner exporter down."""
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Flush the inner exporter."""
+        return self._inner.force_flush(timeout_millis)
+
+
+def set_exporting_provider(settings: Settings, failures: Failures) -> TracerProvider | None:
+    """Set a global tracer provider that exports over OTLP, and return it; ``None`` where that is not wanted.
+
+    It is not wanted when a provider is set already, or no OTLP endpoint is configured. An exporter that is
+    not installed is logged with its ``pip install`` line: an endpoint that a platform sets for every pod must
+    not stop an app from starting.
+    """
+    if not settings.export_traces or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return None
+    try:
+        exporter = _exporter(settings)
+    except MissingExtraError as error:
+        failures.record(Where.EXPORT, error)
+        return None
+    sampler = None if settings.sampling_ratio is None else ParentBasedTraceIdRatio(settings.sampling_ratio)
+    provider = TracerProvider(sampler=sampler, resource=_resource(settings))
+    provider.add_span_processor(BatchSpanProcessor(CountedExporter(exporter, failures)))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def _exporter(settings: Settings) -> SpanExporter:
+    module = _GRPC if settings.otlp_grpc else _HTTP
+    try:
+        exporter: SpanExporter = import_module(module).OTLPSpanExporter()
+    except ModuleNotFoundError as error:
+        if settings.otlp_grpc:
+            _logger.warning("pip install opentelemetry-exporter-otlp-proto-grpc, or use OTLP over HTTP")
+        raise MissingExtraError("otlp", "sending spans over OTLP", error.name or module) from error
+    return exporter
+
+
+def _resource(settings: Settings) -> Resource:
+    # The track is not here: a resource never changes, a track does.
+    attributes = {"service.name": settings.service, "service.version": settings.version}
+    if settings.environment:
+        attributes["deployment.environment.name"] = settings.environment
+    return Resource.create(attributes)
+
+
+def flush(provider: TracerProvider, seconds: float = FLUSH_SECONDS) -> None:
+    """Send what is queued, for at most `seconds`; a collector that hangs costs no more than that."""
+    # force_flush of the batch processor does not keep to its own timeout.
+    thread = threading.Thread(target=provider.force_flush, name="rolloutobs-flush", daemon=True)
+    thread.start()
+    thread.join(seconds)

@@ -1,0 +1,60 @@
+"""The guard: telemetry that fails is counted and logged, and never reaches the app."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+from rolloutobs import semconv
+from rolloutobs.telemetry.cells import CounterFamily
+
+__all__ = ["Failures", "Where"]
+
+_logger = logging.getLogger("rolloutobs")
+LOG_INTERVAL_SECONDS = 60.0
+
+
+class Where(StrEnum):
+    """The part that failed: the label ``where`` of ``rolloutobs_internal_errors_total``."""
+
+    REQUEST = "request"
+    """Recording one request: its metrics, its span or its ``Server-Timing``."""
+    METRICS = "metrics"
+    """Answering ``/metrics``, for example a collector of the app that raised."""
+    EXPORT = "export"
+    """Sending spans; counted per batch that was lost."""
+
+
+class Failures:
+    """Counts failures of telemetry by place, and logs at most one a minute with its traceback."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.family = CounterFamily(
+            semconv.INTERNAL_ERRORS_TOTAL,
+            "Failures of telemetry itself; the app was not affected.",
+            (semconv.LABEL_WHERE,),
+        )
+        # From zero, so that rate() and increase() see the first failure.
+        self._cells = {where: self.family.cell(where.value) for where in Where}
+        self._clock = clock
+        self._silent_until = float("-inf")
+
+    def record(self, where: Where, error: BaseException | str) -> None:
+        """Count one failure; never raises."""
+        self._cells[where].inc()
+        now = self._clock()
+        if now < self._silent_until:
+            return
+        self._silent_until = now + LOG_INTERVAL_SECONDS
+        try:
+            _logger.error(
+                "telemetry failed (%s): %s; the app is not affected, further failures are counted in %s",
+                where.value,
+                error,
+                semconv.INTERNAL_ERRORS_TOTAL,
+                exc_info=error if isinstance(error, BaseException) else None,
+            )
+        except Exception:  # noqa: S110 - a logging handler that raises must not break a request, and is counted above
+            pass
