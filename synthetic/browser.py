@@ -375,6 +375,8 @@ class _Wire:
         """Pause each request and each answer from now on. Beacons of a page being left show up nowhere
         else."""
         stages = [{"urlPattern": "*", "requestStage": stage} for stage in ("Request", "Response")]
+        # Answers to what went out before are not announced.
+        self._in_flight.clear()
         await self._session.send("Fetch.enable", {"patterns": stages})
 
     async def wait_until_quiet(self) -> None:

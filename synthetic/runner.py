@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from synthetic.browser import Visit, open_browser, visit
 from synthetic.journey import Journey
@@ -24,7 +24,7 @@ from synthetic.target import Target, prove
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-__all__ = ["Check", "PairRunner", "Schedule", "run_pairs"]
+__all__ = ["Check", "PairRunner", "RunsPairs", "Schedule", "run_pairs"]
 
 log = logging.getLogger(__name__)
 
@@ -166,8 +166,15 @@ class PairRunner:
             log.debug("closing the browser: %s", problem)
 
 
+class RunsPairs(Protocol):
+    """What `run_pairs` needs of a runner."""
+
+    async def run(self) -> Pair:
+        """Run one pair."""
+
+
 async def run_pairs(
-    runner: PairRunner, schedule: Schedule, publish: Callable[[Pair], None], stop: asyncio.Event
+    runner: RunsPairs, schedule: Schedule, publish: Callable[[Pair], None], stop: asyncio.Event
 ) -> None:
     """Run pairs as scheduled and hand each to `publish`; a pair during which `stop` is set is given up.
 

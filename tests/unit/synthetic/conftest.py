@@ -1,0 +1,183 @@
+"""A small real shop on a loopback port, in as many versions as a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+PAGE = """<!doctype html><title>shop</title>
+<ul id="products"></ul><output id="cart">0 in the cart</output>
+<button id="checkout">Check out</button><p id="done"></p>
+<script>
+const synthetic = window.__rolloutobs_synthetic === true;
+fetch('/away').catch(() => {});
+fetch('/api/products').then(r => r.json()).then(all => {
+  for (const name of all) {
+    const li = document.createElement('li');
+    li.textContent = name;
+    const button = li.appendChild(document.createElement('button'));
+    button.textContent = 'Add to cart';
+    button.onclick = () => { document.getElementById('cart').textContent = '1 in the cart'; };
+    document.getElementById('products').append(li);
+  }
+});
+document.getElementById('checkout').onclick = async () => {
+  const answer = await fetch('/api/checkout', {method: 'POST'});
+  if (!answer.ok) throw new Error('checkout answered ' + answer.status);
+  document.getElementById('done').textContent = 'Thank you.';
+};
+const others = OTHERS;
+for (const url of others) {
+  fetch(url + '/api/products');
+  const headers = {'content-type': 'application/json'};
+  fetch(url + '/beacon?preflighted', {method: 'POST', headers, body: '{}'});
+}
+document.addEventListener('visibilitychange', () => {
+  if (document.visibilityState !== 'hidden') return;
+  const body = JSON.stringify({synthetic});
+  for (const url of ['', ...others]) navigator.sendBeacon(url + '/beacon?hidden', body);
+});
+</script>"""
+
+
+@dataclass
+class Shop:
+    """One server: who it says it is, what is broken, and what it was asked."""
+
+    version: str = "1.1.0"
+    track: str = "stable"
+    checkout_status: int = 200
+    silent: bool = False
+    """Says nothing about who it is."""
+    hang: bool = False
+    """Never answers pages."""
+    others: tuple[str, ...] = ()
+    """Origins that the page talks to as well."""
+    url: str = ""
+    requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    """Method and path with query, headers, body; in the order of arrival."""
+    release: threading.Event = field(default_factory=threading.Event)
+
+    def asked(self, path: str) -> list[dict[str, str]]:
+        """Headers of the requests for a path, e.g. ``"GET /"``."""
+        return [headers for line, headers, _ in self.requests if line == path]
+
+    def app(self) -> Starlette:
+        async def note(request: Request) -> None:
+            query = f"?{request.url.query}" if request.url.query else ""
+            body = await request.body()
+            self.requests.append((f"{request.method} {request.url.path}{query}", dict(request.headers), body))
+
+        def named(response: Response) -> Response:
+            if not self.silent:
+                said = f'db;dur=1.2, version;desc="{self.version}", track;desc="{self.track}"'
+                response.headers["server-timing"] = said
+            return response
+
+        async def page(request: Request) -> Response:
+            await note(request)
+            while self.hang and not self.release.is_set():
+                await asyncio.sleep(0.05)
+            return named(HTMLResponse(PAGE.replace("OTHERS", str(list(self.others)))))
+
+        async def products(request: Request) -> Response:
+            await note(request)
+            return named(JSONResponse(["Hand grinder", "Kettle"]))
+
+        async def checkout(request: Request) -> Response:
+            await note(request)
+            return named(JSONResponse({}, self.checkout_status))
+
+        async def away(request: Request) -> Response:
+            await note(request)
+            there = self.others[0] if self.others else ""
+            return named(RedirectResponse(f"{there}/api/products?redirected"))
+
+        async def beacon(request: Request) -> Response:
+            await note(request)
+            return Response(status_code=204)
+
+        routes = [
+            Route("/", page), Route("/api/products", products), Route("/away", away),
+            Route("/api/checkout", checkout, methods=["POST"]), Route("/beacon", beacon, methods=["POST"]),
+        ]  # fmt: skip
+        app = Starlette(routes=routes)
+        app.add_middleware(
+            CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["content-type"]
+        )
+        return app
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Shop], Shop]]:
+    """Start shops on free ports; they end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(shop: Shop) -> Shop:
+            listener = socket.create_server(("127.0.0.1", 0))
+            shop.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            server = uvicorn.Server(uvicorn.Config(shop.app(), log_level="error", ws="none", lifespan="off"))
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+            thread.start()
+
+            def end() -> None:
+                shop.release.set()
+                server.should_exit = True
+                thread.join(timeout=10)
+                listener.close()
+
+            stack.callback(end)
+            return shop
+
+        yield start
+
+
+@pytest.fixture
+def refused() -> str:
+    """URL at which nothing listens: the port was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def journey_file(tmp_path: Path) -> Path:
+    path = tmp_path / "journeys.py"
+    path.write_text(
+        textwrap.dedent("""
+        async def checkout(page, shop):
+            page.set_default_timeout(4000)
+            async with shop.step("open the shop"):
+                await shop.open("/")
+            async with shop.step("add to cart"):
+                await page.get_by_role("button", name="Add to cart").first.click()
+                await page.get_by_text("1 in the cart").wait_for()
+            async with shop.step("check out"):
+                await page.get_by_role("button", name="Check out").click()
+                await page.get_by_text("Thank you.").wait_for()
+
+        def not_a_journey(page, shop):
+            return None
+        """),
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture
+def shop_type() -> type[Shop]:
+    """The class, for tests: conftest cannot be imported from."""
+    return Shop

@@ -1,0 +1,173 @@
+"""Real Chromium: what is marked, what is seen, and what a page sends when it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from rolloutobs.errors import ConfigurationError
+from synthetic.browser import available, find_chromium, open_browser, unavailable_reason, visit
+from synthetic.result import Fault
+from synthetic.settings import BrowserSettings
+
+
+async def look_around(page, shop):
+    async with shop.step("open"):
+        await shop.open("/")
+    async with shop.step("look"):
+        await page.get_by_text("Kettle").wait_for()
+        await page.wait_for_load_state("networkidle")
+
+
+def test_a_configured_chromium_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"ROLLOUTOBS_CHROMIUM is .*playwright install chromium"):
+        find_chromium(BrowserSettings(chromium=str(tmp_path / "none")))
+    environ = {"ROLLOUTOBS_CHROMIUM": str(tmp_path / "none")}
+    assert not available(environ)
+    assert "apt install chromium" in unavailable_reason(environ)
+
+
+def test_a_configured_chromium_wins(tmp_path):
+    mine = tmp_path / "chromium"
+    mine.write_text("#!/bin/sh\n")
+    mine.chmod(0o755)
+    assert find_chromium(BrowserSettings(chromium=str(mine))) == str(mine)
+
+
+def test_playwrights_own_comes_last_and_nothing_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("synthetic.browser._NAMES", ("no-such-browser-anywhere",))
+    own = tmp_path / "chrome"
+    own.write_text("")
+    assert find_chromium(BrowserSettings(), str(own)) == str(own)
+    with pytest.raises(ConfigurationError, match="no Chromium was found"):
+        find_chromium(BrowserSettings(), str(tmp_path / "gone"))
+
+
+@pytest.mark.browser
+def test_available_here():
+    assert unavailable_reason() == ""
+
+
+@pytest.mark.browser
+async def test_only_the_targets_own_origin_sees_marks(serve, shop_type):
+    other = serve(shop_type())
+    shop = serve(shop_type(others=(other.url,)))
+    async with open_browser() as browser:
+        seen = await visit(browser, shop.url, look_around, marked=True)
+        again = await visit(browser, shop.url, look_around, marked=True)
+    assert (seen.fault, seen.error) == (Fault.NONE, "")
+    assert [step.name for step in seen.steps] == ["open", "look"]
+
+    own = {line: headers for line, headers, _ in shop.requests}
+    assert {"GET /", "GET /api/products", "GET /away", "POST /beacon?hidden"} <= set(own)
+    for headers in own.values():
+        assert headers["baggage"] == "synthetic=test"
+        assert headers["traceparent"].split("-")[1] in (seen.trace_id, again.trace_id)
+        assert headers["traceparent"].endswith("-01")
+    parents = [headers["traceparent"] for headers in (shop.asked("GET /") + shop.asked("GET /api/products"))]
+    assert len(set(parents)) == 4
+    assert {parent.split("-")[1] for parent in parents} == {seen.trace_id, again.trace_id}
+
+    # Calls to another origin, a redirect to it among them, stay as the page made them: no mark, and the
+    # browser's own preflight only where the page itself asked for one (its answer is the server's, not ours).
+    theirs = [line for line, _, _ in other.requests]
+    assert set(theirs) == {
+        "GET /api/products",
+        "GET /api/products?redirected",
+        "POST /beacon?preflighted",
+        "POST /beacon?hidden",
+    }
+    assert not [line for line, headers, _ in other.requests if {"baggage", "traceparent"} & set(headers)]
+    assert b'{"synthetic":true}' in [body for line, _, body in shop.requests if line == "POST /beacon?hidden"]
+
+    paths = {(answer.url.removeprefix(shop.url), answer.status) for answer in seen.answers}
+    assert paths == {("/", 200), ("/api/products", 200), ("/away", 307)}
+    assert all('version;desc="1.1.0"' in answer.server_timing for answer in seen.answers)
+
+
+@pytest.mark.browser
+async def test_users_are_not_marked_and_their_last_beacon_arrives(serve, shop_type):
+    shop = serve(shop_type())
+    async with open_browser() as browser:
+        seen = await asyncio.gather(*(visit(browser, shop.url, look_around) for _ in range(3)))
+    assert [each.error for each in seen] == ["", "", ""]
+    assert not [line for line, headers, _ in shop.requests if {"baggage", "traceparent"} & set(headers)]
+    bodies = [body for line, _, body in shop.requests if line == "POST /beacon?hidden"]
+    assert bodies == [b'{"synthetic":false}'] * 3
+    assert {each.trace_id for each in seen} == {""}
+
+
+@pytest.mark.browser
+async def test_what_goes_wrong_is_a_result(serve, shop_type, refused):
+    shop = serve(shop_type(checkout_status=500))
+
+    async def buy(page, shop):
+        page.set_default_timeout(1500)
+        await look_around(page, shop)
+        async with shop.step("check out"):
+            await page.get_by_role("button", name="Check out").click()
+            await page.get_by_text("Thank you.").wait_for()
+
+    async def forever(page, shop):
+        async with shop.step("wait"):
+            await asyncio.Event().wait()
+
+    async def nowhere(page, shop):
+        await page.goto("http://no-such-host.invalid/")
+
+    async with open_browser() as browser:
+        failed = await visit(browser, shop.url, buy, marked=True)
+        gone = await visit(browser, refused, look_around, marked=True)
+        late = await visit(browser, shop.url, forever, marked=True, timeout_seconds=0.2)
+        lost = await visit(browser, "http://no-such-host.invalid", nowhere, marked=True)
+
+    assert (failed.fault, failed.steps[-1].name) == (Fault.PRODUCT, "check out")
+    assert "Timeout 1500ms exceeded" in failed.error
+    assert failed.screenshot is not None
+    assert failed.screenshot.startswith(b"\x89PNG")
+    assert any("checkout answered 500" in line for line in failed.console)
+    assert (gone.fault, gone.answers) == (Fault.UNREACHABLE, ())
+    assert "ERR_CONNECTION_REFUSED" in gone.error
+    assert (late.fault, late.error) == (Fault.PRODUCT, "the journey took longer than 0.2 s")
+    assert late.steps[0].error.startswith("stopped")
+    assert lost.fault is Fault.HARNESS
+
+
+@pytest.mark.browser
+async def test_a_browser_that_is_killed_is_not_the_products_fault(serve, shop_type):
+    shop = serve(shop_type())
+
+    async def kill(page, shop):
+        await shop.open("/")
+        session = await page.context.browser.new_browser_cdp_session()
+        found = (await session.send("SystemInfo.getProcessInfo"))["processInfo"]
+        os.kill(next(each["id"] for each in found if each["type"] == "browser"), signal.SIGKILL)
+        await page.get_by_text("never there").wait_for()
+
+    async with open_browser() as browser:
+        seen = await visit(browser, shop.url, kill, marked=True)
+        assert seen.fault is Fault.HARNESS
+        after = await visit(browser, shop.url, look_around, marked=True)
+        assert after.fault is Fault.HARNESS
+
+
+@pytest.mark.browser
+async def test_no_process_is_left_behind():
+    async with open_browser() as browser:
+        session = await browser.new_browser_cdp_session()
+        found = (await session.send("SystemInfo.getProcessInfo"))["processInfo"]
+        numbers = [each["id"] for each in found]
+        assert [number for number in numbers if Path(f"/proc/{number}").exists()]
+    assert [number for number in numbers if _runs(number)] == []
+
+
+def _runs(number: int) -> bool:
+    """Whether a process exists and is no zombie, which only waits for its parent to notice."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,230 @@
+"""The command line against real shops: every exit code, in real Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from synthetic.__main__ import main
+
+
+def arguments(journey: Path, stable: str, canary: str, *more: str) -> list[str]:
+    argv = ["run", f"{journey}:checkout", "--app", "shop", "--stable", stable, "--canary", canary]
+    return [*argv, "--canary-version", "1.2.0", *more]
+
+
+def plain(file: Path) -> dict:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.browser
+def test_a_good_canary_passes(serve, shop_type, journey_file, tmp_path, capsys):
+    stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
+    out = tmp_path / "out.json"
+    assert main(arguments(journey_file, stable.url, canary.url, "--count", "2", "--json", str(out))) == 0
+    text = capsys.readouterr().out
+    assert len(re.findall(r"ok +\d+\.\d\d s  check out", text)) == 2
+    assert text.endswith("checkout: pass after 2 pairs (2 pass)\n")
+    found = plain(out)
+    assert (found["exit_code"], found["counts"]["pass"]) == (0, 2)
+    assert [pair["canary"]["version"] for pair in found["pairs"]] == ["1.2.0", "1.2.0"]
+    assert len(stable.asked("POST /api/checkout")) == len(canary.asked("POST /api/checkout")) == 2
+
+
+@pytest.mark.browser
+def test_a_broken_canary_is_a_discordant_pair_with_artifacts(
+    serve, shop_type, journey_file, tmp_path, capsys
+):
+    stable = serve(shop_type())
+    canary = serve(shop_type(version="1.2.0", track="canary", checkout_status=500))
+    out = tmp_path / "out.json"
+    argv = arguments(
+        journey_file, stable.url, canary.url, "--json", str(out), "--artifacts", str(tmp_path / "kept")
+    )
+    assert main(argv) == 1
+    assert "=> the canary failed what stable passed at the same moment" in capsys.readouterr().out
+    run = plain(out)["pairs"][0]["canary"]
+    assert (run["outcome"], run["identity"], run["fault"]) == ("fail", "right", "product")
+    assert run["reason"].startswith("check out: ")
+    (folder,) = (tmp_path / "kept").iterdir()
+    assert str(folder) == run["artifacts"]
+    assert {path.name for path in folder.iterdir()} == {"run.json", "console.txt", "screenshot.png"}
+    assert "checkout answered 500" in (folder / "console.txt").read_text()
+    # The trace in the report is the one that the server saw.
+    (seen,) = canary.asked("POST /api/checkout")
+    assert seen["traceparent"].split("-")[1] == run["trace_id"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ({"version": "1.1.0", "track": "canary"}, "version '1.1.0' answered, expected '1.2.0'"),
+        ({"version": "1.2.0", "track": "stable"}, "track 'stable' answered, expected 'canary'"),
+        ({"version": "1.2.0", "track": "canary", "silent": True}, "the answer does not prove who gave it"),
+    ],
+)
+def test_a_wrong_or_nameless_version_is_inconclusive(serve, shop_type, journey_file, tmp_path, says, reason):
+    stable, canary = serve(shop_type()), serve(shop_type(**says))
+    out = tmp_path / "out.json"
+    assert main(arguments(journey_file, stable.url, canary.url, "--json", str(out))) == 3
+    run = plain(out)["pairs"][0]["canary"]
+    assert run["outcome"] == "inconclusive"
+    assert run["reason"].startswith(reason)
+
+
+@pytest.mark.browser
+def test_a_canary_that_refuses_is_the_products_fault(serve, shop_type, journey_file, refused, tmp_path):
+    out = tmp_path / "out.json"
+    assert main(arguments(journey_file, serve(shop_type()).url, refused, "--json", str(out))) == 1
+    pair = plain(out)["pairs"][0]
+    assert (pair["verdict"], pair["canary"]["fault"]) == ("canary failed", "unreachable")
+
+
+@pytest.mark.browser
+def test_a_canary_that_hangs_is_the_products_fault(serve, shop_type, journey_file):
+    canary = serve(shop_type(version="1.2.0", track="canary", hang=True))
+    assert main(arguments(journey_file, serve(shop_type()).url, canary.url, "--timeout", "6s")) == 1
+
+
+@pytest.mark.browser
+def test_both_refused_is_infrastructure(journey_file, refused, tmp_path):
+    out = tmp_path / "out.json"
+    assert main(arguments(journey_file, refused, refused, "--json", str(out))) == 2
+    assert plain(out)["counts"]["error"] == 1
+
+
+@pytest.mark.browser
+def test_both_broken_alike_blames_nobody(serve, shop_type, journey_file):
+    stable = serve(shop_type(checkout_status=503))
+    canary = serve(shop_type(version="1.2.0", track="canary", checkout_status=503))
+    assert main(arguments(journey_file, stable.url, canary.url)) == 2
+
+
+@pytest.mark.browser
+def test_a_stable_that_fails_alone_does_not_stop_its_repair(serve, shop_type, journey_file, capsys):
+    stable = serve(shop_type(checkout_status=500))
+    canary = serve(shop_type(version="1.2.0", track="canary"))
+    assert main(arguments(journey_file, stable.url, canary.url)) == 0
+    assert "the canary passed what stable failed" in capsys.readouterr().out
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_long_running_check_is_scraped_and_ends_in_order(serve, shop_type, journey_file, tmp_path, number):
+    stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
+    out = tmp_path / "out.json"
+    argv = arguments(
+        journey_file,
+        stable.url,
+        canary.url,
+        "--every",
+        "100ms",
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+        str(out),
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "synthetic", *argv], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    overdue = threading.Timer(90, process.kill)
+    overdue.start()
+    try:
+        url = process.stdout.readline().split()[-1]
+        for line in process.stdout:
+            if line.startswith("pair 2"):
+                break
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            text = answer.read().decode()
+        # As a terminal does it: everything in the foreground hears a Ctrl-C.
+        os.killpg(process.pid, number)
+        rest = process.stdout.read()
+        assert process.wait() == 0
+    finally:
+        overdue.cancel()
+        process.kill()
+        process.stdout.close()
+        process.wait()
+    counts = {
+        match[1]: float(match[2])
+        for match in re.finditer(
+            r'synthetic_check_runs_total\{[^}]*outcome="pass",step="",track="(\w+)"[^}]*\} (\S+)', text
+        )
+    }
+    if not counts:
+        raise AssertionError(text)
+    assert counts["stable"] == counts["canary"] >= 2
+    assert re.search(r"checkout: pass after \d+ pairs", rest)
+    assert plain(out)["exit_code"] == 0
+    assert _group_is_gone(process.pid)
+
+
+def _group_is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (
+            ["run", "none.py:buy", "--app", "a", "--stable", "http://s", "--canary", "http://c"],
+            "does not exist",
+        ),
+        (["run", "x", "--app", "a", "--stable", "http://s", "--canary", "http://c"], "FILE.py:FUNCTION"),
+        (
+            ["load", "--app", "a", "--stable", "s", "--canary", "http://c", "--locustfile", "x"],
+            "--stable is 's'",
+        ),
+        (
+            ["load", "--app", "a", "--stable", "http://s", "--canary", "http://c", "--locustfile", "no.py"],
+            "does not exist",
+        ),
+        (["users", "--host", "http://s", "--locustfile", "no.py", "--rate", "0"], "--rate is 0.0"),
+        (["users", "--host", "http://s", "--locustfile", "no.py", "--users", "0"], "--users is 0"),
+        (["users", "--host", "http://s", "--locustfile", "no.py", "--duration", "5"], "--duration is '5'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(argv, words, capsys):
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rolloutobs-synthetic: ")
+    assert words in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "more", [["--every", "soon"], ["--count", "0"], ["--timeout", "0s"], ["--listen", "here"]]
+)
+def test_wrong_options_of_run(more, journey_file, capsys):
+    argv = arguments(journey_file, "http://127.0.0.1:1", "http://127.0.0.1:1", *more)
+    assert main(argv) == 2
+    assert more[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["load", "--help"], ["users", "--help"]])
+def test_help_teaches(argv, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "exit codes" in text or "example" in text
+
+
+def test_argparse_errors_are_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run"])
+    assert ended.value.code == 2
