@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line: one option per setting."""
     result = argparse.ArgumentParser(
         prog="rolloutobs-collector",
-        description="Counts what browsers measure, per app, version, track and route, for Prometheus to scrape.",
+        description="Counts what browsers measure per app, version, track and route, for Prometheus.",
         epilog=f"Each option is also read from the environment, as {ENVIRONMENT_PREFIX}PORT for --port; the "
         "command line wins. Keep /metrics away from the internet: publish the other paths only.",
     )
@@ -36,9 +36,20 @@ def parser() -> argparse.ArgumentParser:
         default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         shown = f" (default: {default})" if default != "" else " (default: any)"
         metavar = "N" if isinstance(field.default, int) else "TEXT"
-        option = "--app" if field.name == "apps" else "--" + field.name.replace("_", "-")
-        result.add_argument(option, dest=field.name, metavar=metavar, help=HELP[field.name] + shown)
+        # Every option may be repeated: the last one wins, but for --app, which adds.
+        action = "append" if field.name == "apps" else "store"
+        result.add_argument(
+            _option(field.name),
+            dest=field.name,
+            action=action,
+            metavar=metavar,
+            help=HELP[field.name] + shown,
+        )
     return result
+
+
+def _option(setting: str) -> str:
+    return "--app" if setting == "apps" else "--" + setting.replace("_", "-")
 
 
 def settings_from(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -51,7 +62,7 @@ def settings_from(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
     given = from_env(environ)
     for name, text in vars(parser().parse_args(arguments)).items():
         if text is not None:
-            given[name] = parse_option(name, text, f"option for {name}")
+            given[name] = parse_option(name, ",".join(text) if name == "apps" else text, _option(name))
     return Settings(**given)
 
 

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rum_collector.admission import Admission, Bounds, Kind, Labels
+
+BOUNDS = Bounds(
+    apps=2, versions=2, routes=3, events=2, fingerprints=2, label_sets=100, idle_seconds=60
+)  # fmt: skip
+
+
+def labels(app: str = "shop", version: str = "1", route: str = "/", device: str = "desktop") -> Labels:
+    return Labels(app, version, "canary", route, device, "")
+
+
+def test_what_fits_is_kept_as_it_is() -> None:
+    admission = Admission(BOUNDS)
+    assert admission.labels(labels(), 0) == labels()
+    assert admission.labels(labels(), 1) == labels()
+    assert not admission.overflow
+
+
+def test_each_kind_overflows_into_other_and_is_counted() -> None:
+    admission = Admission(BOUNDS)
+    for app in ("a", "b"):
+        for version in ("1", "2"):
+            admission.labels(labels(app, version), 0)
+    assert admission.labels(labels("c", "1"), 0).app == "other"
+    assert admission.labels(labels("a", "3"), 0).version == "other"
+    for route in ("/x", "/y"):
+        assert admission.labels(labels("a", "1", route), 0).route == route
+    assert admission.labels(labels("a", "1", "/z"), 0).route == "other"
+    assert admission.overflow == {Kind.APP: 1, Kind.VERSION: 1, Kind.ROUTE: 1}
+
+
+def test_routes_are_admitted_per_app_so_that_both_versions_agree() -> None:
+    admission = Admission(BOUNDS)
+    for route in ("/1", "/2", "/3"):
+        admission.labels(labels(version="1", route=route), 0)
+    assert admission.labels(labels(version="2", route="/2"), 0).route == "/2"
+    assert admission.labels(labels(version="2", route="/4"), 0).route == "other"
+
+
+def test_a_silent_version_makes_room_for_a_new_one() -> None:
+    admission = Admission(BOUNDS)
+    admission.labels(labels(version="1"), 0)
+    admission.labels(labels(version="2"), 0)
+    admission.labels(labels(version="1"), 50)
+    assert admission.labels(labels(version="3"), 59).version == "other"
+    assert admission.forgotten() == []
+    assert admission.labels(labels(version="3"), 61).version == "3"
+    assert admission.forgotten() == [("shop", "2")]
+    assert admission.forgotten() == []
+    assert {found.version for found in admission.label_sets("shop")} == {"1", "3", "other"}
+
+
+def test_the_last_resort_is_one_set_for_all() -> None:
+    admission = Admission(replace(BOUNDS, label_sets=2))
+    assert admission.labels(labels(route="/1"), 0).route == "/1"
+    assert admission.labels(labels(route="/2"), 0).route == "/2"
+    assert admission.labels(labels(route="/3"), 0) == Labels("other", "other", "", "other", "other", "")
+    assert admission.overflow[Kind.LABEL_SET] == 2
+
+
+def test_forgetting_a_version_gives_its_sets_and_details_back() -> None:
+    admission = Admission(replace(BOUNDS, versions=1, label_sets=2))
+    first = admission.labels(labels(version="1"), 0)
+    for event in "abcd":
+        assert admission.detail(first, Kind.EVENT, event) == event
+    assert admission.detail(first, Kind.EVENT, "e") == "other"
+    second = admission.labels(labels(version="2"), 100)
+    assert second.version == "2"
+    assert admission.detail(second, Kind.EVENT, "a") == "a"
+    assert admission.detail(first, Kind.EVENT, "a") == "other"
+
+
+def test_fingerprints_are_bounded_per_version() -> None:
+    admission = Admission(BOUNDS)
+    first = admission.labels(labels(version="1"), 0)
+    second = admission.labels(labels(version="2"), 0)
+    assert [admission.fingerprint(first, name) for name in "aba"] == ["a", "b", "a"]
+    assert admission.fingerprint(first, "c") == "other"
+    assert admission.fingerprint(second, "c") == "c"
+    assert admission.knows_fingerprint(first, "a")
+    assert not admission.knows_fingerprint(second, "a")
+    assert admission.fingerprint(Labels("other", "other", "", "", "", ""), "a") == "other"
+
+
+def test_events_are_bounded_per_app() -> None:
+    admission = Admission(BOUNDS)
+    assert [admission.name(Kind.EVENT, name, "shop") for name in "abac"] == ["a", "b", "a", "other"]
+    assert admission.names(Kind.EVENT, "shop") == ("a", "b")
+    assert admission.knows(Kind.EVENT, "a", "shop")
+    assert not admission.knows(Kind.EVENT, "a", "blog")
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abcd"), st.sampled_from("1234"), st.sampled_from("/xyz"), st.sampled_from("dmtu")
+        ),
+        max_size=60,
+    ),
+    st.integers(1, 8),
+)
+def test_no_order_of_arrival_breaks_the_bound(arrivals: list[tuple[str, str, str, str]], bound: int) -> None:
+    admission = Admission(replace(BOUNDS, label_sets=bound))
+    admitted = {admission.labels(labels(*arrival), now) for now, arrival in enumerate(arrivals)}
+    for release in admission.forgotten():
+        admitted = {found for found in admitted if found[:2] != release}
+    assert len(admitted) <= bound + 1

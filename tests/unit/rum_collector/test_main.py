@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from rolloutobs.errors import ConfigurationError, MissingExtraError
+from rum_collector import __main__ as command
+from rum_collector.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_command_line_wins_over_the_environment() -> None:
+    environ = {"ROLLOUTOBS_COLLECTOR_PORT": "9000", "ROLLOUTOBS_COLLECTOR_HOST": "0.0.0.0"}
+    settings = command.settings_from(["--port", "9001", "--app", "shop", "--app", "blog,docs"], environ)
+    assert settings == Settings(apps=("shop", "blog", "docs"), port=9001, host="0.0.0.0")
+
+
+def test_a_bad_option_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="--port is 'x'; use a whole number"):
+        command.settings_from(["--port", "x"], {})
+
+
+def test_help_shows_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for piece in (
+        "--app",
+        "--beacon-path",
+        "(default: /b)",
+        "--port",
+        "(default: 8320)",
+        "ROLLOUTOBS_COLLECTOR_",
+    ):
+        assert piece in text
+
+
+def test_what_cannot_start_says_why_and_exits_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command.main(["--beacon-path", "b"]) == 2
+    assert "beacon_path is 'b'; use an absolute path" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert command.main([]) == 2
+    assert "pip install 'rolloutobs[collector]'" in capsys.readouterr().err
+    with pytest.raises(MissingExtraError):
+        command._server(Settings())
+
+
+async def test_it_runs_counts_and_stops_cleanly() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "rum_collector", "--port", "0", "--app", "shop",
+        cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            while not (found := re.search(rb"http://127\.0\.0\.1:\d+", await process.stderr.readline())):
+                assert process.returncode is None
+            async with httpx2.AsyncClient(base_url=found.group().decode(), trust_env=False) as client:
+                assert (await client.get("/healthz")).status_code == 200
+                assert (await client.post("/b", content=b'{"pv":"a","ver":"1"}')).status_code == 204
+                assert 'rum_page_views_total{app="shop"' in (await client.get("/metrics")).text
+            process.send_signal(signal.SIGTERM)
+            await process.stderr.read()
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
