@@ -1,0 +1,41 @@
+"""Build hook: no wheel and no sdist without the browser script, nor with one older than its source."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class BrowserBundleHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Runs npm where the bundle is missing or stale."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build the bundle if need be; an editable install goes without.
+
+        Raises:
+            RuntimeError: the bundle is missing or stale, and there is no npm to build it.
+        """
+        folder = Path(self.root) / "rum_collector" / "browser"
+        if version == "editable" or _fresh(folder):
+            return
+        npm = shutil.which("npm")
+        if npm is None:
+            raise RuntimeError(
+                f"{folder}/dist/rolloutobs.js is missing or older than its source, and there is no npm to build "
+                "it; install Node >= 20, or build from the published sdist, which carries the bundle"
+            )
+        for command in (["ci"], ["run", "build"]):
+            subprocess.run([npm, *command], cwd=folder, check=True)  # noqa: S603 - no shell, fixed arguments
+
+
+def _fresh(folder: Path) -> bool:
+    built = [folder / "dist" / "rolloutobs.js", folder / "dist" / "rolloutobs.js.br"]
+    if not all(path.exists() for path in built):
+        return False
+    sources = [*folder.glob("src/*.ts"), folder / "build.mjs", folder / "package-lock.json"]
+    newest = max(path.stat().st_mtime for path in sources)
+    return all(path.stat().st_mtime >= newest for path in built)
