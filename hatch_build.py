@@ -25,8 +25,8 @@ class BrowserBundleHook(BuildHookInterface):  # type: ignore[type-arg]
         npm = shutil.which("npm")
         if npm is None:
             raise RuntimeError(
-                f"{folder}/dist/rolloutobs.js is missing or older than its source, and there is no npm to build "
-                "it; install Node >= 20, or build from the published sdist, which carries the bundle"
+                f"{folder}/dist/rolloutobs.js is missing or older than its source, and no npm is there to "
+                "build it; install Node >= 20, or build from the published sdist, which carries the bundle"
             )
         for command in (["ci"], ["run", "build"]):
             subprocess.run([npm, *command], cwd=folder, check=True)  # noqa: S603 - no shell, fixed arguments
