@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import Final
 
 from rolloutobs import semconv
-from rolloutobs.analysis.displays import Display
+from rolloutobs.analysis.displays import TEXTS, Display
 from rolloutobs.analysis.model import Sample, Stratum
 from rolloutobs.analysis.policy import Kind, Selector, Signal
 
@@ -102,8 +102,8 @@ class Catalog:
 
     @property
     def metrics(self) -> frozenset[str]:
-        """Names of the samples that are needed, the start times of processes included."""
-        return frozenset(self._rules) | frozenset(START_TIMES)
+        """Names of the samples that are needed, start times and texts included."""
+        return frozenset(self._rules) | frozenset(START_TIMES) | frozenset(TEXTS)
 
     def series(self, name: str, labels: Mapping[str, str]) -> Series:
         """Return a new series of these labels; one that nothing wants has no places."""

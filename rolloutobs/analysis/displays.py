@@ -12,7 +12,7 @@ from typing import Final
 from rolloutobs import semconv
 from rolloutobs.analysis.policy import Selector
 
-__all__ = ["DISPLAYS", "VITALS", "Display", "DisplayCounts", "Vital"]
+__all__ = ["DISPLAYS", "TEXTS", "VITALS", "Display", "DisplayCounts", "Vital"]
 
 _USERS: Final = {semconv.LABEL_SYNTHETIC: ""}
 
@@ -45,6 +45,9 @@ class Vital:
     poor: float
 
 
+TEXTS: Final = {semconv.RUM_JS_ERROR_INFO: (semconv.LABEL_FINGERPRINT, semconv.LABEL_MESSAGE)}
+"""Gauges that only carry words: metric name to (label that is the key, label that is the text)."""
+
 VITALS: Final = (
     Vital("LCP", semconv.RUM_LCP_SECONDS, "s", 2.5, 4.0),
     Vital("INP", semconv.RUM_INP_SECONDS, "s", 0.2, 0.5),
@@ -55,9 +58,13 @@ VITALS: Final = (
 
 DISPLAYS: Final = (
     Display("page_views", Selector(semconv.RUM_PAGE_VIEWS_TOTAL, _USERS)),
-    Display("js_errors", Selector(semconv.RUM_JS_ERRORS_TOTAL, _USERS), ("fingerprint",)),
-    Display("events", Selector(semconv.RUM_EVENTS_TOTAL, _USERS), ("event", "outcome")),
-    Display("vitals", Selector(semconv.RUM_VITALS_TOTAL, _USERS), ("vital", "rating")),
+    Display("js_errors", Selector(semconv.RUM_JS_ERRORS_TOTAL, _USERS), (semconv.LABEL_FINGERPRINT,)),
+    Display(
+        "events", Selector(semconv.RUM_EVENTS_TOTAL, _USERS), (semconv.LABEL_EVENT, semconv.LABEL_OUTCOME)
+    ),
+    Display(
+        "vitals", Selector(semconv.RUM_VITALS_TOTAL, _USERS), (semconv.LABEL_VITAL, semconv.LABEL_RATING)
+    ),
     *(Display(f"vital_{v.name}", Selector(f"{v.metric}_bucket", _USERS), ("le",)) for v in VITALS),
     Display(
         "synthetic_runs",

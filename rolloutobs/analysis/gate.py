@@ -214,7 +214,7 @@ class Gate:
             began=self._began,
             ended=at,
             verdict=self._verdict or self._nothing(at),
-            history=self._recorder.history(),
+            history=self._recorder.history(self._ticker.texts),
             notes=self._notes(),
             interrupted=interrupted,
         )

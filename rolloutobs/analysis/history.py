@@ -40,6 +40,8 @@ class History:
     strata: Mapping[str, Mapping[Stratum, PairCount]] = field(default_factory=dict)
     histograms: Mapping[str, Mapping[Stratum, HistogramPair]] = field(default_factory=dict)
     displays: DisplayCounts = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Words behind the values of labels, such as the message of an error's fingerprint."""
 
 
 def plus(one: PairCount, other: PairCount) -> PairCount:
@@ -99,13 +101,14 @@ class Recorder:
         for name, counts in displays.items():
             self._displays[name].update(counts)
 
-    def history(self) -> History:
-        """Return all of it so far."""
+    def history(self, texts: Mapping[str, str] | None = None) -> History:
+        """Return all of it so far, with the words that go with it."""
         return History(
             tuple(self._moments),
             {name: dict(strata) for name, strata in self._strata.items()},
             {name: dict(strata) for name, strata in self._histograms.items()},
             {name: dict(counts) for name, counts in self._displays.items()},
+            dict(texts or {}),
         )
 
     def _add(self, tick: Tick) -> None:

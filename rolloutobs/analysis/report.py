@@ -21,14 +21,15 @@ from rolloutobs.analysis.model import (
     StratumVerdict,
     Verdict,
 )
+from rolloutobs.analysis.wording import duration
 from rolloutobs.analysis.words import (
+    UNKNOWN,
     count,
-    duration,
     interval,
-    name_of,
     of,
     percent,
     rates,
+    seconds,
     stratum_name,
     times,
 )
@@ -77,8 +78,7 @@ def exit_code(decision: Decision) -> int:
             assert_never(decision)
 
 
-# --- JSON
-# -------------------------------------------------------------------------------------------------------
+# --- JSON ----------------------------------------------------------------------------------------------
 
 
 def to_json(report: Report) -> str:
@@ -202,8 +202,7 @@ def _moment(moment: Moment) -> dict[str, Any]:
     }
 
 
-# --- text
-# -------------------------------------------------------------------------------------------------------
+# --- text ----------------------------------------------------------------------------------------------
 
 _DECISION_STYLE: Final[Mapping[Decision, str]] = {
     Decision.PROMOTE: "good",
@@ -216,7 +215,6 @@ _OUTCOME_STYLE: Final[Mapping[Outcome, str]] = {
     Outcome.INCONCLUSIVE: "faint",
     Outcome.ERROR: "undecided",
 }
-_BAR_CELLS: Final = 8
 
 
 def plain(text: str, style: str) -> str:
@@ -237,7 +235,8 @@ def to_text(report: Report, paint: Paint = plain, *, worst: bool = False) -> str
     lines = [*_heading(report, paint), "", *table(verdict, paint)]
     if worst:
         lines += _worst(verdict)
-    lines += [f"  - {paint(text, 'undecided')}" for text in (*verdict.holds, *report.notes)]
+    holds = verdict.holds if verdict.decision is Decision.HOLD else ()
+    lines += [f"  - {paint(text, 'undecided')}" for text in (*holds, *report.notes)]
     if report.interrupted and verdict.decision is Decision.HOLD:
         lines.append("  - stopped before it was decided")
     return "\n".join([*lines, "", paint(verdict.reason, _DECISION_STYLE[verdict.decision])]) + "\n"
@@ -249,8 +248,8 @@ def _heading(report: Report, paint: Paint) -> list[str]:
     stable = paint(f"stable {verdict.stable_version or '?'}", "stable")
     requests = verdict.requests
     return [
-        f"{report.app or 'app'}: {canary} against {stable}, {duration(max(verdict.at, 0.0))} of canary traffic, "
-        f"{count(requests.canary_exposures)} and {count(requests.stable_exposures)} requests"
+        f"{report.app or 'app'}: {canary} against {stable}, {duration(max(verdict.at, 0.0))} of canary "
+        f"traffic, {count(requests.canary_exposures)} and {count(requests.stable_exposures)} requests"
     ]
 
 
@@ -259,7 +258,7 @@ def table(verdict: Verdict, paint: Paint = plain) -> list[str]:
     canary."""
     if not verdict.metrics:
         return ["  no signal has been compared yet"]
-    head = ("signal", "", "canary", "stable", "ratio", "against, nats", "for, nats")
+    head = ("signal", "", "canary", "stable", "ratio", "against", "for")
     rows = [head] + [_row(metric) for metric in verdict.metrics]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = []
@@ -279,8 +278,9 @@ def _row(metric: MetricVerdict) -> tuple[str, ...]:
     total = metric.total
     canary, stable = rates(total)
     bounds = interval(metric.ratio)
+    name = metric.signal if metric.bound is None else f"{metric.signal} > {seconds(metric.bound)}"
     return (
-        name_of(metric),
+        name,
         "open" if metric.outcome is Outcome.INCONCLUSIVE else metric.outcome.value,
         f"{of(total.canary_events, total.canary_exposures)} ({percent(canary)})",
         f"{of(total.stable_events, total.stable_exposures)} ({percent(stable)})",
@@ -297,11 +297,7 @@ def strongest(evidence: Iterable[Evidence], sides: Sequence[Side]) -> Evidence |
 
 
 def _gauge(evidence: Evidence | None) -> str:
-    if evidence is None:
-        return "–"
-    return (
-        f"{bar(evidence.nats / evidence.threshold, _BAR_CELLS)} {evidence.nats:.1f}/{evidence.threshold:.1f}"
-    )
+    return UNKNOWN if evidence is None else f"{evidence.nats:.1f} of {evidence.threshold:.1f}"
 
 
 def bar(share: float, cells: int) -> str:
@@ -314,7 +310,7 @@ def bar(share: float, cells: int) -> str:
 def _worst(verdict: Verdict) -> list[str]:
     lines = []
     for metric in verdict.metrics:
-        for each in metric.worst:
+        for each in (found for found in metric.worst if found.nats > 0):
             canary, stable = rates(each.total)
             lines.append(
                 f"    {metric.signal} on {stratum_name(each.stratum)}: {percent(canary)} against "

@@ -13,13 +13,18 @@ from typing import Final
 
 from rolloutobs import semconv
 from rolloutobs.analysis.counters import Catalog, Growth, Role, TargetCounters, start_time
-from rolloutobs.analysis.displays import DISPLAYS, Display, DisplayCounts
+from rolloutobs.analysis.displays import DISPLAYS, TEXTS, Display, DisplayCounts
 from rolloutobs.analysis.model import Reading, Sample, Tick
 from rolloutobs.analysis.policy import Kind, Signal
 from rolloutobs.analysis.tally import CANARY, STABLE, Origin, SignalTally
 from rolloutobs.identity import Track
 
 __all__ = ["Step", "TickSettings", "Ticker"]
+
+_MOST_TEXTS: Final = 500
+
+_UNKNOWN: Final = "an unknown track"
+"""Stands in ``Tick.stale`` for targets that never answered: they may be the canary's."""
 
 _FORGET_SECONDS: Final = 3600.0
 """A target that was gone for so long is forgotten; when it comes back it is a new one."""
@@ -113,6 +118,8 @@ class Ticker:
         """Values of the label ``app`` seen on series that have a track."""
         self.tracks: set[str] = set()
         """Tracks seen so far."""
+        self.texts: dict[str, str] = {}
+        """Words behind the values of labels, such as the message of an error's fingerprint."""
         self.discarded: Counter[str] = Counter()
         """Exposures by side that were not compared, because their target had been silent for too long."""
 
@@ -190,6 +197,10 @@ class Ticker:
         )
 
     def _note(self, samples: Iterable[Sample], target: _Target) -> None:
+        for sample in samples:
+            if sample.name in TEXTS and len(self.texts) < _MOST_TEXTS:
+                key, text = TEXTS[sample.name]
+                self.texts[sample.labels.get(key, "")] = sample.labels.get(text, "")
         self.tracks |= target.tracks
         if len(self.apps) < 2:
             apps = {s.labels.get(semconv.LABEL_APP, "") for s in samples if s.labels.get(semconv.LABEL_TRACK)}
@@ -223,7 +234,7 @@ class Ticker:
         series = growth.series
         for place in series.places:
             if place.role is Role.DISPLAY:
-                if growth.amount:
+                if growth.amount or series.le is not None:
                     key = (origin.side, *(value for _, value in place.stratum))
                     self._displays.setdefault(place.name, Counter())[key] += growth.amount
                 continue
@@ -249,6 +260,7 @@ class Ticker:
     def _tick(self, failed: Mapping[str, str], at: float) -> Tick:
         """Return what was counted since the last reading; its times are set by the clock."""
         silent = [self._targets[name] for name in failed if name in self._targets]
+        unknown = frozenset() if len(silent) == len(failed) else frozenset({_UNKNOWN})
         patient = [t for t in silent if at - t.answered <= self._settings.patience_seconds]
         waiting = {signal for target in patient for signal in target.signals}
         taken = {name: tally.take() for name, tally in self._tallies.items() if name not in waiting}
@@ -261,7 +273,7 @@ class Ticker:
             stable_pods={name: t.pods for name, t in taken.items() if t.pods},
             stable_pod_histograms={name: t.pod_histograms for name, t in taken.items() if t.pod_histograms},
             by_pod_age=True,
-            stale=frozenset(track for target in silent for track in target.tracks),
+            stale=frozenset(track for target in silent for track in target.tracks) | unknown,
             canary_version=self._version(CANARY),
             stable_version=self._version(STABLE),
         )

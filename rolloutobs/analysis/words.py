@@ -1,15 +1,16 @@
-"""Numbers, times and strata in the words of reports. Pure."""
+"""Counts, rates and ratios in the words of reports, in the style of the verdict's sentences. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from rolloutobs.analysis.model import MetricVerdict, PairCount, Ratio, Stratum
+from rolloutobs.analysis.wording import number, seconds_bound, stratum_text
+from rolloutobs.analysis.wording import percent as _percent
 
 __all__ = [
+    "UNKNOWN",
     "count",
-    "duration",
     "interval",
     "name_of",
     "of",
@@ -20,61 +21,39 @@ __all__ = [
     "times",
 ]
 
+UNKNOWN = "–"
+"""What stands where nothing is known."""
+
 
 def count(value: float) -> str:
-    """Return a count with thin groups of thousands: ``12 345``."""
-    return f"{value:,.0f}".replace(",", "\u202f")
+    """Return a count with groups of thousands: ``12,345``."""
+    return f"{value:,.0f}"
 
 
 def percent(value: float | None) -> str:
-    """Return a ratio from 0 to 1 as percent with two significant digits; ``None`` or NaN: a dash."""
-    if value is None or math.isnan(value):
-        return "–"
-    shown = value * 100
-    if shown == 0 or shown >= 99.95:
-        return f"{shown:.0f} %"
-    digits = 1 if shown >= 9.95 else min(4, max(1, 1 - math.floor(math.log10(shown))))
-    return f"{shown:.{digits}f} %"
+    """Return a ratio from 0 to 1 as percent with two significant digits."""
+    return UNKNOWN if value is None or math.isnan(value) else _percent(value)
 
 
 def seconds(value: float | None) -> str:
     """Return a latency: ``380 ms``, ``1.2 s``."""
-    if value is None:
-        return "–"
-    if value < 0.9995:
-        return f"{value * 1000:.3g} ms"
-    return f"{value:.3g} s"
-
-
-def duration(value: float) -> str:
-    """Return a time span: ``41 s``, ``12 min 30 s``, ``2 h 05 min``."""
-    whole = round(abs(value))
-    sign = "-" if value < 0 and whole else ""
-    if whole < 120:
-        return f"{sign}{whole} s"
-    if whole < 7200:
-        return f"{sign}{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
-    return f"{sign}{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return UNKNOWN if value is None or math.isnan(value) else seconds_bound(value)
 
 
 def times(value: float | None) -> str:
-    """Return a ratio of canary to stable: ``4.1x``; ``None``: a dash."""
+    """Return a ratio of canary to stable: ``4.1x``."""
     if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞"
-    if value >= 9.95:
-        return f"{value:.0f}x"
-    return f"{value:.1f}x" if value >= 0.995 else f"{value:.2f}x"
+        return UNKNOWN
+    return "∞" if math.isinf(value) else f"{number(value)}x"
 
 
 def interval(ratio: Ratio) -> str:
-    """Return the bounds of a ratio: ``1.9x to 9.2x``, ``at least 1.9x``, or the empty string."""
+    """Return the bounds of a ratio: ``1.9 to 9.2``, ``at least 1.9``, or the empty string."""
     if ratio.low is None and ratio.high is None:
         return ""
     if ratio.high is None or math.isinf(ratio.high):
-        return f"at least {times(ratio.low)}"
-    return f"{times(ratio.low or 0.0)} to {times(ratio.high)}"
+        return f"at least {number(ratio.low or 0.0)}"
+    return f"{number(ratio.low or 0.0)} to {number(ratio.high)}"
 
 
 def of(events: float, exposures: float) -> str:
@@ -90,16 +69,8 @@ def rates(pair: PairCount) -> tuple[float | None, float | None]:
 
 
 def stratum_name(stratum: Stratum) -> str:
-    """Return the values of a stratum: ``POST /checkout``; the empty stratum is ``all``."""
-    return " ".join(_values(stratum)) or "all"
-
-
-def _values(stratum: Stratum) -> Iterable[str]:
-    for label, value in stratum:
-        if value:
-            yield value
-        elif label == "route":
-            yield "(no route)"
+    """Return the values of a stratum: ``POST /checkout``; without labels it is ``all``."""
+    return stratum_text(stratum) if stratum else "all"
 
 
 def name_of(metric: MetricVerdict) -> str:

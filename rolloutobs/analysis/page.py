@@ -1,0 +1,198 @@
+"""The report as one self-contained HTML page: no script, no external resource, light and dark. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from rolloutobs._version import __version__
+from rolloutobs.analysis import extras, figures
+from rolloutobs.analysis.model import Evidence, MetricVerdict, Outcome, PairCount, Ratio, Side
+from rolloutobs.analysis.report import Report, strongest
+from rolloutobs.analysis.wording import duration
+from rolloutobs.analysis.words import (
+    count,
+    interval,
+    name_of,
+    of,
+    percent,
+    rates,
+    seconds,
+    stratum_name,
+    times,
+)
+
+__all__ = ["to_html"]
+
+_FOREST_LOW: Final = 1 / 8
+_FOREST_HIGH: Final = 32.0
+"""The range of ratios that is drawn; the mixture of the engine looks for at most 32 times as often."""
+_FOREST_WIDTH: Final = 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Gauge:
+    """Evidence as a bar."""
+
+    share: float
+    """Of the way to the threshold, from 0 to 1."""
+    text: str
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One signal in the table."""
+
+    name: str
+    outcome: str
+    css: str
+    required: bool
+    canary: str
+    canary_rate: str
+    stable: str
+    stable_rate: str
+    ratio: str
+    interval: str
+    forest: str
+    against: _Gauge | None
+    proof: _Gauge | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """One stratum with both tracks, as bars on one scale."""
+
+    name: str
+    canary: str
+    stable: str
+    canary_share: float
+    stable_share: float
+    canary_of: str
+    stable_of: str
+
+
+def to_html(report: Report) -> str:
+    """Return the page."""
+    verdict, history = report.verdict, report.history
+    latency = [m for m in verdict.metrics if m.signal in history.histograms]
+    counted = [m for m in verdict.metrics if m.signal in history.strata]
+    traffic = next((m.signal for m in verdict.metrics), "")
+    return _template().render(
+        report=report,
+        verdict=verdict,
+        version=__version__,
+        began=_local(report.began),
+        took=duration(max(report.ended - report.began, 0.0)),
+        canary_took=duration(max(verdict.at, 0.0)),
+        rows=[_row(metric) for metric in verdict.metrics],
+        traffic=figures.traffic_figure(history, traffic),
+        errors=[figure for metric in counted for figure in figures.error_figures(history, metric)],
+        routes=[(name_of(m), _routes(figures.routes(history, m.signal))) for m in counted],
+        latency=[(name_of(m), figures.latency_figures(history, m)) for m in latency],
+        evidence=figures.evidence_figures(history, verdict.metrics),
+        worst=[(m, each) for m in verdict.metrics for each in m.worst if each.nats > 0],
+        views=extras.page_views(history),
+        vitals=extras.vitals(history),
+        js_errors=extras.js_errors(history)[:10],
+        events=extras.events(history),
+        checks=extras.checks(history),
+        safe=Markup,
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("rolloutobs.analysis"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=count, percent=percent, seconds=seconds, times=times, stratum=stratum_name, duration=duration
+    )
+    environment.globals.update(rates=rates, of=of, float_inf=math.inf)
+    return environment.get_template("report.html.j2")
+
+
+def _local(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _row(metric: MetricVerdict) -> _Row:
+    total = metric.total
+    canary, stable = rates(total)
+    return _Row(
+        name=name_of(metric),
+        outcome="open" if metric.outcome is Outcome.INCONCLUSIVE else metric.outcome.value,
+        css=metric.outcome.value,
+        required=metric.required,
+        canary=of(total.canary_events, total.canary_exposures),
+        canary_rate=percent(canary),
+        stable=of(total.stable_events, total.stable_exposures),
+        stable_rate=percent(stable),
+        ratio=times(metric.ratio.estimate),
+        interval=interval(metric.ratio),
+        forest=_forest(metric.ratio),
+        against=_gauge(strongest(metric.evidence, (Side.ROLLBACK, Side.GUARD))),
+        proof=_gauge(strongest(metric.evidence, (Side.PROMOTE,))),
+        note=metric.note,
+    )
+
+
+def _gauge(evidence: Evidence | None) -> _Gauge | None:
+    if evidence is None:
+        return None
+    share = min(max(evidence.nats / evidence.threshold, 0.0), 1.0) if evidence.threshold > 0 else 1.0
+    text = f"{evidence.nats:.1f} of {evidence.threshold:.1f}"
+    return _Gauge(share, text, evidence.nats >= evidence.threshold)
+
+
+def _forest(ratio: Ratio) -> str:
+    """Return the ratio with its bounds on a logarithmic scale, drawn to fit into a row."""
+    if ratio.estimate is None and ratio.low is None and ratio.high is None:
+        return ""
+    one = _place(1.0)
+    low, high = _place(ratio.low), _place(math.inf if ratio.high is None else ratio.high)
+    dot = "" if ratio.estimate is None else f'<circle cx="{_place(ratio.estimate):.1f}" cy="9" r="4"/>'
+    return (
+        f'<svg class="forest" viewBox="0 0 {_FOREST_WIDTH:g} 18" aria-hidden="true">'
+        f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="0" y2="18"/>'
+        f'<line class="bounds" x1="{low:.1f}" x2="{high:.1f}" y1="9" y2="9"/>{dot}</svg>'
+    )
+
+
+def _place(ratio: float | None) -> float:
+    inside = min(max(ratio or 0.0, _FOREST_LOW), _FOREST_HIGH)
+    share = math.log(inside / _FOREST_LOW) / math.log(_FOREST_HIGH / _FOREST_LOW)
+    return 5 + share * (_FOREST_WIDTH - 10)
+
+
+def _routes(found: Sequence[tuple[str, PairCount]], most: int = 12) -> list[_Route]:
+    """Return the strata with most canary traffic; the longest bar is the highest rate of all."""
+    shown = found[:most]
+    highest = max((rate for _, pair in shown for rate in rates(pair) if rate is not None), default=0.0) or 1.0
+
+    def route(name: str, pair: PairCount) -> _Route:
+        canary, stable = rates(pair)
+        return _Route(
+            name,
+            percent(canary),
+            percent(stable),
+            (canary or 0.0) / highest,
+            (stable or 0.0) / highest,
+            of(pair.canary_events, pair.canary_exposures),
+            of(pair.stable_events, pair.stable_exposures),
+        )
+
+    return [route(name, pair) for name, pair in shown]
