@@ -57,9 +57,14 @@ _UNREACHABLE = (
     "ERR_SOCKET_NOT_CONNECTED", )  # fmt: skip
 """Source: https://source.chromium.org/chromium/chromium/src/+/main:net/base/net_error_list.h"""
 _HARNESS = ("ERR_NAME_", "ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED", "Target crashed", "Page crashed")
+_ACTION_SECONDS = 10.0
+"""Longest click, wait or navigation; half of the journey's limit where that is less, so that the failing step
+is named before the whole journey is cut off. A journey may set its own (``page.set_default_timeout``)."""
 _MAX_CONSOLE_LINES = 500
 _LEAVE_SECONDS = 5.0
 """Longest wait for the beacons of a page that is left."""
+_SCREENSHOT_SECONDS = 2.0
+"""A page that never loaded gives no picture, and Playwright would wait for it."""
 _QUIET_SECONDS = 0.15
 """A page is gone when nothing has been in flight for so long; handlers of pagehide run before that begins."""
 
@@ -79,6 +84,8 @@ class Visit:
     console: tuple[str, ...] = ()
     """What the page wrote to its console and the errors that it did not catch, oldest first, at most 500
     lines."""
+    page_error: str = ""
+    """The first error that the page did not catch; empty when there was none."""
     screenshot: bytes | None = field(default=None, repr=False)
     """PNG of a failed marked visit; ``None`` where none could be taken."""
     details: str = ""
@@ -211,7 +218,7 @@ async def visit(
     Returns:
         What happened. A journey that fails is a result, never an exception.
     """
-    visitor = _Visitor(url, new_trace_id() if marked else "")
+    visitor = _Visitor(url, new_trace_id() if marked else "", min(_ACTION_SECONDS, timeout_seconds / 2))
     started = perf_counter()
     problem: Exception | None = None
     walk = Walk(url, track, None)
@@ -239,6 +246,7 @@ async def visit(
         answers=tuple(visitor.answers),
         trace_id=visitor.trace_id,
         console=tuple(visitor.console),
+        page_error=visitor.page_error,
         screenshot=screenshot,
         details="" if problem is None else str(problem),
     )
@@ -264,11 +272,13 @@ def _judge(problem: Exception | None, timeout_seconds: float) -> tuple[Fault, st
 class _Visitor:
     """One context with its pages: marks what goes out, notes what comes back, waits for the last beacons."""
 
-    def __init__(self, url: str, trace_id: str) -> None:
+    def __init__(self, url: str, trace_id: str, action_seconds: float) -> None:
+        self._action_seconds = action_seconds
         self.trace_id = trace_id
         """Empty: unmarked."""
         self.answers: list[Answer] = []
         self.console: list[str] = []
+        self.page_error = ""
         self._origin = origin_of(url)
         self._context: BrowserContext | None = None
         self._wires: dict[Page, _Wire] = {}
@@ -278,12 +288,12 @@ class _Visitor:
         # A service worker's requests pass by the page's marks and its answers by the proof.
         workers: Any = "block" if self.trace_id else "allow"
         context = self._context = await browser.new_context(service_workers=workers)
-        context.set_default_timeout(BrowserSettings().action_timeout_seconds * 1000)
+        context.set_default_timeout(self._action_seconds * 1000)
         if self.trace_id:
             await context.add_init_script(_SYNTHETIC_FLAG)
         context.on("response", self._note_answer)
         context.on("console", lambda message: self._note(f"{message.type}: {message.text}"))
-        context.on("weberror", lambda error: self._note(f"uncaught: {error.error}"))
+        context.on("weberror", lambda error: self._note_page_error(str(error.error)))
         page = await context.new_page()
         await self._attach(page)
         context.on("page", self._attach)
@@ -294,7 +304,7 @@ class _Visitor:
         from playwright.async_api import Error
 
         try:
-            return await next(iter(self._wires)).screenshot(timeout=5000)
+            return await next(iter(self._wires)).screenshot(timeout=_SCREENSHOT_SECONDS * 1000)
         except (Error, StopIteration) as problem:
             self._note(f"no screenshot: {first_line(problem)}")
             return None
@@ -343,6 +353,11 @@ class _Visitor:
         if request.resource_type in _CHECKED_TYPES and origin_of(response.url) == self._origin:
             said = response.headers.get("server-timing", "")
             self.answers.append(Answer(response.url, response.status, said))
+
+    def _note_page_error(self, text: str) -> None:
+        line = f"uncaught: {text.strip().partition(chr(10))[0]}"
+        self.page_error = self.page_error or line
+        self._note(line)
 
     def _note(self, line: str) -> None:
         if len(self.console) < _MAX_CONSOLE_LINES:

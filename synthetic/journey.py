@@ -117,12 +117,17 @@ class Journey:
 
 
 def first_line(problem: BaseException) -> str:
-    """Return one line that says what went wrong, with the type where the message alone would not tell."""
+    """Return one line that says what went wrong, with the type where the message alone would not tell.
+
+    Of Playwright's call log it takes what was waited for: "Timeout 4000ms exceeded" alone helps nobody.
+    """
     lines = str(problem).strip().splitlines()
     text = lines[0] if lines else ""
     name = type(problem).__name__
     plain = isinstance(problem, CheckFailedError) or name in ("Error", "TimeoutError", "TargetClosedError")
     line = text if plain and text else f"{name}: {text}".removesuffix(": ")
+    waited = next((each.strip() for each in lines[1:] if each.strip().startswith("- waiting for ")), "")
+    line = f"{line.rstrip('.')}, {waited.removeprefix('- ')}" if waited else line
     return line if len(line) <= _MAX_ERROR_CHARS else line[: _MAX_ERROR_CHARS - 1] + "…"
 
 

@@ -63,6 +63,7 @@ def pair_text(number: int, pair: Pair) -> str:
         if reason := _reason(run):
             lines.append(f"    why: {reason}")
         if run.outcome is not CheckOutcome.PASS:
+            lines += [f"    the page said: {run.page_error}"] if run.page_error else []
             lines += [f"    trace {run.trace_id}"] if run.trace_id else []
             lines += [f"    artifacts in {run.artifacts}"] if run.artifacts else []
     lines.append(f"  => {_sentence(pair)}")
@@ -82,6 +83,7 @@ def run_as_dict(run: TrackRun) -> dict[str, Any]:
         "expected_version": run.target.version,
         "outcome": run.outcome.value,
         "reason": _reason(run),
+        "page_error": run.page_error,
         "fault": run.fault.value,
         "identity": run.proof.proven.value,
         "seconds": round(run.seconds, 4),

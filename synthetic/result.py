@@ -84,6 +84,8 @@ class TrackRun:
     """Unix seconds."""
     artifacts: str = ""
     """Folder with what the failed run left; empty when nothing was kept."""
+    page_error: str = ""
+    """The first error that the page did not catch; empty when there was none."""
 
     @property
     def version(self) -> str:

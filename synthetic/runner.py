@@ -129,6 +129,7 @@ class PairRunner:
             fault=seen.fault,
             error=seen.error,
             trace_id=seen.trace_id,
+            page_error=seen.page_error,
             ended=self._clock(),
         )
         return run if run.outcome is CheckOutcome.PASS else await self._keep(run, seen)

@@ -31,8 +31,6 @@ class BrowserSettings:
     silently."""
     launch_timeout_seconds: float = 60.0
     """A cold start on a busy machine takes seconds; more than this is a machine that cannot run the check."""
-    action_timeout_seconds: float = 10.0
-    """One click, fill, wait or navigation. Shorter than a run's limit, so that the failing step is named."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> BrowserSettings:

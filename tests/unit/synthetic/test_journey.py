@@ -78,6 +78,11 @@ def test_first_lines():
     assert first_line(ValueError("a\nb")) == "ValueError: a"
     assert first_line(ValueError()) == "ValueError"
     assert first_line(TimeoutError("waited long\nlog")) == "waited long"
+    playwrights = 'Locator.click: Timeout 4000ms exceeded.\nCall log:\n  - waiting for locator("x")\n'
+    assert (
+        first_line(TimeoutError(playwrights))
+        == 'Locator.click: Timeout 4000ms exceeded, waiting for locator("x")'
+    )
     assert len(first_line(ValueError("x" * 999))) == 300
 
 

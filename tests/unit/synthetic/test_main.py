@@ -51,7 +51,10 @@ def test_a_broken_canary_is_a_discordant_pair_with_artifacts(
         journey_file, stable.url, canary.url, "--json", str(out), "--artifacts", str(tmp_path / "kept")
     )
     assert main(argv) == 1
-    assert "=> the canary failed what stable passed at the same moment" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "=> the canary failed what stable passed at the same moment" in text
+    assert "the page said: uncaught: checkout answered 500" in text
+    assert "exceeded, waiting for get_by_text" in text
     run = plain(out)["pairs"][0]["canary"]
     assert (run["outcome"], run["identity"], run["fault"]) == ("fail", "right", "product")
     assert run["reason"].startswith("check out: ")
