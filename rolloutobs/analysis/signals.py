@@ -201,8 +201,13 @@ DEFAULT_SIGNALS: tuple[Signal, ...] = (
         name="journey",
         title="failed synthetic checks",
         kind=Kind.PAIRS,
-        exposures=Selector(semconv.SYNTHETIC_CHECK_RUNS_TOTAL, {semconv.LABEL_OUTCOME: "~pass|fail"}),
-        events=Selector(semconv.SYNTHETIC_CHECK_RUNS_TOTAL, {semconv.LABEL_OUTCOME: "fail"}),
+        # Whole journeys only: the steps of one are not independent.
+        exposures=Selector(
+            semconv.SYNTHETIC_CHECK_RUNS_TOTAL, {semconv.LABEL_STEP: "", semconv.LABEL_OUTCOME: "~pass|fail"}
+        ),
+        events=Selector(
+            semconv.SYNTHETIC_CHECK_RUNS_TOTAL, {semconv.LABEL_STEP: "", semconv.LABEL_OUTCOME: "fail"}
+        ),
         strata=(semconv.LABEL_CHECK,),
         phrase="fails the synthetic check {stratum}",
         everywhere="of every kind",
