@@ -205,6 +205,9 @@ class Plot:
         for i in range(len(places) - 1, -1, -1):
             below = places[i + 1] - 12 if i + 1 < len(places) else lowest
             places[i] = min(places[i], below)
+        for i in range(len(places)):
+            above = places[i - 1] + 12 if i else _TOP + 4
+            places[i] = max(places[i], above)
         x = self._width - _RIGHT + 5
         return [
             f'<text class="end {css}" x="{x}" y="{y:.1f}">{escape(label)}</text>'

@@ -30,7 +30,7 @@ __all__ = [
 _SINCE: Final = "since the canary took traffic"
 _POINTS: Final = 90
 """Points of a line over time, at most."""
-_PER_POINT: Final = 20
+_PER_POINT: Final = 40
 """Exposures of the quieter track that a point of a share should have, so that the line is not only noise."""
 _TRACKS: Final = ("canary", "stable")
 
@@ -74,7 +74,7 @@ def _over_time(
         middle = (moment.start + moment.end) / 2
         pair = moment.counts.get(signal)
         ours, theirs = (None, None) if pair is None else value(pair, moment.end - moment.start)
-        canary.append((middle, ours))
+        canary.append((middle, ours if moment.end > 0 else None))
         stable.append((middle, theirs))
     return canary, stable
 
@@ -93,7 +93,7 @@ def _time_plot(
     plot = Plot(x, y, title)
     if x.low < 0:
         plot.shade(x.low, 0.0, "past")
-        plot.down(0.0, "canary begins", "faint")
+        plot.down(0.0, "canary begins", "mute")
     for points, track in zip(lines, _TRACKS, strict=True):
         plot.line(points, track, track)
     return plot
@@ -198,7 +198,8 @@ def latency_figures(
     return found
 
 
-def _latency(name: str, pair: HistogramPair, bound: float | None) -> tuple[Figure, list[Spread]]:
+def _latency(name: str, whole: HistogramPair, bound: float | None) -> tuple[Figure, list[Spread]]:
+    pair = _trimmed(whole)
     edges = _edges(pair)
     sides = {"stable": pair.stable, "canary": pair.canary}
     shares = {side: [c / max(sum(counts), 1) for c in counts] for side, counts in sides.items()}
@@ -207,9 +208,19 @@ def _latency(name: str, pair: HistogramPair, bound: float | None) -> tuple[Figur
     for side, heights in shares.items():
         plot.steps(edges, heights, side, side)
     if bound is not None and edges[0] < bound < edges[-1]:
-        plot.down(bound, seconds(bound), "faint")
-    spreads = [spread(side, pair.bounds, sides[side]) for side in ("canary", "stable")]
+        plot.down(bound, seconds(bound), "mute")
+    spreads = [spread(side, whole.bounds, getattr(whole, side)) for side in ("canary", "stable")]
     return Figure(name, plot.svg()), spreads
+
+
+def _trimmed(pair: HistogramPair) -> HistogramPair:
+    """Leave out the empty buckets at both ends, but for one, so that the plot shows what there is."""
+    used = [i for i, (a, b) in enumerate(zip(pair.canary, pair.stable, strict=True)) if a or b]
+    low, high = max(used[0] - 1, 0), min(used[-1] + 1, len(pair.bounds))
+    if high - low < 2:
+        return pair
+    kept = slice(low, high + 1)
+    return HistogramPair(pair.bounds[low:high], pair.canary[kept], pair.stable[kept])
 
 
 def _edges(pair: HistogramPair) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -21,6 +21,7 @@ from rolloutobs.analysis.words import (
     count,
     interval,
     name_of,
+    nats,
     of,
     percent,
     rates,
@@ -84,7 +85,7 @@ def to_html(report: Report) -> str:
     """Return the page."""
     verdict, history = report.verdict, report.history
     latency = [m for m in verdict.metrics if m.signal in history.histograms]
-    counted = [m for m in verdict.metrics if m.signal in history.strata]
+    counted = [m for m in verdict.metrics if _has_events(history.strata.get(m.signal, {}).values())]
     traffic = next((m.signal for m in verdict.metrics), "")
     return _template().render(
         report=report,
@@ -119,10 +120,21 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        count=count, percent=percent, seconds=seconds, times=times, stratum=stratum_name, duration=duration
+        count=count,
+        nats=nats,
+        percent=percent,
+        seconds=seconds,
+        times=times,
+        stratum=stratum_name,
+        duration=duration,
     )
     environment.globals.update(rates=rates, of=of, float_inf=math.inf)
     return environment.get_template("report.html.j2")
+
+
+def _has_events(pairs: Iterable[PairCount]) -> bool:
+    """Tell whether a plot of a signal would show more than two lines at zero."""
+    return any(pair.canary_events or pair.stable_events for pair in pairs)
 
 
 def _local(at: float) -> str:
@@ -154,7 +166,7 @@ def _gauge(evidence: Evidence | None) -> _Gauge | None:
     if evidence is None:
         return None
     share = min(max(evidence.nats / evidence.threshold, 0.0), 1.0) if evidence.threshold > 0 else 1.0
-    text = f"{evidence.nats:.1f} of {evidence.threshold:.1f}"
+    text = f"{nats(evidence.nats)} of {nats(evidence.threshold)}"
     return _Gauge(share, text, evidence.nats >= evidence.threshold)
 
 

@@ -26,6 +26,7 @@ from rolloutobs.analysis.words import (
     UNKNOWN,
     count,
     interval,
+    nats,
     of,
     percent,
     rates,
@@ -297,7 +298,7 @@ def strongest(evidence: Iterable[Evidence], sides: Sequence[Side]) -> Evidence |
 
 
 def _gauge(evidence: Evidence | None) -> str:
-    return UNKNOWN if evidence is None else f"{evidence.nats:.1f} of {evidence.threshold:.1f}"
+    return UNKNOWN if evidence is None else f"{nats(evidence.nats)} of {nats(evidence.threshold)}"
 
 
 def bar(share: float, cells: int) -> str:
@@ -314,6 +315,6 @@ def _worst(verdict: Verdict) -> list[str]:
             canary, stable = rates(each.total)
             lines.append(
                 f"    {metric.signal} on {stratum_name(each.stratum)}: {percent(canary)} against "
-                f"{percent(stable)}, {times(each.ratio.estimate)}, {each.nats:.1f} nats"
+                f"{percent(stable)}, {times(each.ratio.estimate)}, {nats(each.nats)} nats"
             )
     return ["", "  most suspicious:", *lines] if lines else []

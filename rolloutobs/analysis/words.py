@@ -13,6 +13,7 @@ __all__ = [
     "count",
     "interval",
     "name_of",
+    "nats",
     "of",
     "percent",
     "rates",
@@ -54,6 +55,11 @@ def interval(ratio: Ratio) -> str:
     if ratio.high is None or math.isinf(ratio.high):
         return f"at least {number(ratio.low or 0.0)}"
     return f"{number(ratio.low or 0.0)} to {number(ratio.high)}"
+
+
+def nats(value: float) -> str:
+    """Return evidence with one decimal, without a negative zero."""
+    return f"{round(value, 1) + 0.0:.1f}"
 
 
 def of(events: float, exposures: float) -> str:
