@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -63,8 +63,18 @@ class _Response:
     body: bytes = b""
 
 
+class _Headers:
+    """The headers of one request by name in lower case; one that is not there is the empty string."""
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values = dict(raw)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values.get(name.encode(), b"").decode("latin-1")
+
+
 class _Handler(Protocol):
-    async def __call__(self, headers: dict[str, str], receive: Receive) -> _Response | None:
+    async def __call__(self, headers: _Headers, receive: Receive) -> _Response | None:
         """Answer one request; ``None`` where nobody is there to hear."""
 
 
@@ -117,7 +127,7 @@ class CollectorApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _Headers(scope["headers"])
         method: str = scope["method"]
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         allowed, handler = self._routes.get(path, ("", None))
@@ -125,7 +135,7 @@ class CollectorApp:
         if handler is None:
             response = _refusal(404, "not_found", "nothing is served at this path")
         elif method == "OPTIONS":
-            response = _preflight(allowed, headers.get("access-control-request-headers", ""))
+            response = _preflight(allowed, headers["access-control-request-headers"])
         elif method != allowed and not (method == "HEAD" and allowed == "GET"):
             response = _refusal(405, "method", f"use {allowed}", {"allow": f"{allowed}, OPTIONS"})
         else:
@@ -144,17 +154,17 @@ class CollectorApp:
         await send({"type": "http.response.start", "status": response.status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
 
-    async def _beacon(self, headers: dict[str, str], receive: Receive) -> _Response | None:
+    async def _beacon(self, headers: _Headers, receive: Receive) -> _Response | None:
         return await self._post(headers, receive, simple=False)
 
-    async def _simple(self, headers: dict[str, str], receive: Receive) -> _Response | None:
+    async def _simple(self, headers: _Headers, receive: Receive) -> _Response | None:
         return await self._post(headers, receive, simple=True)
 
-    async def _post(self, headers: dict[str, str], receive: Receive, simple: bool) -> _Response | None:
+    async def _post(self, headers: _Headers, receive: Receive, simple: bool) -> _Response | None:
         """Count a body whatever its content type: text/plain is what a page can post without a preflight."""
         try:
             body = await self._body(headers, receive)
-            device = device_of(headers.get("user-agent", ""), headers.get("sec-ch-ua-mobile", ""))
+            device = device_of(headers["user-agent"], headers["sec-ch-ua-mobile"])
             self.ingest.accept(body, simple, device)
         except BeaconError as error:
             outcome = BeaconOutcome(error.reason)
@@ -168,31 +178,31 @@ class CollectorApp:
             return _refusal(500, BeaconOutcome.ERROR.value, "the collector failed; its log says why")
         return _Response(204, dict(_CORS))
 
-    async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
-        coding = headers.get("content-encoding", "identity")
-        if coding.strip().lower() != "identity":
+    async def _body(self, headers: _Headers, receive: Receive) -> bytes:
+        coding = headers["content-encoding"]
+        if coding.strip().lower() not in ("", "identity"):
             raise BeaconError(
                 BeaconOutcome.ENCODED, f"content-encoding is {coding[:40]!r}; send the body as it is"
             )
-        return await read_body(receive, self.settings.max_body_bytes, headers.get("content-length", ""))
+        return await read_body(receive, self.settings.max_body_bytes, headers["content-length"])
 
-    async def _script(self, headers: dict[str, str], receive: Receive) -> _Response:
+    async def _script(self, headers: _Headers, receive: Receive) -> _Response:
         if self._bundle is None:
             return _refusal(404, "not_built", _BUILD_HINT)
-        variant = self._bundle.best(headers.get("accept-encoding", ""))
+        variant = self._bundle.best(headers["accept-encoding"])
         fields = {**_SCRIPT_HEADERS, "etag": variant.etag}
-        known = {tag.strip().removeprefix("W/") for tag in headers.get("if-none-match", "").split(",")}
+        known = {tag.strip().removeprefix("W/") for tag in headers["if-none-match"].split(",")}
         if variant.etag in known or "*" in known:
             return _Response(304, fields)
         if variant.coding:
             fields["content-encoding"] = variant.coding
         return _Response(200, fields, variant.body)
 
-    async def _metrics(self, headers: dict[str, str], receive: Receive) -> _Response:
-        encode, content_type = choose_encoder(headers.get("accept", ""))
+    async def _metrics(self, headers: _Headers, receive: Receive) -> _Response:
+        encode, content_type = choose_encoder(headers["accept"])
         return _Response(200, {"content-type": content_type}, encode(self._registry))
 
-    async def _health(self, headers: dict[str, str], receive: Receive) -> _Response:
+    async def _health(self, headers: _Headers, receive: Receive) -> _Response:
         return _Response(200, {"content-type": "text/plain; charset=utf-8"}, b"ok\n")
 
 

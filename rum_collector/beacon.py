@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
 
 from rolloutobs.errors import BeaconError, ConfigurationError
 from rolloutobs.identity import UNKNOWN_VERSION, Track
-from rum_collector.scrub import clean, scrub, template
+from rum_collector.scrub import MAX_MESSAGE_CHARS, clean, scrub, template
 from rum_collector.words import BeaconOutcome, Device, Navigation, ValueRejection, Vital
 
 __all__ = [
@@ -296,13 +297,20 @@ def _in_range(vital: Vital, raw: float) -> float | None:
 def _js_error(wire: _WireError) -> JsError:
     if wire.t == "more":
         return JsError("other", "further errors of the same view", "", _count(wire.n))
-    named = _ERROR_TYPE.fullmatch(wire.t)
-    kind = named.group() if named else "Error"
-    message = scrub(wire.m)
+    fingerprint, message = _recognised(wire.t[:41], wire.m[: 8 * MAX_MESSAGE_CHARS])
+    location = wire.s if _LOCATION.fullmatch(wire.s) else ""
+    return JsError(fingerprint, message, location, _count(wire.n))
+
+
+# The same few errors and routes come again and again: cleaning them takes longer than the rest of a beacon.
+@lru_cache(maxsize=1024)
+def _recognised(name: str, raw: str) -> tuple[str, str]:
+    """Return the fingerprint of an error and what may be kept of its message."""
+    kind = name if _ERROR_TYPE.fullmatch(name) else "Error"
+    message = scrub(raw)
     # A short id, not a signature: collisions only merge two lines of a bounded table.
     digest = hashlib.sha256(f"{kind}\0{message}".encode()).hexdigest()[:8]
-    location = wire.s if _LOCATION.fullmatch(wire.s) else ""
-    return JsError(f"{kind}-{digest}", f"{kind}: {message}", location, _count(wire.n))
+    return f"{kind}-{digest}", f"{kind}: {message}"
 
 
 def _count(n: int) -> int:
@@ -316,7 +324,12 @@ def _events(wire: list[_WireEvent]) -> tuple[Event, ...]:
 
 
 def _route(route: str) -> str:
-    return clean(template(route[: 4 * MAX_ROUTE_CHARS]), MAX_ROUTE_CHARS)
+    return _route_kept(route[: 4 * MAX_ROUTE_CHARS])
+
+
+@lru_cache(maxsize=1024)
+def _route_kept(route: str) -> str:
+    return clean(template(route), MAX_ROUTE_CHARS)
 
 
 def _track(word: str, source: str) -> Track:

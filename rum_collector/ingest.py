@@ -88,8 +88,7 @@ class Ingest:
         if beacon.new_view is not None:
             self._declare(labels)
             self.instruments.view(labels, beacon.new_view)
-        for vital, value in beacon.vitals:
-            self.instruments.vital(labels, vital, value)
+        self.instruments.vitals(labels, beacon.vitals)
         if beacon.first_error:
             self.instruments.view_with_errors(labels)
         for error in beacon.errors:

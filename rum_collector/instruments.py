@@ -5,13 +5,13 @@ One book of families per app and version: a version that the admission forgot ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
 from rolloutobs import semconv
-from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily
+from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramCell, HistogramFamily, NumberCell
 from rum_collector.admission import LABEL_NAMES, Admission, Kind, Labels, Release
 from rum_collector.words import BeaconOutcome, Navigation, ValueRejection, Vital
 
@@ -40,6 +40,7 @@ _THRESHOLDS: Final = {
     Vital.FCP: (1.8, 3.0),
     Vital.TTFB: (0.8, 1.8),
 }
+_RATINGS: Final = ("good", "needs-improvement", "poor")
 # The admission bounds the label sets; this only has to be above what it lets through.
 _UNBOUNDED: Final = 1_000_000_000
 
@@ -87,12 +88,45 @@ class _Book:
         yield from self.histograms.values()
 
 
+class _Panel:
+    """The cells of one label set, bound on first use: a beacon finds them by one lookup."""
+
+    def __init__(self, book: _Book, labels: Labels) -> None:
+        self.book = book
+        self._labels = labels
+        self._vitals: dict[Vital, tuple[HistogramCell, float, float, tuple[NumberCell, ...]]] = {}
+        self._views: dict[Navigation, NumberCell] = {}
+
+    def observe(self, vital: Vital, value: float) -> None:
+        """Observe one vital in seconds (CLS: no unit), and its rating."""
+        histogram, good, poor, ratings = self._vitals.get(vital) or self._bind(vital)
+        histogram.observe(value)
+        if ratings:
+            ratings[0 if value <= good else 1 if value <= poor else 2].inc()
+
+    def view(self, navigation: Navigation) -> None:
+        """Count one page view."""
+        cell = self._views.get(navigation)
+        if cell is None:
+            cell = self._views[navigation] = self.book.page_views.cell(*self._labels, navigation.value)
+        cell.inc()
+
+    def _bind(self, vital: Vital) -> tuple[HistogramCell, float, float, tuple[NumberCell, ...]]:
+        histogram = self.book.histograms[vital].cell(*self._labels)
+        good, poor = _THRESHOLDS.get(vital, (0.0, 0.0))
+        names = _RATINGS if vital in _THRESHOLDS else ()
+        ratings = tuple(self.book.vitals.cell(*self._labels, vital.value, name) for name in names)
+        self._vitals[vital] = (histogram, good, poor, ratings)
+        return self._vitals[vital]
+
+
 class Instruments:
     """Counts what was admitted; a prometheus_client collector."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._books: dict[Release, _Book] = {}
+        self._panels: dict[Labels, _Panel] = {}
         self._beacons = CounterFamily(
             semconv.RUM_BEACONS_TOTAL, "Bodies posted to the collector.", (semconv.LABEL_OUTCOME,)
         )
@@ -120,41 +154,39 @@ class Instruments:
 
     def declare(self, labels: Labels) -> None:
         """Make the series that a view without errors leaves at zero: zero and absent must not look alike."""
-        book = self._book(labels)
+        book = self._panel(labels).book
         book.views_with_errors.cell(*labels)
         book.js_errors.cell(*labels, "")
 
     def view(self, labels: Labels, navigation: Navigation) -> None:
         """Count one page view."""
-        self._book(labels).page_views.cell(*labels, navigation.value).inc()
+        self._panel(labels).view(navigation)
 
-    def vital(self, labels: Labels, vital: Vital, value: float) -> None:
-        """Observe one vital in seconds (CLS: no unit), and its rating."""
-        book = self._book(labels)
-        book.histograms[vital].cell(*labels).observe(value)
-        if vital in _THRESHOLDS:
-            good, poor = _THRESHOLDS[vital]
-            rating = "good" if value <= good else "poor" if value > poor else "needs-improvement"
-            book.vitals.cell(*labels, vital.value, rating).inc()
+    def vitals(self, labels: Labels, values: Iterable[tuple[Vital, float]]) -> None:
+        """Observe vitals in seconds (CLS: no unit), and their ratings."""
+        panel = self._panel(labels)
+        for vital, value in values:
+            panel.observe(vital, value)
 
     def view_with_errors(self, labels: Labels) -> None:
         """Count one page view that has had its first error."""
-        self._book(labels).views_with_errors.cell(*labels).inc()
+        self._panel(labels).book.views_with_errors.cell(*labels).inc()
 
     def js_error(self, labels: Labels, fingerprint: str, message: str, count: int) -> None:
         """Count `count` throws of one error, and keep its message once per version."""
-        book = self._book(labels)
+        book = self._panel(labels).book
         book.js_errors.cell(*labels, fingerprint).inc(count)
         if fingerprint != semconv.RUM_OTHER:
             book.error_info.cell(labels.app, labels.version, fingerprint, message).value = 1.0
 
     def event(self, labels: Labels, event: str, ok: bool, count: int = 1) -> None:
         """Count a business event; a `count` of 0 makes its series at zero."""
-        self._book(labels).events.cell(*labels, event, EVENT_OK if ok else EVENT_ERROR).inc(count)
+        self._panel(labels).book.events.cell(*labels, event, EVENT_OK if ok else EVENT_ERROR).inc(count)
 
     def forget(self, release: Release) -> None:
         """Drop every series of an app and version."""
         self._books.pop(release, None)
+        self._panels = {labels: panel for labels, panel in self._panels.items() if labels[:2] != release}
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric once, without labels that are empty."""
@@ -172,12 +204,15 @@ class Instruments:
             ]
             yield metric
 
-    def _book(self, labels: Labels) -> _Book:
-        release = (labels.app, labels.version)
-        book = self._books.get(release)
-        if book is None:
-            book = self._books[release] = _Book()
-        return book
+    def _panel(self, labels: Labels) -> _Panel:
+        panel = self._panels.get(labels)
+        if panel is None:
+            release = (labels.app, labels.version)
+            book = self._books.get(release)
+            if book is None:
+                book = self._books[release] = _Book()
+            panel = self._panels[labels] = _Panel(book, labels)
+        return panel
 
 
 def _counter(name: str, documentation: str, *further: str) -> CounterFamily:

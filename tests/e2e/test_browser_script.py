@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rolloutobs.errors import ConfigurationError
 from rum_collector.app import create_app
 from rum_collector.bundle import Bundle
+from rum_collector.scrub import scrub, template
 from rum_collector.settings import Settings
 from synthetic.browser import find_chromium
 from synthetic.settings import BrowserSettings
@@ -446,3 +447,40 @@ async def test_a_slow_interaction_is_measured_and_the_script_is_safe_twice(
     response = await context.request.get(f"{recorder.url}/metrics")
     families = {family.name for family in text_string_to_metric_families(await response.text())}
     assert {"rum_inp_seconds", "rum_vitals", "rum_page_views"} <= families
+
+
+MESSAGES = (
+    "Cannot read properties of undefined (reading 'price')",
+    "order 4711 of ann.lee+x@example.com failed",
+    "GET /api/cart?token=abc&x=1 failed: 503",
+    "Unexpected token 'J', \"John Smith\" is not valid JSON",
+    'cut "in the middle of',
+    "Bearer eyJhbGciOiJIUzI1NiJ9eyJzdWIiOiIx",
+    "id dead8eef-0af7-6519-16cd and @ alone, a@b",
+    "word " * 60,
+)
+PATHS = (
+    "/v1/cart",
+    "/u/dead8eef/x",
+    "/order-12345/items/7/",
+    "/blog/a-title-that-is-much-too-long-for-a-name",
+)
+
+
+async def test_page_and_collector_scrub_alike(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    page = await context.new_page()
+    await page.goto(site.url)
+    for i in range(0, len(MESSAGES), 4):
+        await page.evaluate(
+            "messages => messages.forEach(message => dispatchEvent(new ErrorEvent('error', {message})))",
+            MESSAGES[i : i + 4],
+        )
+        await hide(page)
+    for path in PATHS:
+        await page.goto(site.url + path)
+    await page.close()
+    beacons = await fence(context, site, recorder)
+    assert [error["m"] for beacon in beacons for error in beacon["e"]] == [scrub(text) for text in MESSAGES]
+    assert [beacon["rt"] for beacon in beacons[2:]] == [template(path) for path in PATHS]
