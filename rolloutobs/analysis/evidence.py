@@ -26,6 +26,7 @@ __all__ = [
     "log_e",
     "log_mean_exp",
     "log_mix",
+    "mean_reaches",
     "more_than",
     "not_fewer_than",
     "not_more_than",
@@ -94,13 +95,13 @@ class Counts:
         rows = max(len(self.canary), len(other.canary))
         return Counts(*(_pad(a, rows) + _pad(b, rows) for a, b in zip(self._all, other._all, strict=True)))
 
+    def minus(self, other: Counts) -> Counts:
+        """Return the difference, both of the same shape."""
+        return Counts(*(a - b for a, b in zip(self._all, other._all, strict=True)))
+
     def channels(self, index: npt.NDArray[np.intp]) -> Counts:
         """Return the counts of the channels `index` only."""
         return Counts(self.canary_events[:, index], self.canary, self.stable_events[:, index], self.stable)
-
-    def rows(self, index: npt.NDArray[np.intp]) -> Counts:
-        """Return the counts of the rows `index` only."""
-        return Counts(*(each[index] for each in self._all))
 
     def compared_with(self, canary: Floats, stable: Floats) -> Counts:
         """Return the same events out of other exposures."""
@@ -131,11 +132,9 @@ def log_e(counts: Counts, null: Null) -> Floats:
     b = (n_c * null.ratio + n_s) / (n_c * null.grid + n_s)
     a = b * (null.grid / null.ratio)
     slack = (n_c * null.difference) * (a - 1.0)
-    result: Floats = (
-        counts.canary_events[:, :, None] * np.log(a)[:, None, :]
-        + counts.stable_events[:, :, None] * np.log(b)[:, None, :]
-        - slack[:, None, :]
-    )
+    result: Floats = counts.canary_events[:, :, None] * np.log(a)[:, None, :]
+    result += counts.stable_events[:, :, None] * np.log(b)[:, None, :]
+    result -= slack[:, None, :]
     result[~seen] = 0.0
     return result
 
@@ -151,6 +150,11 @@ def log_mix(logs: Floats, weights: Floats) -> Floats:
     with np.errstate(divide="ignore"):
         result: Floats = np.log(np.sum(weights * np.exp(logs - top), axis=-1)) + top[..., 0]
     return result
+
+
+def mean_reaches(logs: Floats, nats: float) -> npt.NDArray[np.bool_]:
+    """Tell where ``log_mean_exp(logs)`` is at least `nats`, four times as fast."""
+    return np.asarray(np.exp(np.minimum(logs - nats, 700.0)).mean(axis=-1) >= 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,7 @@ class Wealth:
         self._starts = 0
         self.log: Floats = np.full(shape, np.log(0.5) if restarts else 0.0)
         self.budget: Floats = np.full(shape, clip.nats)
+        self._nats: Floats | None = None
 
     def gain(self, logs: Floats, seconds: float) -> None:
         """Add the log e-values of an interval of `seconds`; the budget depends on the past only."""
@@ -191,16 +196,20 @@ class Wealth:
         gained = np.minimum(logs, self.budget)
         self.log = self.log + gained
         self.budget = self.budget - np.maximum(gained, 0.0)
+        self._nats = None
 
     def restart(self) -> None:
         """Begin once more, beside what runs."""
         self._starts += 1
         self.log = np.logaddexp(self.log, -np.log(2.0 * self._starts * (self._starts + 1)))
+        self._nats = None
 
     @property
     def nats(self) -> Floats:
         """Log evidence per component: the mean over the alternatives."""
-        return log_mean_exp(self.log)
+        if self._nats is None:
+            self._nats = log_mean_exp(self.log)
+        return self._nats
 
 
 class DesignEffect:
@@ -302,22 +311,35 @@ class RatioSequence:
         self.log: Floats = np.zeros((*components, len(self._WIDE)))
 
     @classmethod
-    def likelihood(cls, counts: Counts) -> Floats:
-        """Return the log likelihood of each stratum and channel over the wide grid, shape (R, C, grid)."""
-        canary, events = cls._events(counts)
-        return np.asarray(
-            canary[:, :, None] * cls._LOG_WIDE - events[:, :, None] * cls._normal(counts)[:, None, :]
-        )
+    def terms(cls, counts: Counts) -> tuple[Floats, Floats, Floats]:
+        """Return what the likelihood of `counts` is made of, for `add`.
 
-    @classmethod
-    def pooled(cls, counts: Counts) -> Floats:
-        """Return the sum of `likelihood` over the strata, shape (C, grid), without building it."""
-        canary, events = cls._events(counts)
-        return np.asarray(canary.sum(axis=0)[:, None] * cls._LOG_WIDE - events.T @ cls._normal(counts))
+        Canary events (R, C), events of both tracks (R, C), log normaliser (R, grid); zeros where a track had
+        no exposures.
+        """
+        seen = ((counts.canary > 0) & (counts.stable > 0))[:, None]
+        canary = np.where(seen, counts.canary_events, 0.0)
+        events = canary + np.where(seen, counts.stable_events, 0.0)
+        share = (counts.canary / np.maximum(counts.canary + counts.stable, 1e-12))[:, None]
+        # 1e-300: a row without exposures has no events either, whatever its normaliser is.
+        normal = share * cls._WIDE
+        normal += 1.0 - share + 1e-300
+        return canary, events, np.log(normal, out=normal)
 
-    def add(self, logs: Floats) -> None:
-        """Add log likelihoods, already divided by the design effect."""
-        self.log = self.log + logs
+    def add_pool(self, terms: tuple[Floats, Floats, Floats], phi: Floats) -> None:
+        """Add an interval of all strata together, to a sequence of shape (C,)."""
+        canary, events, normal = terms
+        self.log += (canary.sum(axis=0)[:, None] * self._LOG_WIDE - events.T @ normal) / phi[:, None]
+
+    def add_rows(self, terms: tuple[Floats, Floats, Floats], rows: npt.NDArray[np.intp], phi: Floats) -> None:
+        """Add an interval of the strata `rows`, to a sequence of shape (len(rows), C)."""
+        canary, events, normal = terms[0][rows], terms[1][rows], terms[2][rows]
+        # By channel: arrays that stay in the cache are five times as fast as one large temporary.
+        for channel in range(canary.shape[1]):
+            logs = normal * -events[:, channel, None]
+            logs += canary[:, channel, None] * self._LOG_WIDE
+            logs /= phi[channel]
+            self.log[:, channel] += logs
 
     def interval(self, component: tuple[int, ...], nats: float) -> tuple[float | None, float | None]:
         """Return the lower and upper bound of one component, each at the level exp(-`nats`).
@@ -328,24 +350,10 @@ class RatioSequence:
         logs = self.log[component]
         inner = np.arange(len(self.GRID)) + self._REACH
         # Both rise towards their own end of the grid, as the likelihood is concave in log ratio.
-        too_low = log_mean_exp(logs[inner[:, None] + self._OFFSETS] - logs[inner, None]) >= nats
-        too_high = log_mean_exp(logs[inner[:, None] - self._OFFSETS] - logs[inner, None]) >= nats
+        too_low = mean_reaches(logs[inner[:, None] + self._OFFSETS] - logs[inner, None], nats)
+        too_high = mean_reaches(logs[inner[:, None] - self._OFFSETS] - logs[inner, None], nats)
         low, high = int(too_low.sum()) - 1, len(self.GRID) - int(too_high.sum())
         return (
             float(self.GRID[low]) if low >= 0 else None,
             float(self.GRID[high]) if high < len(self.GRID) else None,
         )
-
-    @staticmethod
-    def _events(counts: Counts) -> tuple[Floats, Floats]:
-        """Return the canary's events and those of both tracks, where both had exposures."""
-        seen = ((counts.canary > 0) & (counts.stable > 0))[:, None]
-        canary = np.where(seen, counts.canary_events, 0.0)
-        return canary, canary + np.where(seen, counts.stable_events, 0.0)
-
-    @classmethod
-    def _normal(cls, counts: Counts) -> Floats:
-        n = np.maximum(counts.canary + counts.stable, 1e-12)
-        share = (counts.canary / n)[:, None]
-        # 1e-300: a row without exposures has no events either, whatever its normaliser is.
-        return np.asarray(np.log(share * cls._WIDE + (1.0 - share) + 1e-300))

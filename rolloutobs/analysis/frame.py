@@ -95,16 +95,26 @@ class Frame:
         if not self.bounds and pairs:
             self.bounds = _shared_bounds(pair.bounds for pair in pairs.values())
         wanted = set(self.bounds)
-        usable = {stratum: pair for stratum, pair in pairs.items() if wanted <= set(pair.bounds)}
+        usable = {
+            stratum: pair
+            for stratum, pair in pairs.items()
+            if pair.bounds == self.bounds or wanted <= set(pair.bounds)
+        }
         self.ignored += len(pairs) - len(usable)
         rows = [self._row(stratum) for stratum in usable]
         counts = Counts.zeros(len(self.strata), len(self.bounds))
         if rows and self.bounds:
-            canary = np.array([self._shared(p.bounds, p.canary) for p in usable.values()])
-            stable = np.array([self._shared(p.bounds, p.stable) for p in usable.values()])
+            pairs_now = list(usable.values())
+            canary = self._matrix([(p.bounds, p.canary) for p in pairs_now])
+            stable = self._matrix([(p.bounds, p.stable) for p in pairs_now])
             counts.canary_events[rows], counts.canary[rows] = _exceeding(canary)
             counts.stable_events[rows], counts.stable[rows] = _exceeding(stable)
         return counts
+
+    def _matrix(self, histograms: Sequence[tuple[tuple[float, ...], Sequence[int]]]) -> Floats:
+        if all(bounds == self.bounds for bounds, _ in histograms):
+            return np.array([counts for _, counts in histograms], dtype=float)
+        return np.array([self._shared(bounds, counts) for bounds, counts in histograms])
 
     def _shared(self, bounds: tuple[float, ...], counts: Sequence[int]) -> Floats:
         """Return bucket counts on the frame's own bounds, of which `bounds` has all."""

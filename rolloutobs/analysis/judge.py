@@ -61,7 +61,13 @@ class Grid:
 
 
 class _Against:
-    """Log wealth against the canary: over all strata together, and of each."""
+    """Log wealth against the canary: over all strata together, and of each.
+
+    Attributes:
+        pool_nats: log evidence of all strata together.
+        strata_nats: of each row of the choice and of the rest, shape (S + 1,), or (0,) where only the pool is
+        judged. nats: of the signal.
+    """
 
     def __init__(self, choice: Choice, null: Null, policy: Policy) -> None:
         clip = Clip(policy.clip_nats, policy.clip_refill)
@@ -70,6 +76,7 @@ class _Against:
         self._choice = choice
         self.pool = Wealth((channels,), null, clip, restarts=restarts)
         self.strata = Wealth((len(choice.strata), channels), null, clip, restarts=restarts)
+        self._sum_up()
 
     def gain(self, logs: Floats, seconds: float) -> None:
         """Take log e-values (R, C, G) of an interval, already divided by the design effect."""
@@ -77,35 +84,28 @@ class _Against:
         self.pool.gain(total, seconds)
         if len(self._choice.strata):
             self.strata.gain(np.concatenate([logs[self._choice.rows], self._rest(logs)]), seconds)
+        self._sum_up()
 
     def restart(self) -> None:
         """Begin once more, beside what runs."""
         self.pool.restart()
         self.strata.restart()
+        self._sum_up()
 
     def _rest(self, logs: Floats) -> Floats:
         others = np.ones(len(logs), dtype=bool)
         others[self._choice.rows] = False
         return np.asarray(logs[others].sum(axis=0, keepdims=True))
 
-    @property
-    def pool_nats(self) -> float:
-        """Log evidence of all strata together: the mean over the channels."""
-        return float(log_mix(self.pool.nats, self._choice.pool))
-
-    @property
-    def strata_nats(self) -> Floats:
-        """Log evidence of each row of the choice and of the rest, shape (S + 1,), or (0,) with the pool
-        alone."""
-        return log_mix(self.strata.nats, self._choice.strata) if len(self._choice.strata) else np.zeros(0)
-
-    @property
-    def nats(self) -> float:
-        """Log evidence of the signal: half the pool, half the mean of the strata."""
-        if not len(self._choice.strata):
-            return self.pool_nats
-        halves = np.array([self.pool_nats, float(log_mean_exp(self.strata_nats))])
-        return float(log_mean_exp(halves))
+    def _sum_up(self) -> None:
+        """Mix the channels, then half the pool and half the mean of the strata."""
+        self.pool_nats = float(log_mix(self.pool.nats, self._choice.pool))
+        self.strata_nats = np.zeros(0)
+        self.nats = self.pool_nats
+        if len(self._choice.strata):
+            self.strata_nats = log_mix(self.strata.nats, self._choice.strata)
+            halves = np.array([self.pool_nats, float(log_mean_exp(self.strata_nats))])
+            self.nats = float(log_mean_exp(halves))
 
 
 class SignalJudge:
@@ -159,12 +159,7 @@ class SignalJudge:
         if signal.guard_ratio is not None:
             null = fewer_than if fewer else more_than
             self.null_guard = null(signal.guard_ratio, signal.guard_difference)
-            self.guard = Wealth(
-                (1,),
-                self.null_guard,
-                Clip(self._policy.clip_nats, self._policy.clip_refill),
-                restarts=self._policy.restart_seconds > 0,
-            )
+            self.guard = Wealth((1,), self.null_guard, Clip(self._policy.clip_nats, self._policy.clip_refill))
 
     # --- time
     # -------------------------------------------------------------------------------------------------
@@ -226,11 +221,9 @@ class SignalJudge:
         self._phi_counts = self._phi_counts.plus(lagged)
         if self._phi_grid.passed(tick.end - seconds, tick.end) is not None:
             self._close_phi()
-        if (
-            self._policy.restart_seconds > 0
-            and self._restarts.passed(tick.end - seconds, tick.end) is not None
-        ):
-            self._restart()
+        late = self._restarts.passed(tick.end - seconds, tick.end) is not None
+        if late and self._policy.restart_seconds > 0 and self.against is not None:
+            self.against.restart()
 
     def _begin(self) -> None:
         """Fix what is compared, from what stable did so far; what shows it is not evidence itself."""
@@ -257,13 +250,15 @@ class SignalJudge:
             self._mantel_haenszel(lagged)
         compared = lagged.channels(self.choice.channels)
         phi = self.phi.value[self.choice.channels]
-        self.against.gain(log_e(compared, self.null_against) / phi[:, None], seconds)
+        logs = log_e(compared, self.null_against)
+        logs /= phi[:, None]
+        self.against.gain(logs, seconds)
         needed = compared.channels(self.choice.promotion)
         strict = self.phi.for_promotion[self.choice.channels][self.choice.promotion]
         self.promotion.gain((log_e(needed, self.null_promotion) / strict[:, None]).sum(axis=0), seconds)
-        self.ratio.add(RatioSequence.pooled(compared) / phi[:, None])
-        rows = compared.rows(self.choice.rows)
-        self.strata_ratio.add(RatioSequence.likelihood(rows) / phi[:, None])
+        terms = RatioSequence.terms(compared)
+        self.ratio.add_pool(terms, phi)
+        self.strata_ratio.add_rows(terms, self.choice.rows, phi)
 
     def _mantel_haenszel(self, counts: Counts) -> None:
         n = np.maximum(counts.canary + counts.stable, 1e-9)[:, None]
@@ -277,11 +272,6 @@ class SignalJudge:
                 zeros,
             )
         )
-
-    def _restart(self) -> None:
-        for wealth in (self.against, self.guard):
-            if wealth is not None:
-                wealth.restart()
 
     def _close_phi(self) -> None:
         if self.phi is None:

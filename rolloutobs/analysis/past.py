@@ -29,7 +29,7 @@ class StablePast:
     def __init__(self, settings: Past) -> None:
         self._settings = settings
         self._blocks: dict[int, tuple[Floats, float]] = {}
-        self._recent: deque[tuple[float, Counts]] = deque()
+        self._sums: deque[tuple[float, Counts]] = deque()
         self.seconds = 0.0
 
     def prehistory(self, start: float, end: float, counts: Counts) -> None:
@@ -42,9 +42,12 @@ class StablePast:
 
     def observe(self, end: float, counts: Counts) -> None:
         """Take both tracks' counts (warm or not) of an interval that ended at `end`."""
-        self._recent.append((end, _pooled(counts)))
-        while self._recent[0][0] <= end - max(self._settings.windows_seconds):
-            self._recent.popleft()
+        now = _pooled(counts)
+        if not self._sums:
+            self._sums.append((float("-inf"), now.minus(now)))
+        self._sums.append((end, self._sums[-1][1].plus(now)))
+        while self._sums[1][0] <= end - max(self._settings.windows_seconds):
+            self._sums.popleft()
 
     @property
     def is_known(self) -> bool:
@@ -56,7 +59,7 @@ class StablePast:
 
         The mean over the windows, each divided by the scatter between the blocks of the past.
         """
-        if not self.is_known or not self._recent:
+        if not self.is_known or not self._sums:
             return None
         past_events = np.sum([events for events, _ in self._blocks.values()], axis=0)
         past = float(sum(exposures for _, exposures in self._blocks.values()))
@@ -80,17 +83,15 @@ class StablePast:
         return past_events / past, now.stable_events[0] / max(float(now.stable[0]), 1.0)
 
     def window(self, seconds: float) -> Counts:
-        """Return the counts of the last `seconds`, over all strata."""
-        last = self._recent[-1][0]
-        recent = [counts for end, counts in self._recent if end > last - seconds + 1e-6]
-        total = recent[0]
-        for each in recent[1:]:
-            total = total.plus(each)
-        return total
+        """Return the counts of the last `seconds`, over all strata; `seconds` is one of the settings'
+        windows."""
+        end, total = self._sums[-1]
+        before = next(sums for at, sums in reversed(self._sums) if at <= end - seconds + 1e-6)
+        return total.minus(before)
 
     def beyond(self, limit: float) -> bool:
         """Tell whether the canary's rate over the longest window is above `limit`, in the first channel."""
-        if not self._recent:
+        if not self._sums:
             return False
         now = self.window(max(self._settings.windows_seconds))
         events, exposures = float(now.canary_events[0, 0]), float(now.canary[0])

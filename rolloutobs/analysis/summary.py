@@ -123,32 +123,25 @@ def missing(judge: SignalJudge, policy: Policy, at: float) -> Missing | None:
         return Missing(signal.name, f"no {signal.unit} of {track} were seen yet")
     seconds = max(sum(each[0] for each in judge.rates), 1e-9)
     canary, stable = (sum(each[i] for each in judge.rates) / seconds for i in (1, 2))
-    worst = None
-    for i, position in enumerate(choice.promotion):
-        rates = _expected(judge, choice, int(position))
-        prospect = Prospect(
-            promotion.log[i],
-            judge.null_promotion,
-            threshold,
-            Clip(policy.clip_nats, policy.clip_refill),
-            *rates,
-            float(phi.for_promotion[choice.channels[position]]),
-        )
-        one = forecast(
-            prospect, canary + stable, canary / max(canary + stable, 1e-9), policy.deadline_seconds - at
-        )
-        if worst is None or (one.eta_seconds or np.inf) > (worst.eta_seconds or np.inf):
-            worst = one
-    nats = threshold - judge.promotion_nats
-    if worst is None:
-        return Missing(signal.name, "", nats)
+    rates = np.array([_expected(judge, choice, int(position)) for position in choice.promotion])
+    prospect = Prospect(
+        log=promotion.log,
+        null=judge.null_promotion,
+        threshold=threshold,
+        clip=Clip(policy.clip_nats, policy.clip_refill),
+        canary_rates=rates[:, 0],
+        stable_rates=rates[:, 1],
+        phi=phi.for_promotion[choice.channels[choice.promotion]],
+    )
+    share = canary / max(canary + stable, 1e-9)
+    found = forecast(prospect, canary + stable, share, policy.deadline_seconds - at)
     return Missing(
         signal.name,
         f"{signal.title} are not proven to be within the margin",
-        nats,
-        worst.eta_seconds,
-        worst.exposures,
-        worst.share,
+        threshold - judge.promotion_nats,
+        found.eta_seconds,
+        found.exposures,
+        found.share,
     )
 
 
@@ -184,7 +177,7 @@ def _ratio(judge: SignalJudge, policy: Policy, named: int, position: int) -> Rat
         return Ratio(None, None, None, 1.0 - policy.alpha)
     channel = int(choice.channels[position])
     if named < 0:
-        level = 0.5 * policy.alpha / np.count_nonzero(choice.pool)
+        level = 0.5 * policy.alpha / int(np.count_nonzero(choice.pool))
         low, high = judge.ratio.interval((position,), -log(level))
         estimate = judge.ratio_of(np.arange(len(judge.frame.strata)), channel)
     else:

@@ -85,7 +85,7 @@ class Engine:
         """The decision after the last tick."""
         if self._final is not None:
             return Decision.ROLLBACK
-        waits = self._is_early or self._unproven() or self._holds()
+        waits = self._end < self.policy.minimum_seconds or self._unproven() or self._holds()
         return Decision.HOLD if waits else Decision.PROMOTE
 
     def verdict(self) -> Verdict:
@@ -154,10 +154,6 @@ class Engine:
 
     # --- promotion
     # --------------------------------------------------------------------------------------------
-
-    @property
-    def _is_early(self) -> bool:
-        return self._end < self.policy.minimum_seconds
 
     def _unproven(self) -> list[str]:
         """Return the required signals that are not proven."""
