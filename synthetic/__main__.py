@@ -28,7 +28,7 @@ from synthetic.runner import Check, PairRunner, Schedule, run_pairs
 from synthetic.settings import BrowserSettings, CheckSettings, parse_base_url, parse_duration, parse_listen
 from synthetic.target import Target
 
-__all__ = ["main"]
+__all__ = ["main", "option_rows"]
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +116,28 @@ def _parser() -> argparse.ArgumentParser:
 _RAW = argparse.RawDescriptionHelpFormatter
 
 
+def option_rows() -> dict[str, list[tuple[str, str]]]:
+    """Return (option, help) of every command, for the tables in the documentation."""
+    commands = next(a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for name, parser in commands.choices.items():
+        rows[name] = [
+            (" ".join(filter(None, [*action.option_strings[-1:], _metavar(action)])), _help(action))
+            for action in parser._actions
+            if action.dest != "help"
+        ]
+    return rows
+
+
+def _metavar(action: argparse.Action) -> str:
+    return str(action.metavar or action.dest.upper())
+
+
+def _help(action: argparse.Action) -> str:
+    text = (action.help or "").replace("%(default)s", str(action.default))
+    return f"{text} (required)".strip() if action.required and action.option_strings else text
+
+
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "run", help="walk a journey in pairs", description=_RUN, epilog=_RUN_EXAMPLES + _EXIT_CODES,
@@ -183,7 +205,7 @@ def _add_targets(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser, duration: str) -> None:
-    parser.add_argument("--locustfile", required=True, metavar="FILE", type=Path)
+    parser.add_argument("--locustfile", required=True, metavar="FILE", type=Path, help="the users")
     parser.add_argument(
         "--users",
         type=int,

@@ -89,9 +89,13 @@ class CheckMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Render everything between two pairs."""
-        families = (self._runs, self._duration, self._last_success, self._mismatch, self._internal)
         with self._lock:
-            return iter([family.collect() for family in families])
+            return iter([family.collect() for family in self.families])
+
+    @property
+    def families(self) -> tuple[CounterFamily | GaugeFamily | HistogramFamily, ...]:
+        """Everything that is exposed, for the table in the documentation."""
+        return self._runs, self._duration, self._last_success, self._mismatch, self._internal
 
     def _exist(self, version: str, track: str, step: str) -> None:
         """Make the series of a step, so that they start at zero."""

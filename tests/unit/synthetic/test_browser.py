@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,11 @@ def test_playwrights_own_comes_last_and_nothing_is_an_error(tmp_path, monkeypatc
     assert find_chromium(BrowserSettings(), str(own)) == str(own)
     with pytest.raises(ConfigurationError, match="no Chromium was found"):
         find_chromium(BrowserSettings(), str(tmp_path / "gone"))
+
+
+def test_without_playwright_the_pip_line_is_printed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "playwright", None)
+    assert "pip install 'rolloutobs[synthetic]'" in unavailable_reason()
 
 
 @pytest.mark.browser

@@ -1,0 +1,105 @@
+"""The demo's shop, instrumented for real, under paired checks and paired load from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from examples.demo.processes import Processes, free_ports
+from tests.e2e.conftest import Shop
+
+ROOT = Path(__file__).parents[2]
+JOURNEY = f"{ROOT}/examples/shop/journey.py:checkout"
+LOCUSTFILE = f"{ROOT}/examples/demo/locustfile.py"
+
+
+async def synthetic(*argv: str) -> tuple[int, str]:
+    """Run the command line to its end and return its exit code and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "synthetic",
+        *argv,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        printed, _ = await asyncio.wait_for(process.communicate(), 120)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, printed.decode()
+
+
+def targets(shop: Shop, canary: str | None = None) -> list[str]:
+    return [
+        "--app", "shop", "--stable", shop.stable, "--stable-version", "1.1.0",
+        "--canary", canary or shop.canary, "--canary-version", "1.2.0",
+    ]  # fmt: skip
+
+
+async def counted(url: str, name: str) -> dict[str, float]:
+    """Return the series of a counter that are not zero, by their labels as exposed."""
+    async with httpx2.AsyncClient(timeout=10.0) as client:
+        text = (await client.get(f"{url}/metrics")).text
+    found = re.findall(rf"^{name}(\{{.*\}}) (\S+)$", text, flags=re.MULTILINE)
+    return {labels: float(value) for labels, value in found if float(value)}
+
+
+@pytest.mark.browser
+async def test_a_check_proves_both_versions_and_counts_as_no_user(shop: Shop, tmp_path: Path) -> None:
+    await shop.start()
+    out = tmp_path / "out.json"
+    code, printed = await synthetic("run", JOURNEY, *targets(shop), "--json", str(out))
+    assert (code, printed.count("ok  ")) == (0, 6), printed
+    pair: dict[str, Any] = json.loads(out.read_text())["pairs"][0]
+    assert [pair[track]["identity"] for track in ("stable", "canary")] == ["right", "right"]
+    for url, version in ((shop.stable, "1.1.0"), (shop.canary, "1.2.0")):
+        requests = await counted(url, "http_requests_total")
+        assert any('route="/checkout"' in labels for labels in requests)
+        assert not [labels for labels in requests if 'synthetic="true"' not in labels]
+        assert all(f'version="{version}"' in labels for labels in requests)
+
+
+@pytest.mark.browser
+async def test_only_a_browser_sees_a_broken_page(shop: Shop, processes: Processes, tmp_path: Path) -> None:
+    await shop.start()
+    (port,) = free_ports(1)
+    broken = f"http://127.0.0.1:{port}"
+    environ = {
+        "ROLLOUTOBS_VERSION": "1.2.0", "ROLLOUTOBS_TRACK": "canary", "INVENTORY_URL": shop.inventory,
+        "SHOP_BROKEN_FRONTEND": "1",
+    }  # fmt: skip
+    argv = [sys.executable, "-m", "uvicorn", "examples.shop.app:app", "--port", str(port), "--no-access-log"]
+    await processes.start("broken", argv, environ)
+    await processes.wait_for_http("broken", f"{broken}/healthz")
+    more = ["--timeout", "10s", "--artifacts", str(tmp_path / "kept")]
+    code, printed = await synthetic("run", JOURNEY, *targets(shop, broken), *more)
+    assert code == 1, printed
+    assert "why: check out: " in printed
+    assert "the page said: uncaught: " in printed
+    assert [path.name for path in tmp_path.glob("kept/*/screenshot.png")] == ["screenshot.png"]
+    assert not [labels for labels in await counted(broken, "http_requests_total") if 'status="5' in labels]
+
+
+@pytest.mark.load
+async def test_a_paired_load_proves_both_versions_and_counts_as_no_user(shop: Shop, tmp_path: Path) -> None:
+    await shop.start()
+    out = tmp_path / "out.json"
+    argv = ["load", "--locustfile", LOCUSTFILE, *targets(shop), "--rate", "5", "--duration", "3s"]
+    code, printed = await synthetic(*argv, "--json", str(out))
+    assert code == 0, printed
+    for name, url in (("stable", shop.stable), ("canary", shop.canary)):
+        track = json.loads(out.read_text())["tracks"][name]
+        assert track["identity"] == {"right": track["requests"]}
+        requests = await counted(url, "http_requests_total")
+        assert sum(requests.values()) >= track["requests"] > 0
+        assert not [labels for labels in requests if 'synthetic="true"' not in labels]
