@@ -15,7 +15,7 @@ from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramCell
 from rum_collector.admission import LABEL_NAMES, Admission, Kind, Labels, Release
 from rum_collector.words import BeaconOutcome, Navigation, ValueRejection, Vital
 
-__all__ = ["EVENT_ERROR", "EVENT_OK", "Instruments"]
+__all__ = ["EVENT_ERROR", "EVENT_OK", "Instruments", "describe"]
 
 EVENT_OK: Final = "ok"
 EVENT_ERROR: Final = "error"
@@ -213,6 +213,15 @@ class Instruments:
                 book = self._books[release] = _Book()
             panel = self._panels[labels] = _Panel(book, labels)
         return panel
+
+
+def describe() -> list[tuple[str, str, tuple[str, ...], str]]:
+    """Return name, type, labels of its own and meaning of each real-user metric, for the docs."""
+    described = []
+    for family in _Book().families():
+        further = tuple(name for name in family.label_names if name not in LABEL_NAMES)
+        described.append((family.name, family.collect().type, further, family.documentation))
+    return described
 
 
 def _counter(name: str, documentation: str, *further: str) -> CounterFamily:
