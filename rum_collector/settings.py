@@ -5,6 +5,7 @@ Belongs here: every option with its meaning, its check and its default. Nothing 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -53,7 +54,7 @@ class Settings:
     """Names of business events kept apart per app; further ones count as ``other``."""
 
     max_fingerprints: int = 100
-    """Different JavaScript errors kept apart per app; further ones count as ``other``."""
+    """Different JavaScript errors kept apart per app and version; further ones count as ``other``."""
 
     max_label_sets: int = 2000
     """Sets of (app, version, track, route, device) kept apart in all: the bound on memory and on series."""
@@ -103,7 +104,7 @@ HELP: Final[Mapping[str, str]] = {
     "version_idle_seconds": "after so long without a beacon a version may lose its series to a new one",
     "max_routes": "routes kept apart per app",
     "max_events": "names of business events kept apart per app",
-    "max_fingerprints": "different JavaScript errors kept apart per app",
+    "max_fingerprints": "different JavaScript errors kept apart per app and version",
     "max_label_sets": "sets of app, version, track, route and device kept apart in all",
     "max_views": "beacons remembered, to drop one that is sent again",
     "host": "address to listen on; 0.0.0.0 in a container",
@@ -132,12 +133,15 @@ def parse_option(name: str, text: str, source: str) -> Any:
 def from_env(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings that `environ` gives, by name; an empty variable counts as not given.
 
+    Kubernetes puts the address of a Service called rolloutobs-collector into variables with our prefix, such as
+    ``ROLLOUTOBS_COLLECTOR_PORT=tcp://10.0.0.1:80``: those are passed over.
+
     Raises:
         ConfigurationError: a variable cannot be read, or starts with our prefix and is no setting.
     """
     given: dict[str, Any] = {}
     for variable, text in environ.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or _is_service_link(variable, text):
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         if name not in _DEFAULTS:
@@ -146,6 +150,13 @@ def from_env(environ: Mapping[str, str]) -> dict[str, Any]:
         if text:
             given[name] = parse_option(name, text, variable)
     return given
+
+
+def _is_service_link(variable: str, text: str) -> bool:
+    """Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables."""
+    if re.search(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_|$)", variable):
+        return True
+    return re.match(r"(tcp|udp|sctp)://", text) is not None
 
 
 _DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in fields(Settings)}

@@ -33,6 +33,20 @@ def test_settings_from_the_environment() -> None:
     assert Settings(**given).apps == ("shop", "blog")
 
 
+def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting() -> None:
+    links = {
+        "ROLLOUTOBS_COLLECTOR_SERVICE_HOST": "10.0.0.1",
+        "ROLLOUTOBS_COLLECTOR_SERVICE_PORT": "80",
+        "ROLLOUTOBS_COLLECTOR_SERVICE_PORT_HTTP": "80",
+        "ROLLOUTOBS_COLLECTOR_PORT": "tcp://10.0.0.1:80",
+        "ROLLOUTOBS_COLLECTOR_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "ROLLOUTOBS_COLLECTOR_PORT_80_TCP_PROTO": "tcp",
+        "ROLLOUTOBS_COLLECTOR_PORT_80_TCP_PORT": "80",
+        "ROLLOUTOBS_COLLECTOR_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert from_env(links | {"ROLLOUTOBS_COLLECTOR_HOST": "0.0.0.0"}) == {"host": "0.0.0.0"}
+
+
 @pytest.mark.parametrize(
     ("variable", "text", "message"),
     [
