@@ -1,1 +1,91 @@
-"""Placeholder docstring, replaced by the part."""
+"""The command ``rolloutobs``: one file per subcommand.
+
+Belongs here: arguments, files, terminals, exit codes. Does not belong here: anything another program would
+import.
+
+Other packages add subcommands by the entry-point group ``rolloutobs.commands``: each entry point is a
+function that takes what ``argparse.ArgumentParser.add_subparsers`` returned, adds a parser, and sets its
+default ``run`` to a function from the parsed arguments to an exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from rolloutobs._version import __version__
+from rolloutobs.cli import compare, gate, policy
+from rolloutobs.cli.options import EXIT_CODES
+from rolloutobs.errors import RolloutobsError
+
+__all__ = ["COMMANDS", "main"]
+
+GROUP: Final = "rolloutobs.commands"
+USAGE: Final = 2
+
+Subparsers = Any
+"""argparse gives the type no public name."""
+
+COMMANDS: Final[Sequence[Callable[[Subparsers], None]]] = (
+    compare.add_parser,
+    gate.add_parser,
+    policy.add_parser,
+)
+
+_EPILOG: Final = f"""\
+examples:
+  rolloutobs gate --app shop --scrape stable:8000 --scrape canary:8000
+  rolloutobs gate --app shop --prometheus http://prometheus:9090 --html report.html
+  rolloutobs compare --app shop --prometheus http://prometheus:9090 --window 30m
+  rolloutobs policy show
+
+{EXIT_CODES}
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return its exit code; an expected error is one line on stderr."""
+    parser = _parser(_entry_points())
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except (RolloutobsError, OSError) as error:
+        print(f"rolloutobs: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("rolloutobs: interrupted", file=sys.stderr)
+        return USAGE
+
+
+def _parser(plugins: Sequence[EntryPoint]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rolloutobs",
+        description="Is the new version worse than the old one?",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"rolloutobs {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add_parser in COMMANDS:
+        add_parser(subparsers)
+    for plugin in plugins:
+        _add_plugin(plugin, subparsers)
+    return parser
+
+
+def _entry_points() -> Sequence[EntryPoint]:
+    return sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+
+
+def _add_plugin(plugin: EntryPoint, subparsers: Subparsers) -> None:
+    """Add another package's command; one that is broken must not take the others along."""
+    try:
+        plugin.load()(subparsers)
+    except Exception as error:
+        print(
+            f"rolloutobs: the command {plugin.name!r} ({plugin.value}) cannot be loaded: {error}",
+            file=sys.stderr,
+        )

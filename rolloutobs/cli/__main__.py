@@ -1,0 +1,7 @@
+"""``python -m rolloutobs.cli``."""
+
+import sys
+
+from rolloutobs.cli import main
+
+sys.exit(main())
