@@ -133,7 +133,7 @@ def parse_option(name: str, text: str, source: str) -> Any:
 def from_env(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings that `environ` gives, by name; an empty variable counts as not given.
 
-    Kubernetes puts the address of a Service called rolloutobs-collector into variables with our prefix, such as
+    Kubernetes puts the address of a Service called rolloutobs-collector into variables with our prefix, as in
     ``ROLLOUTOBS_COLLECTOR_PORT=tcp://10.0.0.1:80``: those are passed over.
 
     Raises:
