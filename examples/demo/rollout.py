@@ -31,9 +31,9 @@ class Options:
     """Where the report, the verdict and the logs go."""
     browser: bool = True
     """Whether real browsers visit the shop and walk the synthetic journey."""
-    users_per_second: float = 12.0
+    users_per_second: float = 10.0
     """Arrivals of shoppers; each makes about six requests."""
-    visits_per_second: float = 1.5
+    visits_per_second: float = 1.0
     history_seconds: float = 20.0
     """How long the gate watches stable alone before the canary gets traffic."""
     deadline_seconds: float | None = None

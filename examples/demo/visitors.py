@@ -16,7 +16,7 @@ from synthetic.browser import open_browser, visit
 log = logging.getLogger("visitors")
 
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 8.0
 """A visitor whose page does not get on leaves after this; the beacon tells why."""
 
 
