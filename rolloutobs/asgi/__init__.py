@@ -4,6 +4,6 @@ Belongs here: what knows ASGI, HTTP and the frameworks' scopes. Does not belong 
 metrics, samplers and propagation (`rolloutobs.telemetry`), or anything that changes what an app answers.
 """
 
-from rolloutobs.asgi.instrument import instrument
+from rolloutobs.asgi.instrumentation import instrument
 
 __all__ = ["instrument"]

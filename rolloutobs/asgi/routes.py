@@ -30,13 +30,12 @@ class RouteReader:
     def read(self, scope: Scope) -> str:
         """Return the template of the route that `scope` has matched; the empty string if none has."""
         route = scope.get("route")
-        included = scope.get("fastapi")
-        if included is not None:
-            route = _included_route(included, route)
-        template = getattr(route, "path_format", None)
+        if "fastapi" in scope:
+            route = _included_route(scope["fastapi"], route)
+        template: str | None = getattr(route, "path_format", None)
         if "app_root_path" not in scope:
             if template is not None:
-                return str(template)
+                return template
             return _find(scope, _path_of(scope)) if "endpoint" in scope else UNMATCHED
         return self._below_mounts(scope, template)
 

@@ -53,27 +53,23 @@ class ServerTiming:
 def is_private_html(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Return whether a response is HTML that shared caches do not keep.
 
-    Without any freshness information it counts as private: caches in front of an app do not keep HTML by
-    default.
+    Names are in lower case, as ASGI demands. Without any freshness information it counts as private: caches
+    in front of an app do not keep HTML by default.
     """
-    html = False
     for name, value in headers:
-        # By length first: this runs for every header of every response.
-        if len(name) == 12 and name.lower() == b"content-type":
-            html = value.lower().startswith(_HTML)
-            break
-    return html and not _is_shared(headers)
+        if name == b"content-type":
+            return value[:21].lower().startswith(_HTML) and not _is_shared(headers)
+    return False
 
 
 def _is_shared(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     directives: set[str] = set()
     for name, value in headers:
-        lower = name.lower()
-        if lower == b"cache-control":
+        if name == b"cache-control":
             directives.update(part.strip() for part in value.decode("latin-1").lower().split(","))
-        elif lower in _SHARED_CACHE_HEADERS and b"no-store" not in value.lower():
+        elif name in _SHARED_CACHE_HEADERS and b"no-store" not in value.lower():
             return True
-        elif lower == b"expires" and value.strip() not in (b"0", b"-1"):
+        elif name == b"expires" and value.strip() not in (b"0", b"-1"):
             directives.add("max-age=expires")
     names = {directive.partition("=")[0] for directive in directives}
     if not names.isdisjoint({"no-store", "private", "no-cache"}):

@@ -28,7 +28,7 @@ from rolloutobs.telemetry.export import flush
 from rolloutobs.telemetry.failures import Failures, Where
 from rolloutobs.telemetry.metrics import Exposition, exposition
 from rolloutobs.telemetry.propagation import NOTHING, Extractor
-from rolloutobs.telemetry.traces import ServerSpans
+from rolloutobs.telemetry.traces import ServerSpans, UnsampledSpan
 
 __all__ = ["SCOPE_KEY", "Exchange", "Wrapper"]
 
@@ -73,22 +73,21 @@ class Wrapper:
         self.extractor = Extractor()
         self.spans = ServerSpans(provider, self.base, self._describe)
         self.timing = ServerTiming(settings.identity) if settings.server_timing else None
-        self._special = settings.excluded_paths | (
-            {settings.metrics_path} if settings.metrics_path else set()
-        )
+        self.special = settings.excluded_paths | ({settings.metrics_path} if settings.metrics_path else set())
         self._listed = listed
         self._flushed = flushed
 
-    def _describe(self, scope: Any) -> dict[str, Any]:
-        return {**request_attributes(scope), **self.stamp.attributes}
+    def _describe(self, scope: Any) -> tuple[str, dict[str, Any]]:
+        attributes = request_attributes(scope)
+        attributes.update(self.stamp.attributes)
+        return span_method(scope.get("method", "")), attributes
 
-    def is_special(self, scope: Scope) -> bool:
-        """Return whether a path is excluded from telemetry, or is that of the metrics."""
-        path: str = scope.get("path", "")
-        if path in self._special:
+    def excludes(self, scope: Scope) -> bool:
+        """Return whether a request is not recorded: its path is excluded, or is that of the metrics."""
+        if scope["path"] in self.special:
             return True
-        root_path: str = scope.get("root_path", "")
-        return bool(root_path) and path.removeprefix(root_path) in self._special
+        root_path = scope.get("root_path")
+        return bool(root_path) and scope["path"].removeprefix(root_path) in self.special
 
     async def unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer everything that is not recorded: metrics, excluded paths, websockets, lifespan."""
@@ -136,7 +135,7 @@ class Wrapper:
         """Return every metric of the process, stamped with the identity of this app."""
         try:
             routes = known_routes(self._listed)
-            self.http.expect(pair for pair in routes if pair[1] not in self._special)
+            self.http.expect(pair for pair in routes if pair[1] not in self.special)
         except Exception as error:
             self.failures.record(Where.METRICS, error)
         sources = (self.http, self.failures.family, REGISTRY)
@@ -147,6 +146,7 @@ class Exchange:
     """One request and its answer: the ``receive`` and ``send`` of the app, and what is known so far."""
 
     __slots__ = (
+        "_active",
         "_done",
         "_ended_ns",
         "_error",
@@ -170,33 +170,29 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._status = 0
+        self._status = self._ended_ns = 0
         self._done = self._gone = self._trailers = False
         self._error: BaseException | None = None
-        self._span: Span | None = None
-        self._ended_ns = 0
-        self._inbound = NOTHING
         method = scope.get("method", "")
         self._method: str = method if method in semconv.METHODS else semconv.METHOD_OTHER
         scope[SCOPE_KEY] = True
         # The keys by which the two frameworks keep themselves from tracing a request twice.
         scope["fastapi.telemetry"] = None
         scope["starlette.opentelemetry"] = True
-        context = self._begin()
-        wrapper.http.in_flight.value += 1.0
-        self._token = None if context is None else attach(context)
-
-    def _begin(self) -> Context | None:
-        wrapper, scope = self._wrapper, self._scope
+        inbound = NOTHING
+        span: Span | None = None
         try:
-            self._inbound = inbound = wrapper.extractor.extract(scope["headers"])
-            name = span_method(self._method)
-            self._span, context = wrapper.spans.start(name, scope, inbound, get_current())
-            return context
+            inbound = wrapper.extractor.extract(scope["headers"])
+            span, context = wrapper.spans.start(scope, inbound, get_current())
         except Exception as error:
             # Metrics go on without a span: they need neither headers nor a sampler.
             wrapper.failures.record(Where.REQUEST, error)
-            return None
+            context = wrapper.base
+        self._inbound = inbound
+        self._active = span
+        self._span = None if span.__class__ is UnsampledSpan else span
+        wrapper.http.in_flight.value += 1.0
+        self._token = attach(context)
 
     async def receive(self) -> Message:
         """Receive for the app; remember a client that is gone before its answer was complete."""
@@ -217,7 +213,7 @@ class Exchange:
             self._gone = True
             raise
         if kind == "http.response.body":
-            if not message.get("more_body", False) and not self._trailers and not self._done:
+            if not (message.get("more_body") or self._trailers or self._done):
                 self._complete(self._status)
         elif kind != "http.response.start" and _is_last(message) and not self._done:
             self._complete(self._status)
@@ -225,7 +221,8 @@ class Exchange:
     def _started(self, message: Message) -> Message:
         try:
             self._status = message["status"]
-            self._trailers = message.get("trailers", False)
+            if "trailers" in message:
+                self._trailers = message["trailers"]
             timing = self._wrapper.timing
             if timing is None:
                 return message
@@ -234,7 +231,7 @@ class Exchange:
                 headers = list(headers)
                 message = {**message, "headers": headers}
             if self._inbound.synthetic or is_private_html(headers):
-                return timing.add(message, None if self._span is None else self._span.get_span_context())
+                return timing.add(message, None if self._active is None else self._active.get_span_context())
         except Exception as error:
             self._wrapper.failures.record(Where.REQUEST, error)
         return message
@@ -247,15 +244,15 @@ class Exchange:
         """
         self._done = True
         wrapper = self._wrapper
+        http = wrapper.http
+        http.in_flight.value -= 1.0
         seconds = perf_counter() - self._start
-        wrapper.http.in_flight.value -= 1.0
         try:
             route = wrapper.routes.read(self._scope)
-            wrapper.http.record(self._method, route, outcome, self._inbound.synthetic, seconds)
-            span = self._span
-            if span is not None and span.is_recording():
+            http.record(self._method, route, outcome, self._inbound.synthetic, seconds)
+            if self._span is not None and self._span.is_recording():
                 self._ended_ns = time_ns()
-                self._finish_span(span, route, outcome)
+                self._finish_span(self._span, route, outcome)
         except Exception as error:
             wrapper.failures.record(Where.REQUEST, error)
 
@@ -286,8 +283,7 @@ class Exchange:
 
     def close(self) -> None:
         """Complete what the app has left open, after it has returned or raised."""
-        if self._token is not None:
-            detach(self._token)
+        detach(self._token)
         if not self._done:
             # Returned without an end of the answer and the client still there: servers make a 500 or a cut
             # connection of it, so it counts as one, as does an exception in the middle of a stream.

@@ -14,7 +14,7 @@ stays.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, unquote_plus
@@ -54,6 +54,8 @@ _MAX_BAGGAGE_MEMBERS = 180
 # Source: opentelemetry's own limit; a longer list is dropped, as there.
 _MAX_TRACESTATE_BYTES = 8192
 _MAX_CALLER_CHARS = 128
+_MAX_KNOWN = 256
+_MAX_KNOWN_BYTES = 512
 _TRACKS = frozenset(track.value for track in Track)
 _W3C = [TraceContextTextMapPropagator, W3CBaggagePropagator]
 _OWN_KEYS = frozenset({semconv.BAGGAGE_SERVICE, semconv.BAGGAGE_VERSION, semconv.BAGGAGE_TRACK})
@@ -119,8 +121,9 @@ class Extractor:
 
     def __init__(self) -> None:
         self._classified: tuple[TextMapPropagator | None, bool] = (None, False)
+        self._known_baggage: dict[bytes, Inbound] = {}
 
-    def extract(self, headers: Iterable[tuple[bytes, bytes]]) -> Inbound:
+    def extract(self, headers: Headers) -> Inbound:
         """Return what `headers` carry; headers that are not valid count as absent."""
         textmap = propagate.get_global_textmap()
         seen, is_w3c = self._classified
@@ -128,36 +131,41 @@ class Extractor:
             is_w3c = _is_w3c(textmap)
             self._classified = (textmap, is_w3c)
         if not is_w3c:
-            return _generic(textmap, [(bytes(name), bytes(value)) for name, value in headers])
-        found = [item for item in headers if item[0] in _PROPAGATED]
-        return _from_w3c(textmap, found) if found else NOTHING
+            return _generic(textmap, headers)
+        for name, _ in headers:
+            if name in _PROPAGATED:
+                return self._from_w3c(textmap, [item for item in headers if item[0] in _PROPAGATED])
+        return NOTHING
+
+    def _from_w3c(self, textmap: TextMapPropagator, found: Headers) -> Inbound:
+        by_name: dict[bytes, bytes] = dict(found)
+        if len(by_name) != len(found):
+            return _generic(textmap, found)
+        parent = None
+        traceparent = by_name.get(b"traceparent")
+        if traceparent is not None:
+            match = _TRACEPARENT.fullmatch(traceparent)
+            if match is None:
+                return _generic(textmap, found)
+            parent = _parent(match, by_name.get(b"tracestate"))
+        carried = by_name.get(b"baggage")
+        if carried is None:
+            return Inbound(parent)
+        # The same callers send the same few headers over and over.
+        known = self._known_baggage.get(carried)
+        if known is None:
+            known = _with_baggage(None, _parse_baggage(carried), Context())
+            if len(carried) <= _MAX_KNOWN_BYTES:
+                if len(self._known_baggage) >= _MAX_KNOWN:
+                    self._known_baggage.clear()
+                self._known_baggage[carried] = known
+        return Inbound(parent, known.context, known.caller, known.synthetic)
 
 
 def _is_w3c(textmap: TextMapPropagator) -> bool:
     inner = textmap.inner if isinstance(textmap, IdentityPropagator) else textmap
     parts = getattr(inner, "_propagators", None) if type(inner) is CompositePropagator else None
     return parts is not None and [type(part) for part in parts] == _W3C
-
-
-def _from_w3c(textmap: TextMapPropagator, found: Headers) -> Inbound:
-    by_name: dict[bytes, bytes] = {}
-    for name, value in found:
-        if name in by_name:
-            if name != b"baggage":
-                return _generic(textmap, found)
-            value = by_name[name] + b"," + value
-        by_name[name] = value
-    parent = None
-    traceparent = by_name.get(b"traceparent")
-    if traceparent is not None:
-        match = _TRACEPARENT.fullmatch(traceparent)
-        if match is None:
-            return _generic(textmap, found)
-        parent = _parent(match, by_name.get(b"tracestate"))
-    carried = by_name.get(b"baggage")
-    if carried is None:
-        return Inbound(parent)
-    return _with_baggage(parent, _parse_baggage(carried), Context())
 
 
 def _parent(match: re.Match[bytes], tracestate: bytes | None) -> SpanContext | None:

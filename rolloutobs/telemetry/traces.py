@@ -7,11 +7,11 @@ sampler, and every other provider, is asked through ``start_span`` as usual.
 
 from __future__ import annotations
 
-import copy
 import logging
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from random import getrandbits
 from typing import Any
 
 from opentelemetry import trace
@@ -19,7 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
@@ -27,7 +27,7 @@ from rolloutobs._version import __version__
 from rolloutobs.telemetry.current import current
 from rolloutobs.telemetry.propagation import Inbound
 
-__all__ = ["ServerSpans", "StampProcessor", "stamp_spans_of"]
+__all__ = ["ServerSpans", "StampProcessor", "UnsampledSpan", "stamp_spans_of"]
 
 SCOPE_NAME = "rolloutobs"
 # Source: semantic conventions of the release that the attributes in `rolloutobs.asgi.attributes` follow.
@@ -40,8 +40,8 @@ _LOW_64_BITS = _ALWAYS - 1
 _UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
 _UNSAMPLED_RANDOM = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
 
-Describe = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Attributes of a request, from its ASGI scope; called for requests that are recorded."""
+Describe = Callable[[Mapping[str, Any]], tuple[str, dict[str, Any]]]
+"""Name and attributes of a request, from its ASGI scope; called for requests that may be recorded."""
 Start = tuple[Span | None, Context]
 
 
@@ -83,6 +83,12 @@ class _Rule:
     sampled_parent: int | None
     """Bound under a remote parent that is sampled; ``None``: the sampler does not look at the parent."""
     unsampled_parent: int | None
+    ids: IdGenerator
+
+    def bound(self, parent: SpanContext) -> int:
+        """Return the bound under a remote parent."""
+        bound = self.sampled_parent if parent.trace_flags & TraceFlags.SAMPLED else self.unsampled_parent
+        return self.root if bound is None else bound
 
 
 def _bound(sampler: Sampler) -> int | None:
@@ -97,20 +103,24 @@ def _rule(tracer: trace.Tracer) -> _Rule | None:
     try:
         if type(tracer) is not SdkTracer or not tracer._is_enabled():
             return None
+        if type(tracer.id_generator) is not RandomIdGenerator:
+            # Ids that are not plain random numbers (those of X-Ray start with the time) are left to their
+            # generator.
+            return None
         if type(tracer._tracer_metrics).__name__ != "NoOpTracerMetrics":
             # The SDK's own metrics count every span that is started, sampled or not.
             return None
         sampler = tracer.sampler
         if not isinstance(sampler, ParentBased):
             root = _bound(sampler)
-            return None if root is None else _Rule(tracer, sampler, root, None, None)
+            return None if root is None else _Rule(tracer, sampler, root, None, None, tracer.id_generator)
         if type(sampler).should_sample is not ParentBased.should_sample:
             return None
         inner = (sampler._root, sampler._remote_parent_sampled, sampler._remote_parent_not_sampled)
         root, sampled, unsampled = (_bound(part) for part in inner)
         if root is None or sampled is None or unsampled is None:
             return None
-        return _Rule(tracer, sampler, root, sampled, unsampled)
+        return _Rule(tracer, sampler, root, sampled, unsampled, tracer.id_generator)
     except AttributeError:
         # A release of the SDK with other internals: slower, and right all the same.
         return None
@@ -133,13 +143,50 @@ class _GivenTraceId(IdGenerator):
         return self._inner.is_trace_id_random()
 
 
+class UnsampledSpan(NonRecordingSpan):
+    """A span that is not recorded; its context is made when something asks for it, which few requests do."""
+
+    def __init__(self, low: int, ids: IdGenerator, parent: SpanContext | None) -> None:
+        self._low = low
+        self._ids = ids
+        self._parent = parent
+
+    def get_span_context(self) -> SpanContext:
+        """Return the context, always the same one."""
+        made: SpanContext | None = self.__dict__.get("_context")
+        if made is not None:
+            return made
+        parent = self._parent
+        if parent is None:
+            trace_id, state, random = getrandbits(64) << 64 | self._low, None, True
+        else:
+            trace_id, state, random = parent.trace_id, parent.trace_state, parent.trace_flags.random_trace_id
+        context = SpanContext(
+            # All zeros is the one id that is not allowed; it comes up once in 2 ** 128.
+            trace_id or 1,
+            self._ids.generate_span_id(),
+            is_remote=False,
+            trace_flags=_UNSAMPLED_RANDOM if random else _UNSAMPLED,
+            trace_state=state,
+        )
+        # Of two threads that ask at once the first one's stays.
+        return self.__dict__.setdefault("_context", context)
+
+    def __repr__(self) -> str:
+        return f"NonRecordingSpan({self.get_span_context()!r})"
+
+
+# The key under which the API keeps the current span, learnt from the API.
+(_SPAN_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+
+
 class ServerSpans:
     """Starts the server span of each request.
 
     Args:
         provider: where spans go; ``None``: the global provider, as soon as there is one.
         base: context of every request, to which baggage and span are added.
-        describe: attributes of a request that is recorded.
+        describe: name and attributes of a request; not called where it is known not to be recorded.
     """
 
     def __init__(self, provider: trace.TracerProvider | None, base: Context, describe: Describe) -> None:
@@ -151,82 +198,65 @@ class ServerSpans:
         if provider is not None:
             self._use(provider)
 
-    def start(self, name: str, scope: Mapping[str, Any], inbound: Inbound, local: Context) -> Start:
+    def start(self, scope: Mapping[str, Any], inbound: Inbound, local: Context) -> Start:
         """Return the span of a request and the context to run it in; no span where no provider is set.
 
         Args:
-            name: method of the request; the route is not known yet.
             scope: ASGI scope, handed to `describe` if the span is recorded.
             inbound: what the headers carry.
             local: context of the caller of the app: empty under a server, not so in a call inside of the
             process.
         """
+        rule = self._rule
+        if rule is None or local or rule.tracer.sampler is not rule.sampler:
+            return self._start_anywhere(scope, inbound, local)
+        parent = inbound.parent
+        if parent is None:
+            low = getrandbits(64)
+            if low >= rule.root:
+                span = UnsampledSpan(low, rule.ids, None)
+                if inbound.context is None:
+                    return span, Context({**self._base, _SPAN_KEY: span})
+                return span, self._with(span, inbound, local)
+            tracer = _drawing(rule.tracer, getrandbits(64) << 64 | low or 1)
+        else:
+            tracer = rule.tracer
+            if parent.trace_id & _LOW_64_BITS >= rule.bound(parent):
+                span = UnsampledSpan(0, rule.ids, parent)
+                return span, self._with(span, inbound, local)
+        return self._ask(tracer, scope, self._context(inbound, local), SpanKind.SERVER)
+
+    def _start_anywhere(self, scope: Mapping[str, Any], inbound: Inbound, local: Context) -> Start:
         tracer = self._tracer or self._resolve()
         context = self._context(inbound, local)
         if tracer is None:
             return None, context
-        if local:
-            outer = trace.get_current_span(local)
-            if _is_parent(outer, inbound.parent):
-                # What is around us has a server span already, or may have (the kind of an unsampled one is
-                # not known): then ours is a part of it, so that there is one server span.
-                kind = getattr(outer, "kind", SpanKind.SERVER)
-                kind = SpanKind.INTERNAL if kind is SpanKind.SERVER else SpanKind.SERVER
-                return self._ask(tracer, name, scope, trace.set_span_in_context(outer, context), kind)
-        rule = self._rule
-        if rule is None or rule.tracer.sampler is not rule.sampler:
-            return self._ask(tracer, name, scope, context, SpanKind.SERVER)
-        parent = inbound.parent
-        if parent is None:
-            return self._root(rule, name, scope, context)
-        bound = rule.sampled_parent if parent.trace_flags.sampled else rule.unsampled_parent
-        if bound is None:
-            bound = rule.root
-        if parent.trace_id & _LOW_64_BITS < bound:
-            return self._ask(tracer, name, scope, context, SpanKind.SERVER)
-        flags = _UNSAMPLED_RANDOM if parent.trace_flags.random_trace_id else _UNSAMPLED
-        return self._unrecorded(rule, parent.trace_id, flags, context, parent)
+        kind = SpanKind.SERVER
+        outer = trace.get_current_span(local)
+        if _is_parent(outer, inbound.parent):
+            context = trace.set_span_in_context(outer, context)
+            # What is around us has a server span already, or may have (the kind of an unsampled one is not
+            # known): then ours is a part of it, so that there is one server span.
+            if getattr(outer, "kind", SpanKind.SERVER) is SpanKind.SERVER:
+                kind = SpanKind.INTERNAL
+        return self._ask(tracer, scope, context, kind)
 
-    def _root(self, rule: _Rule, name: str, scope: Mapping[str, Any], context: Context) -> Start:
-        ids = rule.tracer.id_generator
-        trace_id = ids.generate_trace_id()
-        if trace_id & _LOW_64_BITS >= rule.root:
-            flags = _UNSAMPLED_RANDOM if ids.is_trace_id_random() else _UNSAMPLED
-            return self._unrecorded(rule, trace_id, flags, context, None)
-        # The same tracer, its processor and its resource of this moment, but the trace id that was drawn:
-        # downstream samplers by ratio rely on it.
-        tracer = copy.copy(rule.tracer)
-        tracer.id_generator = _GivenTraceId(trace_id, ids)
-        return self._ask(tracer, name, scope, context, SpanKind.SERVER)
-
-    def _unrecorded(
-        self, rule: _Rule, trace_id: int, flags: TraceFlags, context: Context, parent: SpanContext | None
-    ) -> Start:
-        span_context = SpanContext(
-            trace_id,
-            rule.tracer.id_generator.generate_span_id(),
-            is_remote=False,
-            trace_flags=flags,
-            trace_state=parent.trace_state if parent is not None else None,
-        )
-        span = NonRecordingSpan(span_context)
-        return span, trace.set_span_in_context(span, context)
-
-    def _ask(
-        self, tracer: trace.Tracer, name: str, scope: Mapping[str, Any], context: Context, kind: SpanKind
-    ) -> Start:
-        span = tracer.start_span(name, context, kind, self._describe(scope))
+    def _ask(self, tracer: trace.Tracer, scope: Mapping[str, Any], context: Context, kind: SpanKind) -> Start:
+        name, attributes = self._describe(scope)
+        span = tracer.start_span(name, context, kind, attributes)
         return span, trace.set_span_in_context(span, context)
 
     def _context(self, inbound: Inbound, local: Context) -> Context:
-        """Return the base context with what `local` and the headers carry; the remote parent is its span."""
-        if inbound.context is None and not local:
-            context = self._base
-        else:
-            context = Context({**local, **(inbound.context or {}), **self._base})
-        if inbound.parent is not None:
-            return trace.set_span_in_context(NonRecordingSpan(inbound.parent), context)
-        return trace.set_span_in_context(trace.INVALID_SPAN, context) if local else context
+        """Return the context in which the SDK finds the remote parent, or none."""
+        parent = trace.INVALID_SPAN if inbound.parent is None else NonRecordingSpan(inbound.parent)
+        return self._with(parent, inbound, local)
+
+    def _with(self, span: Span, inbound: Inbound, local: Context) -> Context:
+        """Return the base context with `span`, and with what `local` and the headers carry."""
+        carried = inbound.context
+        if carried is None and not local:
+            return Context({**self._base, _SPAN_KEY: span})
+        return Context({**local, **(carried or {}), **self._base, _SPAN_KEY: span})
 
     def _resolve(self) -> trace.Tracer | None:
         if self._given is not None:
@@ -240,6 +270,18 @@ class ServerSpans:
         self._rule = _rule(tracer)
         self._tracer = tracer
         return tracer
+
+
+def _drawing(tracer: SdkTracer, trace_id: int) -> SdkTracer:
+    """Return a copy of `tracer`, with its processor and resource of this moment, that starts the trace
+    `trace_id`.
+
+    The sampler is asked again, and agrees; samplers by ratio downstream decide by the same id.
+    """
+    copy = SdkTracer.__new__(SdkTracer)
+    copy.__dict__.update(tracer.__dict__)
+    copy.id_generator = _GivenTraceId(trace_id, tracer.id_generator)
+    return copy
 
 
 def _is_parent(span: Span, remote: SpanContext | None) -> bool:

@@ -83,14 +83,13 @@ def instrument(
 async def _serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request, websocket or lifespan."""
     wrapper: Wrapper = self._rolloutobs
-    if scope["type"] != "http" or SCOPE_KEY in scope:
-        await wrapper.unrecorded(scope, receive, send)
-        return
-    try:
-        exchange = None if wrapper.is_special(scope) else Exchange(wrapper, scope, receive, send)
-    except Exception as error:
-        wrapper.failures.record(Where.REQUEST, error)
-        exchange = None
+    exchange = None
+    if scope["type"] == "http" and SCOPE_KEY not in scope:
+        try:
+            if not wrapper.excludes(scope):
+                exchange = Exchange(wrapper, scope, receive, send)
+        except Exception as error:
+            wrapper.failures.record(Where.REQUEST, error)
     if exchange is None:
         await wrapper.unrecorded(scope, receive, send)
         return
