@@ -57,7 +57,7 @@ def suspicions(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
     for judge in judges:
         if judge.against is None or max([judge.nats, *judge.against.strata_nats]) < limit:
             continue
-        said = worse(judge.signal, headline(judge, policy), tracks)
+        said = worse(judge.signal, headline(judge, policy, limit), tracks)
         found.append(f"{said}; not enough to roll back{_why(judge, policy)}, but too much to promote")
     return found
 

@@ -65,17 +65,19 @@ def pair(counts: Counts, rows: Index | slice, channel: int) -> PairCount:
     )
 
 
-def headline(judge: SignalJudge, policy: Policy) -> Headline:
+def headline(judge: SignalJudge, policy: Policy, least: float | None = None) -> Headline:
     """Return the stratum that carries the evidence, or all together where none stands out.
 
-    A stratum is named when it is significant by itself, and explains what all together show (up to one clip).
+    A stratum is named when it has `least` nats by itself (``None``: it is significant), and explains what all
+    together show, up to one clip.
     """
+    least = -log(policy.alpha) if least is None else least
     choice, against = judge.choice, judge.against
     if choice is None or against is None:
         return Headline(None, None, _NOTHING, Ratio(None, None, None, 1.0 - policy.alpha), 0)
     strata = against.strata_nats[: len(choice.rows)]
     named = int(strata.argmax()) if len(strata) else -1
-    if named < 0 or strata[named] < max(-log(policy.alpha), against.pool_nats - policy.clip_nats):
+    if named < 0 or strata[named] < max(least, against.pool_nats - policy.clip_nats):
         named = -1
     position = _position(judge, choice, named)
     channel = int(choice.channels[position])
@@ -91,7 +93,7 @@ def headline(judge: SignalJudge, policy: Policy) -> Headline:
 
 def metric_verdict(judge: SignalJudge, policy: Policy) -> MetricVerdict:
     """Return what `judge`'s signal says now."""
-    signal, shown = judge.signal, headline(judge, policy)
+    signal, shown = judge.signal, headline(judge, policy, log(policy.hold_evidence))
     evidence = _evidence(judge, policy)
     failed = any(e.side in (Side.ROLLBACK, Side.GUARD) and e.nats >= e.threshold for e in evidence)
     passed = any(e.side is Side.PROMOTE and e.nats >= e.threshold for e in evidence)

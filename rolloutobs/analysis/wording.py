@@ -112,12 +112,12 @@ def seconds_bound(bound: float) -> str:
 
 
 def stratum_text(stratum: Stratum) -> str:
-    """Return for example ``POST /checkout``."""
-    return " ".join(value for _, value in stratum if value) or "unmatched paths"
+    """Return for example ``POST /checkout``; a path that matches no route is ``(unmatched)``."""
+    return " ".join(value or "(unmatched)" for _, value in stratum)
 
 
 def _phrase(signal: Signal, stratum: Stratum | None, bound: float | None) -> str:
-    where = signal.everywhere if stratum is None else stratum_text(stratum)
+    where = stratum_text(stratum) if stratum else signal.everywhere
     return signal.phrase.format(
         stratum=where, bound="" if bound is None else seconds_bound(bound), title=signal.title
     )
@@ -141,7 +141,7 @@ def _bound(signal: Signal, shown: Headline) -> str:
 
 
 def _sure(alpha: float) -> str:
-    return f"{100.0 * (1.0 - alpha):.4g} % sure"
+    return f"{100.0 * (1.0 - alpha):.6g} % sure"
 
 
 def _out_of(signal: Signal, total: PairCount) -> str:
