@@ -13,15 +13,14 @@ import asyncio
 import importlib.util
 import logging
 import os
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from rolloutobs.errors import ConfigurationError, MissingExtraError
+from synthetic.chromium import find_chromium
 from synthetic.journey import JourneyFunction, StepResult, Walk, first_line
 from synthetic.marking import marked_headers, new_trace_id
 from synthetic.result import Fault
@@ -42,11 +41,6 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-)
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_HOW_TO_INSTALL = (
-    "install one (Debian, Ubuntu: apt install chromium; anywhere: playwright install chromium) "
-    "or set ROLLOUTOBS_CHROMIUM to its path"
 )
 _SYNTHETIC_FLAG = "window.__rolloutobs_synthetic = true;"
 """Tells our RUM script that its beacons are synthetic."""
@@ -90,29 +84,6 @@ class Visit:
     """PNG of a failed marked visit; ``None`` where none could be taken."""
     details: str = ""
     """The whole message of what went wrong."""
-
-
-def find_chromium(settings: BrowserSettings, playwrights_own: str = "") -> str:
-    """Return the path of a Chromium: the configured one, the system's, else Playwright's own.
-
-    Raises:
-        ConfigurationError: there is none; says how to install one.
-    """
-    if settings.chromium is not None:
-        found = shutil.which(settings.chromium)
-        if found is None:
-            raise ConfigurationError(
-                f"ROLLOUTOBS_CHROMIUM is {settings.chromium!r}, which cannot be run; {_HOW_TO_INSTALL}"
-            )
-        return found
-    for name in _NAMES:
-        if found := shutil.which(name) or shutil.which(f"/usr/bin/{name}"):
-            return found
-    if playwrights_own and Path(playwrights_own).is_file():
-        return playwrights_own
-    raise ConfigurationError(
-        f"no Chromium was found ({', '.join(_NAMES)}, Playwright's own); {_HOW_TO_INSTALL}"
-    )
 
 
 def unavailable_reason(environ: Mapping[str, str] | None = None) -> str:

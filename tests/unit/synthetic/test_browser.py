@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rolloutobs.errors import ConfigurationError
-from synthetic.browser import available, find_chromium, open_browser, unavailable_reason, visit
+from synthetic.browser import available, open_browser, unavailable_reason, visit
 from synthetic.result import Fault
-from synthetic.settings import BrowserSettings
 
 
 async def look_around(page, shop):
@@ -25,27 +23,9 @@ async def look_around(page, shop):
 
 
 def test_a_configured_chromium_that_is_not_there(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"ROLLOUTOBS_CHROMIUM is .*playwright install chromium"):
-        find_chromium(BrowserSettings(chromium=str(tmp_path / "none")))
     environ = {"ROLLOUTOBS_CHROMIUM": str(tmp_path / "none")}
     assert not available(environ)
     assert "apt install chromium" in unavailable_reason(environ)
-
-
-def test_a_configured_chromium_wins(tmp_path):
-    mine = tmp_path / "chromium"
-    mine.write_text("#!/bin/sh\n")
-    mine.chmod(0o755)
-    assert find_chromium(BrowserSettings(chromium=str(mine))) == str(mine)
-
-
-def test_playwrights_own_comes_last_and_nothing_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("synthetic.browser._NAMES", ("no-such-browser-anywhere",))
-    own = tmp_path / "chrome"
-    own.write_text("")
-    assert find_chromium(BrowserSettings(), str(own)) == str(own)
-    with pytest.raises(ConfigurationError, match="no Chromium was found"):
-        find_chromium(BrowserSettings(), str(tmp_path / "gone"))
 
 
 def test_without_playwright_the_pip_line_is_printed(monkeypatch):
