@@ -1,0 +1,393 @@
+"""The command line as a user meets it: as a process, and its small parts."""
+
+import argparse
+import contextlib
+import importlib.metadata
+import io
+import json
+import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from rolloutobs import cli
+from rolloutobs._version import __version__
+from rolloutobs.analysis.gate import Look
+from rolloutobs.analysis.history import NOTHING
+from rolloutobs.analysis.model import Decision, Evidence, MetricVerdict, Outcome, Ratio, Side, Verdict
+from rolloutobs.analysis.policy import Policy
+from rolloutobs.cli.options import output_file, read_policy, require, seconds
+from rolloutobs.cli.terminal import Live, Plain, painter
+from rolloutobs.errors import ConfigurationError, MissingExtraError
+
+DEADLINE_SECONDS = 120
+
+
+def run(*arguments, **options):
+    """Run the command as a process."""
+    return subprocess.run(
+        [sys.executable, "-m", "rolloutobs.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+        **options,
+    )
+
+
+# --- arguments ----------------------------------------------------------------------------------------
+
+
+def test_help_names_the_commands_and_exit_codes():
+    shown = run("--help")
+    assert shown.returncode == 0
+    assert all(word in shown.stdout for word in ("gate", "compare", "policy", "exit codes", "examples"))
+    for command in ("gate", "compare"):
+        assert f"rolloutobs {command} --app shop" in run(command, "--help").stdout
+
+
+def test_version():
+    assert run("--version").stdout == f"rolloutobs {__version__}\n"
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, rolloutobs.cli\n"
+        "try: rolloutobs.cli.main(['gate', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'numpy', 'httpx2', 'yaml', 'jinja2'} & set(sys.modules), file=sys.stderr)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stderr == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: COMMAND"),
+        (["gate"], "one of the arguments --scrape --prometheus is required"),
+        (["gate", "--scrape", "a:1", "--prometheus", "b:2"], "not allowed with"),
+        (["gate", "--scrape", "a:1", "--interval", "soon"], "'soon' is not a time span"),
+        (["gate", "--scrape", "a:1", "--html", "/no/such/folder/x.html"], "does not exist"),
+        (["gate", "--scrape", "ftp://a"], "'ftp://a' is not an address"),
+        (["compare", "--prometheus", "ftp://a"], "'ftp://a' is not an address"),
+        (["policy", "show", "--policy", "nowhere.yaml"], "cannot read the policy 'nowhere.yaml'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, words, capsys):
+    try:
+        code = cli.main(arguments)
+    except SystemExit as error:
+        code = error.code
+    said = capsys.readouterr().err
+    assert code == 2
+    assert words in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("15s", 15), ("90", 90), ("1.5m", 90), ("2min", 120), ("1h", 3600), ("250ms", 0.25)],
+)
+def test_time_spans(text, expected):
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5s", "5 days", "s", "nan", "1e3"])
+def test_what_is_no_time_span(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a time span"):
+        seconds(text)
+
+
+def test_an_output_file_needs_its_folder(tmp_path):
+    assert output_file(str(tmp_path / "x.json")).name == "x.json"
+    with pytest.raises(argparse.ArgumentTypeError, match="does not exist"):
+        output_file(str(tmp_path / "missing" / "x.json"))
+
+
+def test_a_missing_extra_prints_its_pip_line():
+    with pytest.raises(
+        MissingExtraError, match=r"rolloutobs gate needs .* pip install 'rolloutobs\[analysis\]'"
+    ):
+        require("gate", "no_such_module_of_the_extra")
+
+
+# --- policy -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_what_policy_show_prints_is_a_policy(form, tmp_path, capsys):
+    assert cli.main(["policy", "show", "--format", form]) == 0
+    path = tmp_path / f"policy.{form}"
+    path.write_text(capsys.readouterr().out)
+    assert read_policy(path) == Policy()
+
+
+def test_a_policy_as_toml(tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text("alpha = 0.02\n[signals.errors]\nweight = 2.0\n")
+    found = read_policy(path)
+    assert (found.alpha, found.signal("errors").weight) == (0.02, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("p.toml", "alpha = ", "is not TOML"),
+        ("p.yaml", "alpha: [", "is not YAML"),
+        ("p.yaml", "- 1", "use a mapping"),
+        ("p.yaml", "alpah: 0.1", "alpah"),
+        ("p.yaml", "alpha: often", "alpha"),
+    ],
+)
+def test_a_wrong_policy_names_file_and_key(name, text, words, tmp_path):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        read_policy(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_an_empty_policy_file_is_the_default(tmp_path):
+    (tmp_path / "p.yaml").write_text("# nothing yet\n")
+    assert read_policy(tmp_path / "p.yaml") == Policy()
+
+
+# --- commands of other packages -----------------------------------------------------------------------
+
+
+def other(subparsers):
+    subparsers.add_parser("other", help="from elsewhere").set_defaults(run=lambda arguments: 7)
+
+
+def test_other_packages_add_commands_and_broken_ones_do_no_harm(monkeypatch, capsys):
+    class Point:
+        def __init__(self, name, load):
+            self.name, self.value, self.load = name, f"somewhere:{name}", load
+
+    def broken():
+        raise ImportError("no module named x")
+
+    points = [Point("other", lambda: other), Point("broken", broken)]
+    monkeypatch.setattr(cli, "entry_points", lambda group: points if group == "rolloutobs.commands" else [])
+    assert cli.main(["other"]) == 7
+    said = capsys.readouterr().err
+    assert said == "rolloutobs: the command 'broken' (somewhere:broken) cannot be loaded: no module named x\n"
+
+
+def test_the_console_script_is_this_command():
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="rolloutobs")
+    assert script.load() is cli.main
+
+
+# --- progress -----------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def look(elapsed, *, canary=None, holds=(), notes=()):
+    metric = MetricVerdict(
+        "errors", "5xx answers", Outcome.INCONCLUSIVE, True, NOTHING,
+        (Evidence(Side.ROLLBACK, 3.0, 6.0), Evidence(Side.PROMOTE, -1.0, 3.0)),
+        Ratio(None, None, None, 0.99), (),
+    )  # fmt: skip
+    verdict = Verdict(Decision.HOLD, "HOLD", elapsed, "", (metric,), NOTHING, holds=holds)
+    return Look(
+        elapsed, canary, verdict if canary is not None else None, {"canary": 12, "stable": 3400}, {}, notes
+    )
+
+
+def test_plain_progress_is_a_line_now_and_then_and_on_every_change():
+    stream = io.StringIO()
+    shown = Plain(stream, 60)
+    for each in (
+        look(0),
+        look(1),
+        look(5),
+        look(6, canary=1, holds=("too early",)),
+        look(7, canary=2, holds=("too early",)),
+        look(8, canary=3),
+    ):
+        shown(each)
+    shown.close()
+    assert stream.getvalue().splitlines() == [
+        "0 s, waiting for the canary's first request: canary 12 stable 3,400 requests",
+        "5 s, waiting for the canary's first request: canary 12 stable 3,400 requests",
+        "1 s of 60 s: canary 12 stable 3,400 requests | errors: against 3.0/6.0 for -1.0/3.0",
+        "  - too early",
+        "3 s of 60 s: canary 12 stable 3,400 requests | errors: against 3.0/6.0 for -1.0/3.0",
+    ]
+
+
+def test_live_progress_redraws_in_place_and_wipes_itself(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    shown = Live(stream, 60)
+    shown(look(1, canary=1, notes=("pod: refused",)))
+    first = stream.getvalue()
+    assert first.splitlines() == [
+        "1 s of 60 s: canary 12 stable 3,400 requests",
+        "  errors        against ██████······   3.0/6.0   for ············  -1.0/3.0 ",
+        "  - pod: refused",
+    ]
+    shown(look(2, canary=2))
+    assert stream.getvalue()[len(first) :].startswith("\x1b[3F\x1b[0J2 s of 60 s")
+    shown.close()
+    assert stream.getvalue().endswith("\x1b[2F\x1b[0J")
+
+
+@pytest.mark.parametrize(
+    ("stream", "environ", "expected"),
+    [
+        (Terminal(), {}, "\x1b[32mx\x1b[0m"),
+        (Terminal(), {"NO_COLOR": "1"}, "x"),
+        (Terminal(), {"TERM": "dumb"}, "x"),
+        (io.StringIO(), {}, "x"),
+    ],
+)
+def test_colour_only_where_it_is_wanted(stream, environ, expected):
+    assert painter(stream, environ)("x", "good") == expected
+
+
+# --- the gate as a process, over real sockets ---------------------------------------------------------
+
+
+class Shop(ThreadingHTTPServer):
+    """Both tracks behind one address; each scrape is one more step of their counters."""
+
+    daemon_threads = True
+
+    def __init__(self, broken):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.broken = broken
+        self.scrapes = 0
+        self.scraped_thrice = threading.Event()
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.server_port}"
+
+    def text(self):
+        self.scrapes += 1
+        if self.scrapes >= 3:
+            self.scraped_thrice.set()
+        n = self.scrapes * 40
+        bad = n // 4 if self.broken else n // 40
+        return line("stable", "1.1.0", n - n // 40, n // 40) + line("canary", "1.2.0", n - bad, bad)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = self.server.text().encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Quiet."""
+
+
+def line(track, version, good, bad):
+    labels = f'app="shop",track="{track}",version="{version}",method="GET",route="/"'
+    return (
+        f'http_requests_total{{{labels},status="200"}} {good}\n'
+        f'http_requests_total{{{labels},status="500"}} {bad}\n'
+    )
+
+
+@contextlib.contextmanager
+def shop(*, broken):
+    with Shop(broken) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """Return the path of a policy that decides on ticks of a tenth of a second."""
+    policy = {
+        "tick_seconds": 0,
+        "phi_seconds": 0.1,
+        "clip_refill": 10,
+        "warmup_seconds": 0,
+        "minimum_seconds": 0,
+    }
+    path = tmp_path / "policy.yaml"
+    path.write_text(json.dumps(policy))
+    return path
+
+
+def test_the_gate_ends_in_a_rollback_with_both_reports(quick, tmp_path):
+    with shop(broken=True) as server:
+        done = run(
+            "gate", "--scrape", server.address, "--app", "shop", "--policy", str(quick),
+            "--interval", "100ms", "--json", str(tmp_path / "v.json"), "--html", str(tmp_path / "r.html"),
+        )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("ROLLBACK after ")
+    assert "canary 1.2.0 answers 5xx" in last
+    assert any("errors" in text and "fail" in text for text in done.stdout.splitlines())
+    assert "\x1b" not in done.stdout + done.stderr
+    verdict = json.loads((tmp_path / "v.json").read_text())
+    assert (verdict["decision"], verdict["reason"]) == ("rollback", last)
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_gate_with_its_reports(number, quick, tmp_path):
+    argv = [sys.executable, "-m", "rolloutobs.cli", "gate", "--interval", "200ms", "--policy", str(quick)]
+    with (
+        shop(broken=False) as server,
+        subprocess.Popen(
+            [*argv, "--scrape", server.address, "--json", str(tmp_path / "v.json")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert server.scraped_thrice.wait(DEADLINE_SECONDS)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 3, err
+    assert "stopped before it was decided" in out
+    assert out.splitlines()[-1].startswith("HOLD after ")
+    assert json.loads((tmp_path / "v.json").read_text())["interrupted"] is True
+
+
+def test_nothing_to_read_is_exit_code_2(tmp_path):
+    done = run("gate", "--scrape", "127.0.0.1:1", "--interval", "100ms", "--deadline", "1s", "--quiet")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(
+        "rolloutobs: nothing to compare, no target answers: http://127.0.0.1:1/metrics: "
+    )
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("form", ["text", "json", "html"])
+def test_compare_prints_one_look(form, quick, capsys):
+    with shop(broken=True) as server:
+        arguments = ["compare", "--scrape", server.address, "--window", "1s", "--policy", str(quick)]
+        code = cli.main([*arguments, "--format", form, "--quiet"])
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    if form == "json":
+        assert json.loads(shown.out)["metrics"][0]["signal"] == "errors"
+        assert json.loads(shown.out)["exit_code"] == code
+    else:
+        assert ("<!doctype html>" if form == "html" else "canary 1.2.0 against stable 1.1.0") in shown.out
