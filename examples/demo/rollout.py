@@ -122,7 +122,7 @@ class Rollout:
             "--canary", self.url("shop-canary"), "--canary-version", CANARY_VERSION,
         )  # fmt: skip
         load = await self._start(
-            "paired-load", "synthetic", "load", "--locustfile", str(LOCUSTFILE), *targets, "--users", "4",
+            "paired-load", "synthetic", "load", "--locustfile", str(LOCUSTFILE), *targets, "--users", "4", "--rate", "5",
             "--duration", "4s", "--app", "shop",
         )  # fmt: skip
         await load.wait()
@@ -130,7 +130,8 @@ class Rollout:
         if self._options.browser:
             await self._start(
                 "checks", "synthetic", "run", f"{JOURNEY}:checkout", *targets, "--app", "shop",
-                "--every", "3s", "--timeout", "6s", "--listen", f"127.0.0.1:{self._ports['checks']}",
+                "--every", "3s", "--timeout", "8s", "--listen", f"127.0.0.1:{self._ports['checks']}",
+                "--artifacts", str(self._options.folder / "artifacts"),
             )  # fmt: skip
             _say("a synthetic journey walks through both tracks in pairs, every 3 s (real Chromium)")
 
