@@ -466,3 +466,32 @@ def test_every_request_is_in_exactly_one_tick_whatever_restarts(steps):
         total += sum(growth)
         ticks += run(ticker, reading(at, pod()))
     assert sum(t.counts["errors"][GET].canary_exposures for t in ticks if "errors" in t.counts) == total
+
+
+def test_a_target_that_never_answered_makes_an_unknown_track_stale():
+    ticker = Ticker([ERRORS])
+    pods = [{"c": [requests("canary", n)]} for n in (0, 1)]
+    (tick,) = run(ticker, reading(0, pods[0], {"x": "refused"}), reading(1, pods[1], {"x": "refused"}))
+    assert tick.stale == {"an unknown track"}
+    assert tick.counts["errors"][GET].canary_exposures == 1
+
+
+def test_messages_of_errors_are_kept_as_texts():
+    ticker = Ticker([VIEWS])
+    info = Sample("rum_js_error_info", {"fingerprint": "a81f", "message": "TypeError: x"}, 1)
+    assert "rum_js_error_info" in ticker.metrics
+    ticker.advance(reading(0, {"rum": [info]}))
+    assert ticker.texts == {"a81f": "TypeError: x"}
+
+
+def test_buckets_of_a_display_keep_their_zeros():
+    display = Display("took", Selector("took_bucket"), ("le",))
+    ticker = Ticker([], displays=[display])
+
+    def took(n):
+        counts = {"0.1": 0, "1.0": n, "+Inf": n}
+        return [Sample("took_bucket", {"track": "canary", "le": le}, v) for le, v in counts.items()]
+
+    ticker.advance(reading(0, {"x": took(0)}))
+    step = ticker.advance(reading(1, {"x": took(3)}))
+    assert step.displays == {"took": {("canary", "0.1"): 0, ("canary", "1.0"): 3, ("canary", "+Inf"): 3}}
