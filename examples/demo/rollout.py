@@ -122,8 +122,8 @@ class Rollout:
             "--canary", self.url("shop-canary"), "--canary-version", CANARY_VERSION,
         )  # fmt: skip
         load = await self._start(
-            "paired-load", "synthetic", "load", "--locustfile", str(LOCUSTFILE), *targets, "--users", "4", "--rate", "5",
-            "--duration", "4s", "--app", "shop",
+            "paired-load", "synthetic", "load", "--locustfile", str(LOCUSTFILE), *targets, "--users", "4",
+            "--rate", "5", "--duration", "4s", "--app", "shop",
         )  # fmt: skip
         await load.wait()
         _say("a small paired load went to both tracks:\n" + self._processes.log_end("paired-load"))
