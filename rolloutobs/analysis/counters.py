@@ -157,6 +157,8 @@ class TargetCounters:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._series: dict[tuple[str, frozenset[tuple[str, str]]], Series] = {}
+        self._recent: dict[int, tuple[Mapping[str, str], str, Series]] = {}
+        self._seen: dict[int, tuple[Mapping[str, str], str, Series]] = {}
         self._read = False
         self.started: float | None = None
         """When the process began, as last read, in unix seconds; ``None``: it never said."""
@@ -183,6 +185,7 @@ class TargetCounters:
         """
         baseline = not self._read and not born
         self._read = True
+        self._recent, self._seen = self._seen, {}
         now = [(self._find(sample), sample.value) for sample in samples if math.isfinite(sample.value)]
         fallen = {s.group for s, value in now if s.value is not None and value < s.value}
         if fallen and self._moved(start_time(samples)):
@@ -207,10 +210,17 @@ class TargetCounters:
             series.value = None
 
     def _find(self, sample: Sample) -> Series:
-        key = (sample.name, frozenset(sample.labels.items()))
-        found = self._series.get(key)
-        if found is None:
-            found = self._series[key] = self._catalog.series(sample.name, sample.labels)
+        # Straight scraping hands over the same mapping again and again, which is cheaper to recognise than to
+        # hash.
+        known = self._recent.get(id(sample.labels))
+        if known is not None and known[0] is sample.labels and known[1] == sample.name:
+            found = known[2]
+        else:
+            key = (sample.name, frozenset(sample.labels.items()))
+            found = self._series.get(key) or self._series.setdefault(
+                key, self._catalog.series(sample.name, sample.labels)
+            )
+        self._seen[id(sample.labels)] = (sample.labels, sample.name, found)
         return found
 
     def _moved(self, started: float | None) -> bool:

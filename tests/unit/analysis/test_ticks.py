@@ -437,12 +437,13 @@ def test_displays_are_summed_by_side_and_labels():
     assert ticker.advance(reading(2, {"x": runs(3)})).displays == {}
 
 
-def test_the_wanted_metrics_name_buckets_and_start_times():
+def test_the_wanted_metrics_name_buckets_start_times_and_texts():
     assert Ticker([ERRORS, LATENCY], displays=[]).metrics == {
         "http_requests_total",
         "http_request_duration_seconds_bucket",
         "app_start_time_seconds",
         "process_start_time_seconds",
+        "rum_js_error_info",
     }
 
 
