@@ -15,7 +15,7 @@ from rolloutobs.analysis.charts import Axis, Plot, linear_axis, log_axis
 from rolloutobs.analysis.history import History, Moment, merged, thinned
 from rolloutobs.analysis.model import HistogramPair, MetricVerdict, PairCount, Side, Stratum
 from rolloutobs.analysis.wording import duration
-from rolloutobs.analysis.words import count, name_of, percent, rates, seconds, stratum_name
+from rolloutobs.analysis.words import is_seen, name_of, percent, rates, seconds, stratum_name
 
 __all__ = [
     "Figure",
@@ -137,7 +137,7 @@ _SIDES: Final = (
 def evidence_figures(history: History, metrics: Iterable[MetricVerdict]) -> list[Figure]:
     """Plot the evidence of each signal over time with its thresholds, both sides in one plot."""
     moments = thinned([m for m in history.moments if m.evidence], 4 * _POINTS)
-    return [_evidence_figure(moments, metric) for metric in metrics if metric.evidence and moments]
+    return [_evidence_figure(moments, metric) for metric in metrics if moments and is_seen(metric)]
 
 
 def _evidence_figure(moments: Sequence[Moment], metric: MetricVerdict) -> Figure:
@@ -261,8 +261,3 @@ def routes(history: History, signal: str) -> list[tuple[str, PairCount]]:
     strata = history.strata.get(signal, {})
     order = sorted(strata, key=lambda s: (-strata[s].canary_exposures, s))
     return [(stratum_name(s), strata[s]) for s in order]
-
-
-def requests_text(pair: PairCount) -> str:
-    """Return how many requests each track had."""
-    return f"{count(pair.canary_exposures)} on the canary, {count(pair.stable_exposures)} on stable"

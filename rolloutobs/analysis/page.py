@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from rolloutobs._version import __version__
 from rolloutobs.analysis import extras, figures
-from rolloutobs.analysis.model import Evidence, MetricVerdict, Outcome, PairCount, Ratio, Side
+from rolloutobs.analysis.model import Evidence, MetricVerdict, PairCount, Ratio, Side
 from rolloutobs.analysis.report import Report, strongest
 from rolloutobs.analysis.wording import duration
 from rolloutobs.analysis.words import (
@@ -23,6 +23,7 @@ from rolloutobs.analysis.words import (
     name_of,
     nats,
     of,
+    outcome_of,
     percent,
     rates,
     seconds,
@@ -146,7 +147,7 @@ def _row(metric: MetricVerdict) -> _Row:
     canary, stable = rates(total)
     return _Row(
         name=name_of(metric),
-        outcome="open" if metric.outcome is Outcome.INCONCLUSIVE else metric.outcome.value,
+        outcome=outcome_of(metric),
         css=metric.outcome.value,
         required=metric.required,
         canary=of(total.canary_events, total.canary_exposures),

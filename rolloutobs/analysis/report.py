@@ -28,6 +28,7 @@ from rolloutobs.analysis.words import (
     interval,
     nats,
     of,
+    outcome_of,
     percent,
     rates,
     seconds,
@@ -282,7 +283,7 @@ def _row(metric: MetricVerdict) -> tuple[str, ...]:
     name = metric.signal if metric.bound is None else f"{metric.signal} > {seconds(metric.bound)}"
     return (
         name,
-        "open" if metric.outcome is Outcome.INCONCLUSIVE else metric.outcome.value,
+        outcome_of(metric),
         f"{of(total.canary_events, total.canary_exposures)} ({percent(canary)})",
         f"{of(total.stable_events, total.stable_exposures)} ({percent(stable)})",
         times(metric.ratio.estimate) + (f" ({bounds})" if bounds else ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rolloutobs.analysis.model import MetricVerdict, PairCount, Ratio, Stratum
+from rolloutobs.analysis.model import MetricVerdict, Outcome, PairCount, Ratio, Stratum
 from rolloutobs.analysis.wording import number, seconds_bound, stratum_text
 from rolloutobs.analysis.wording import percent as _percent
 
@@ -12,9 +12,11 @@ __all__ = [
     "UNKNOWN",
     "count",
     "interval",
+    "is_seen",
     "name_of",
     "nats",
     "of",
+    "outcome_of",
     "percent",
     "rates",
     "seconds",
@@ -77,6 +79,18 @@ def rates(pair: PairCount) -> tuple[float | None, float | None]:
 def stratum_name(stratum: Stratum) -> str:
     """Return the values of a stratum: ``POST /checkout``; without labels it is ``all``."""
     return stratum_text(stratum) if stratum else "all"
+
+
+def is_seen(metric: MetricVerdict) -> bool:
+    """Tell whether a signal had any exposure at all, on either track."""
+    return bool(metric.total.canary_exposures or metric.total.stable_exposures)
+
+
+def outcome_of(metric: MetricVerdict) -> str:
+    """Return the outcome in one word: ``pass``, ``fail``, ``error``, ``open`` or ``unseen``."""
+    if metric.outcome is Outcome.INCONCLUSIVE:
+        return "open" if is_seen(metric) else "unseen"
+    return metric.outcome.value
 
 
 def name_of(metric: MetricVerdict) -> str:

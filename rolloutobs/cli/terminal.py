@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, TextIO
@@ -52,22 +53,22 @@ class Plain:
         self._stream = stream
         self._deadline_seconds = deadline_seconds
         self._last: float | None = None
-        self._said: tuple[str, ...] = ()
+        self._said: set[str] = set()
 
     def __call__(self, look: Look) -> None:
         """Show `look`, or nothing if there is nothing new."""
-        said = (*_holds(look.verdict), *look.notes)
-        changed = said != self._said
+        texts = {_without_numbers(text): text for text in (*_holds(look.verdict), *look.notes)}
+        changed = set(texts) != self._said
         if self._last is None or changed or look.elapsed_seconds - self._last >= _QUIET_SECONDS:
             self._last = look.elapsed_seconds
             self._print(
                 _headline(look, self._deadline_seconds) + "".join(map(_short, _metrics(look.verdict)))
             )
         if changed:
-            for text in said:
-                if text not in self._said:
+            for kind, text in texts.items():
+                if kind not in self._said:
                     self._print(f"  - {text}")
-            self._said = said
+            self._said = set(texts)
 
     def close(self) -> None:
         """Nothing is left on the screen."""
@@ -128,12 +129,20 @@ def _headline(look: Look, deadline_seconds: float) -> str:
     return f"{look.canary_seconds:.0f} s of {deadline_seconds:.0f} s: {counts}"
 
 
-def _metrics(verdict: Verdict | None) -> tuple[MetricVerdict, ...]:
-    return verdict.metrics if verdict is not None else ()
+def _without_numbers(text: str) -> str:
+    """Return what stays the same of a sentence while its numbers grow."""
+    return re.sub(r"\b\d[\d.,]*x?\b", "", text)
+
+
+def _metrics(verdict: Verdict | None) -> list[MetricVerdict]:
+    """Return the signals that have been seen at all."""
+    metrics = verdict.metrics if verdict is not None else ()
+    return [m for m in metrics if m.total.canary_exposures or m.total.stable_exposures]
 
 
 def _holds(verdict: Verdict | None) -> tuple[str, ...]:
-    return verdict.holds if verdict is not None else ()
+    """Return what holds promotion; nothing once it is decided."""
+    return verdict.holds if verdict is not None and verdict.decision.value == "hold" else ()
 
 
 def _gauges(metric: MetricVerdict) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:

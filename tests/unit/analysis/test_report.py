@@ -297,7 +297,7 @@ async def test_the_page_in_a_browser(tmp_path):
             page.on("request", lambda request: requests.append(request.url))
             await page.goto(path.as_uri())
             assert await page.evaluate("document.documentElement.scrollWidth") <= width
-            assert await page.locator("svg.plot").count() >= 6
+            assert await page.locator("svg.plot").count() == 5
             backgrounds.add(await page.evaluate("getComputedStyle(document.body).backgroundColor"))
         await browser.close()
     assert complaints == []

@@ -17,7 +17,16 @@ from rolloutobs import cli
 from rolloutobs._version import __version__
 from rolloutobs.analysis.gate import Look
 from rolloutobs.analysis.history import NOTHING
-from rolloutobs.analysis.model import Decision, Evidence, MetricVerdict, Outcome, Ratio, Side, Verdict
+from rolloutobs.analysis.model import (
+    Decision,
+    Evidence,
+    MetricVerdict,
+    Outcome,
+    PairCount,
+    Ratio,
+    Side,
+    Verdict,
+)
 from rolloutobs.analysis.policy import Policy
 from rolloutobs.cli.options import output_file, read_policy, require, seconds
 from rolloutobs.cli.terminal import Live, Plain, painter
@@ -193,7 +202,7 @@ class Terminal(io.StringIO):
 
 def look(elapsed, *, canary=None, holds=(), notes=()):
     metric = MetricVerdict(
-        "errors", "5xx answers", Outcome.INCONCLUSIVE, True, NOTHING,
+        "errors", "5xx answers", Outcome.INCONCLUSIVE, True, PairCount(1, 2, 3, 4),
         (Evidence(Side.ROLLBACK, 3.0, 6.0), Evidence(Side.PROMOTE, -1.0, 3.0)),
         Ratio(None, None, None, 0.99), (),
     )  # fmt: skip
@@ -211,7 +220,8 @@ def test_plain_progress_is_a_line_now_and_then_and_on_every_change():
         look(1),
         look(5),
         look(6, canary=1, holds=("too early",)),
-        look(7, canary=2, holds=("too early",)),
+        look(7, canary=2, holds=("4.1x as often: 12 of 30",)),
+        look(7.5, canary=2.5, holds=("3.9x as often: 13 of 35",)),
         look(8, canary=3),
     ):
         shown(each)
@@ -221,6 +231,8 @@ def test_plain_progress_is_a_line_now_and_then_and_on_every_change():
         "5 s, waiting for the canary's first request: canary 12 stable 3,400 requests",
         "1 s of 60 s: canary 12 stable 3,400 requests | errors: against 3.0/6.0 for -1.0/3.0",
         "  - too early",
+        "2 s of 60 s: canary 12 stable 3,400 requests | errors: against 3.0/6.0 for -1.0/3.0",
+        "  - 4.1x as often: 12 of 30",
         "3 s of 60 s: canary 12 stable 3,400 requests | errors: against 3.0/6.0 for -1.0/3.0",
     ]
 
