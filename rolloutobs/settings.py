@@ -79,6 +79,8 @@ class Settings:
         Raises:
             ConfigurationError: a value cannot be used.
         """
+        # A plain "canary" is taken as well; anything else is refused here, not in a request.
+        object.__setattr__(self, "track", Track.parse(str(self.track), "track"))
         for name in ("service", "version", "environment", "revision"):
             _check_word(name, getattr(self, name))
         if not self.service or not self.version:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from opentelemetry.util.http import redact_query_parameters
@@ -12,6 +13,8 @@ from rolloutobs import semconv
 __all__ = ["error_type", "request_attributes", "span_method"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# Source: RFC 1035, section 2.3.4 (255 octets), and a port.
+_MAX_HOST = 262
 
 
 def span_method(method: str) -> str:
@@ -19,57 +22,62 @@ def span_method(method: str) -> str:
     return method if method in semconv.METHODS else "HTTP"
 
 
-def request_attributes(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of a request before it runs; what the scope lacks is left out.
+def request_attributes(scope: Mapping[str, Any], stamp: Mapping[str, str]) -> dict[str, Any]:
+    """Return `stamp` and what is known of a request before it runs; what the scope lacks is left out.
 
     Query strings go out redacted, other headers than ``Host`` and ``User-Agent`` are not read.
     """
-    method = scope.get("method", "")
+    method = scope["method"]
     attributes: dict[str, Any] = {
-        "http.request.method": method if method in semconv.METHODS else semconv.METHOD_OTHER,
-        "url.path": scope.get("path", ""),
+        "http.request.method": method,
+        "url.path": scope["path"],
         "url.scheme": scope.get("scheme", "http"),
+        "network.protocol.version": scope.get("http_version", "1.1"),
+        **stamp,
     }
     if method not in semconv.METHODS:
+        attributes["http.request.method"] = semconv.METHOD_OTHER
         attributes["http.request.method_original"] = str(method)
-    host, user_agent = _host_and_agent(scope.get("headers") or ())
-    attributes.update(_server(host, scope))
-    if user_agent:
-        attributes["user_agent.original"] = user_agent
     query = scope.get("query_string")
     if query:
         attributes["url.query"] = redact_query_parameters("?" + query.decode("latin-1"))[1:]
-    if scope.get("client"):
-        attributes["client.address"] = scope["client"][0]
-    if scope.get("http_version"):
-        attributes["network.protocol.version"] = scope["http_version"]
+    _add_peers(attributes, scope)
     return attributes
 
 
-def _host_and_agent(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
-    found = {name: value for name, value in headers if name in (b"host", b"user-agent")}
-    return found.get(b"host", b"").decode("latin-1"), found.get(b"user-agent", b"").decode("latin-1")
-
-
-def _server(host: str, scope: Mapping[str, Any]) -> dict[str, Any]:
-    address, port = _split(host) if host else (None, None)
-    if address is None:
-        server = scope.get("server") or (None, None)
-        address, port = server[0], server[1]
-    elif port is None:
-        port = _DEFAULT_PORTS.get(scope.get("scheme", "http"))
-    attributes: dict[str, Any] = {}
+def _add_peers(attributes: dict[str, Any], scope: Mapping[str, Any]) -> None:
+    """Add what is known of the two ends: the address that was asked for, the client and its program."""
+    host = b""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            host = value
+        elif name == b"user-agent":
+            attributes["user_agent.original"] = value.decode("latin-1")
+    address, port = _server(host, scope)
     if address:
         attributes["server.address"] = address
         if port is not None:
             attributes["server.port"] = port
-    return attributes
+    client = scope.get("client")
+    if client:
+        attributes["client.address"] = client[0]
 
 
-def _split(host: str) -> tuple[str | None, int | None]:
-    address, colon, port = host.rpartition(":")
-    if not colon or host.endswith("]"):
-        return host, None
+def _server(host: bytes, scope: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    address, port = _split(host) if host else (None, None)
+    if address is None:
+        server = scope.get("server") or (None, None)
+        return server[0], server[1]
+    return address, _DEFAULT_PORTS.get(scope.get("scheme", "http")) if port is None else port
+
+
+@lru_cache(maxsize=64)
+def _split(host: bytes) -> tuple[str | None, int | None]:
+    """Return address and port of a ``Host`` header; ``(None, None)`` if it is not one."""
+    text = host[:_MAX_HOST].decode("latin-1")
+    address, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        return text, None
     return (address, int(port)) if port.isascii() and port.isdigit() else (None, None)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 from prometheus_client.metrics_core import Metric
@@ -14,7 +13,10 @@ from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramCell
 
 __all__ = ["HttpMetrics"]
 
-_Pair = tuple[NumberCell, HistogramCell]
+Outcome = tuple[str, str, int, bool]
+"""Method (known, or ``_OTHER``), route template or empty string, status (the one sent, 499 or 500), and
+whether a check or a load test asked."""
+Pair = tuple[NumberCell, HistogramCell]
 _SYNTHETIC = {True: semconv.SYNTHETIC_TRUE, False: ""}
 FROM_ZERO_STATUSES = ("200", "500")
 """Exposed at 0 for every known route: else the first error of a route is no increase to Prometheus."""
@@ -23,13 +25,12 @@ FROM_ZERO_STATUSES = ("200", "500")
 class HttpMetrics:
     """Counts requests, their durations and those in flight.
 
-    The cells of (method, route, status) are found with one lookup; labels are strings only when a set is new.
+    The cells of an outcome are found with one lookup; labels are strings only when a set is new.
     """
 
     def __init__(self, settings: Settings) -> None:
         cap = settings.max_label_sets
         dimensions = (semconv.LABEL_METHOD, semconv.LABEL_ROUTE)
-        self._bounds = semconv.DURATION_BOUNDS
         self._requests = CounterFamily(
             semconv.HTTP_REQUESTS_TOTAL,
             "Requests answered; 500 if the app raised, 499 if the client left before the answer was whole.",
@@ -40,7 +41,7 @@ class HttpMetrics:
             semconv.HTTP_REQUEST_DURATION_SECONDS,
             "Time from the request to the last byte of the answer, without background tasks.",
             (*dimensions, semconv.LABEL_STATUS_CLASS, semconv.LABEL_SYNTHETIC),
-            self._bounds,
+            semconv.DURATION_BOUNDS,
             cap,
         )
         in_flight = GaugeFamily(semconv.HTTP_REQUESTS_IN_FLIGHT, "Requests being answered now.", ())
@@ -58,34 +59,19 @@ class HttpMetrics:
         )
         self._families = (self._requests, self._durations, in_flight, build, started)
         self._cap = cap
-        self._pairs: dict[tuple[str, str, int, bool], _Pair] = {}
+        self.pairs: dict[Outcome, Pair] = {}
+        """What `pair` has made; the hot path looks here, and adds to the cells itself."""
 
-    def record(self, method: str, route: str, status: int, synthetic: bool, seconds: float) -> None:
-        """Count one answer.
-
-        Args:
-            method: known method, or ``_OTHER``.
-            route: template, or the empty string.
-            status: what the client got, 499 or 500.
-            synthetic: whether a check or a load test asked.
-            seconds: duration; not negative.
-        """
-        pair = self._pairs.get((method, route, status, synthetic))
-        if pair is None:
-            pair = self._pair(method, route, status, synthetic)
-        counter, histogram = pair
-        counter.value += 1.0
-        histogram.counts[bisect_left(self._bounds, seconds)] += 1
-        histogram.sum += seconds
-
-    def _pair(self, method: str, route: str, status: int, synthetic: bool) -> _Pair:
+    def pair(self, what: Outcome) -> Pair:
+        """Return counter and histogram of an outcome, for `pairs` to keep."""
+        method, route, status, synthetic = what
         marker = _SYNTHETIC[synthetic]
         pair = (
             self._requests.cell(method, route, str(int(status)), marker),
             self._durations.cell(method, route, f"{int(status) // 100}xx", marker),
         )
-        if len(self._pairs) < 2 * self._cap:
-            self._pairs[method, route, status, synthetic] = pair
+        if len(self.pairs) < 2 * self._cap:
+            self.pairs[what] = pair
         return pair
 
     def expect(self, routes: Iterable[tuple[str, str]]) -> None:

@@ -86,20 +86,26 @@ async def _serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
     exchange = None
     if scope["type"] == "http" and SCOPE_KEY not in scope:
         try:
-            if not wrapper.excludes(scope):
+            excluded = scope["path"] in wrapper.special or (
+                scope.get("root_path") and wrapper.excludes(scope)
+            )
+            if not excluded:
                 exchange = Exchange(wrapper, scope, receive, send)
         except Exception as error:
             wrapper.failures.record(Where.REQUEST, error)
     if exchange is None:
         await wrapper.unrecorded(scope, receive, send)
         return
+    raised = None
     try:
         await wrapper.app(scope, exchange.receive, exchange.send)
     except BaseException as error:
-        exchange.failed(error)
+        raised = error
         raise
     finally:
-        exchange.close()
+        exchange.close(raised)
+        # Else the exception, its traceback and this frame would keep each other alive.
+        raised = None
 
 
 class InstrumentedApp:

@@ -33,11 +33,11 @@ class RouteReader:
         if "fastapi" in scope:
             route = _included_route(scope["fastapi"], route)
         template: str | None = getattr(route, "path_format", None)
-        if "app_root_path" not in scope:
-            if template is not None:
-                return template
-            return _find(scope, _path_of(scope)) if "endpoint" in scope else UNMATCHED
-        return self._below_mounts(scope, template)
+        if "app_root_path" in scope:
+            return self._below_mounts(scope, template)
+        if template is not None:
+            return template
+        return _find(scope, _path_of(scope)) if "endpoint" in scope else UNMATCHED
 
     def _below_mounts(self, scope: Scope, template: str | None) -> str:
         outer: str = scope["app_root_path"]

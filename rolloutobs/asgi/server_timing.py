@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import Span
 
 from rolloutobs import semconv
 from rolloutobs.asgi.types import Message
 from rolloutobs.identity import Identity
 
-__all__ = ["ServerTiming"]
+__all__ = ["HTML", "ServerTiming", "is_shared"]
 
 Headers = list[tuple[bytes, bytes]]
-_HTML = (b"text/html", b"application/xhtml+xml")
+HTML = (b"text/html", b"application/xhtml+xml")
 # Source: RFC 9111 section 3, RFC 9213 (targeted cache control), and the headers that CDNs read before it.
 _SHARED_CACHE_HEADERS = frozenset({b"cdn-cache-control", b"surrogate-control"})
 
@@ -31,14 +31,15 @@ class ServerTiming:
             entries.append((semconv.SERVER_TIMING_TRACK, identity.track.value))
         self._identity = ", ".join(f'{name};desc="{value}"' for name, value in entries)
 
-    def add(self, message: Message, span_context: SpanContext | None) -> Message:
+    def add(self, message: Message, span: Span | None) -> Message:
         """Return a copy of the ``http.response.start`` in `message` with the header added.
 
         Args:
             message: left as it is; its headers may be any iterable.
-            span_context: of the server span; ``None`` or an invalid one sends no ``traceparent``.
+            span: server span; ``None``, or one without a valid context, sends no ``traceparent``.
         """
         value = self._identity
+        span_context = None if span is None else span.get_span_context()
         if span_context is not None and span_context.is_valid:
             traceparent = (
                 f"00-{span_context.trace_id:032x}-{span_context.span_id:016x}-{span_context.trace_flags:02x}"
@@ -50,19 +51,11 @@ class ServerTiming:
         }
 
 
-def is_private_html(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Return whether a response is HTML that shared caches do not keep.
+def is_shared(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Return whether shared caches may keep a response, by its headers.
 
-    Names are in lower case, as ASGI demands. Without any freshness information it counts as private: caches
-    in front of an app do not keep HTML by default.
+    Without any freshness information they may not: caches in front of an app do not keep HTML by default.
     """
-    for name, value in headers:
-        if name == b"content-type":
-            return value[:21].lower().startswith(_HTML) and not _is_shared(headers)
-    return False
-
-
-def _is_shared(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     directives: set[str] = set()
     for name, value in headers:
         if name == b"cache-control":

@@ -7,11 +7,11 @@ still open. All recording runs in guards that count and log; what the app does a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
 from time import perf_counter, time_ns
 from typing import Any
 
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, StatusCode
 from prometheus_client import REGISTRY
@@ -20,10 +20,10 @@ from rolloutobs import semconv
 from rolloutobs.asgi.attributes import error_type, request_attributes, span_method
 from rolloutobs.asgi.http_metrics import HttpMetrics
 from rolloutobs.asgi.routes import RouteReader, known_routes
-from rolloutobs.asgi.server_timing import ServerTiming, is_private_html
+from rolloutobs.asgi.server_timing import HTML, ServerTiming, is_shared
 from rolloutobs.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from rolloutobs.settings import Settings
-from rolloutobs.telemetry.current import Stamp, stamped
+from rolloutobs.telemetry.current import Stamp, context_calls, stamped
 from rolloutobs.telemetry.export import flush
 from rolloutobs.telemetry.failures import Failures, Where
 from rolloutobs.telemetry.metrics import Exposition, exposition
@@ -32,6 +32,7 @@ from rolloutobs.telemetry.traces import ServerSpans, UnsampledSpan
 
 __all__ = ["SCOPE_KEY", "Exchange", "Wrapper"]
 
+_get_current, _attach, _detach = context_calls()
 SCOPE_KEY = "rolloutobs"
 """In the scope of every request that a wrapper has seen: an instrumented app that is mounted leaves it
 alone.
@@ -39,6 +40,8 @@ alone.
 CLIENT_CLOSED_REQUEST = 499
 # Source: nginx, ngx_http_request.h.
 INTERNAL_SERVER_ERROR = 500
+_COMPLETE, _BODY, _TRAILERS = 0, 1, 2
+"""What an answer still waits for: nothing, the end of its body, the trailers after it."""
 _SHUTDOWN = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 
 
@@ -78,16 +81,11 @@ class Wrapper:
         self._flushed = flushed
 
     def _describe(self, scope: Any) -> tuple[str, dict[str, Any]]:
-        attributes = request_attributes(scope)
-        attributes.update(self.stamp.attributes)
-        return span_method(scope.get("method", "")), attributes
+        return span_method(scope["method"]), request_attributes(scope, self.stamp.attributes)
 
     def excludes(self, scope: Scope) -> bool:
-        """Return whether a request is not recorded: its path is excluded, or is that of the metrics."""
-        if scope["path"] in self.special:
-            return True
-        root_path = scope.get("root_path")
-        return bool(root_path) and scope["path"].removeprefix(root_path) in self.special
+        """Return whether a path below a root path is excluded, or is that of the metrics."""
+        return str(scope["path"]).removeprefix(scope["root_path"]) in self.special
 
     async def unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer everything that is not recorded: metrics, excluded paths, websockets, lifespan."""
@@ -143,16 +141,17 @@ class Wrapper:
 
 
 class Exchange:
-    """One request and its answer: the ``receive`` and ``send`` of the app, and what is known so far."""
+    """One request and its answer: the ``receive`` and ``send`` of the app, and what is known so far.
+
+    Few attributes and few calls: this class is most of what a request costs (``bench/overhead.py``).
+    """
 
     __slots__ = (
-        "_active",
-        "_done",
         "_ended_ns",
-        "_error",
         "_gone",
         "_inbound",
         "_method",
+        "_open",
         "_receive",
         "_scope",
         "_send",
@@ -160,7 +159,6 @@ class Exchange:
         "_start",
         "_status",
         "_token",
-        "_trailers",
         "_wrapper",
     )
 
@@ -170,34 +168,32 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._status = self._ended_ns = 0
-        self._done = self._gone = self._trailers = False
-        self._error: BaseException | None = None
-        method = scope.get("method", "")
-        self._method: str = method if method in semconv.METHODS else semconv.METHOD_OTHER
+        self._status = 0
+        self._ended_ns: int | None = None
+        self._gone = False
+        self._open = _BODY
+        method = scope["method"]
+        self._method = method if method in semconv.METHODS else semconv.METHOD_OTHER
         scope[SCOPE_KEY] = True
         # The keys by which the two frameworks keep themselves from tracing a request twice.
         scope["fastapi.telemetry"] = None
         scope["starlette.opentelemetry"] = True
-        inbound = NOTHING
-        span: Span | None = None
+        inbound, span, context = NOTHING, None, wrapper.base
         try:
             inbound = wrapper.extractor.extract(scope["headers"])
-            span, context = wrapper.spans.start(scope, inbound, get_current())
+            span, context = wrapper.spans.start(scope, inbound, _get_current())
         except Exception as error:
             # Metrics go on without a span: they need neither headers nor a sampler.
             wrapper.failures.record(Where.REQUEST, error)
-            context = wrapper.base
         self._inbound = inbound
-        self._active = span
-        self._span = None if span.__class__ is UnsampledSpan else span
+        self._span = span
         wrapper.http.in_flight.value += 1.0
-        self._token = attach(context)
+        self._token = _attach(context)
 
     async def receive(self) -> Message:
         """Receive for the app; remember a client that is gone before its answer was complete."""
         message = await self._receive()
-        if message["type"] == "http.disconnect" and not self._done:
+        if message["type"] == "http.disconnect" and self._open:
             self._gone = True
         return message
 
@@ -213,96 +209,110 @@ class Exchange:
             self._gone = True
             raise
         if kind == "http.response.body":
-            if not (message.get("more_body") or self._trailers or self._done):
-                self._complete(self._status)
-        elif kind != "http.response.start" and _is_last(message) and not self._done:
-            self._complete(self._status)
+            if self._open == _BODY and not message.get("more_body"):
+                self._complete(self._status, None)
+        elif kind != "http.response.start" and self._open and _is_last(message):
+            self._complete(self._status, None)
 
     def _started(self, message: Message) -> Message:
         try:
             self._status = message["status"]
-            if "trailers" in message:
-                self._trailers = message["trailers"]
+            if message.get("trailers"):
+                self._open = _TRAILERS
             timing = self._wrapper.timing
             if timing is None:
                 return message
-            headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
-            if not isinstance(headers, (list, tuple)):
+            headers = message.get("headers", ())
+            if headers.__class__ is not list:
                 headers = list(headers)
                 message = {**message, "headers": headers}
-            if self._inbound.synthetic or is_private_html(headers):
-                return timing.add(message, None if self._active is None else self._active.get_span_context())
+            for name, value in headers:
+                # Names are in lower case, as ASGI demands.
+                if name == b"content-type":
+                    told = value.startswith(HTML) and not is_shared(headers)
+                    return timing.add(message, self._span) if told or self._inbound.synthetic else message
+            return timing.add(message, self._span) if self._inbound.synthetic else message
         except Exception as error:
             self._wrapper.failures.record(Where.REQUEST, error)
-        return message
+            return message
 
-    def _complete(self, outcome: int) -> None:
+    def _complete(self, outcome: int, error: BaseException | None) -> None:
         """Take time and counts; called once, at the last message or when the app has returned without one.
 
         Args:
-            outcome: the status to count: the one sent, 499 or 500.
+            outcome: the status to count: the one sent, or 500; 499 takes its place if the client was gone.
+            error: what the app has raised.
         """
-        self._done = True
+        self._open = _COMPLETE
+        seconds = perf_counter() - self._start
         wrapper = self._wrapper
         http = wrapper.http
         http.in_flight.value -= 1.0
-        seconds = perf_counter() - self._start
+        if self._gone:
+            outcome = CLIENT_CLOSED_REQUEST
         try:
             route = wrapper.routes.read(self._scope)
-            http.record(self._method, route, outcome, self._inbound.synthetic, seconds)
-            if self._span is not None and self._span.is_recording():
-                self._ended_ns = time_ns()
-                self._finish_span(self._span, route, outcome)
-        except Exception as error:
-            wrapper.failures.record(Where.REQUEST, error)
+            what = (self._method, route, outcome, self._inbound.synthetic)
+            counter, histogram = http.pairs.get(what) or http.pair(what)
+            counter.value += 1.0
+            histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
+            histogram.sum += seconds
+            span = self._span
+            if span.__class__ is UnsampledSpan or span is None or not span.is_recording():
+                self._span = None
+                return
+            self._ended_ns = time_ns()
+            self._describe(span, route, outcome)
+            if outcome < INTERNAL_SERVER_ERROR and error is None:
+                span.end(self._ended_ns)
+                self._span = None
+            # Else it stays open until the app has returned: Starlette sends a 500, then raises what is
+            # behind.
+        except Exception as failure:
+            wrapper.failures.record(Where.REQUEST, failure)
 
-    def _finish_span(self, span: Span, route: str, outcome: int) -> None:
-        attributes: dict[str, Any] = {}
+    def _describe(self, span: Span, route: str, outcome: int) -> None:
         if self._status:
-            attributes["http.response.status_code"] = int(self._status)
+            span.set_attribute("http.response.status_code", int(self._status))
+        elif not self._gone:
+            # What the server sends in place of the answer that the app did not give.
+            span.set_attribute("http.response.status_code", INTERNAL_SERVER_ERROR)
         if route:
-            attributes["http.route"] = route
+            span.set_attribute("http.route", route)
             span.update_name(f"{span_method(self._method)} {route}")
         inbound = self._inbound
         if inbound.caller is not None:
-            attributes.update(inbound.caller.attributes)
+            span.set_attributes(inbound.caller.attributes)
         if inbound.synthetic:
-            attributes[semconv.ATTR_SYNTHETIC_TYPE] = semconv.SYNTHETIC_TYPE_TEST
+            span.set_attribute(semconv.ATTR_SYNTHETIC_TYPE, semconv.SYNTHETIC_TYPE_TEST)
         if outcome >= INTERNAL_SERVER_ERROR:
-            attributes["error.type"] = str(int(outcome))
+            span.set_attribute("error.type", str(int(outcome)))
             span.set_status(StatusCode.ERROR)
-        span.set_attributes(attributes)
-        if outcome < INTERNAL_SERVER_ERROR and self._error is None:
-            span.end(self._ended_ns)
-        # Else it stays open until the app has returned: Starlette sends a 500 first, then raises what is
-        # behind it.
 
-    def failed(self, error: BaseException) -> None:
-        """Remember what the app has raised."""
-        self._error = error
-
-    def close(self) -> None:
-        """Complete what the app has left open, after it has returned or raised."""
-        detach(self._token)
-        if not self._done:
+    def close(self, error: BaseException | None) -> None:
+        """Complete what the app has left open, after it has returned or raised `error`."""
+        try:
+            _detach(self._token)
+        except Exception as failure:
+            # The task was torn down in another context, which ends with it.
+            self._wrapper.failures.record(Where.REQUEST, failure)
+        if self._open:
             # Returned without an end of the answer and the client still there: servers make a 500 or a cut
             # connection of it, so it counts as one, as does an exception in the middle of a stream.
-            self._complete(CLIENT_CLOSED_REQUEST if self._gone else INTERNAL_SERVER_ERROR)
-        span = self._span
-        if span is None or not span.is_recording():
-            return
+            self._complete(INTERNAL_SERVER_ERROR, error)
+        if self._span is not None:
+            self._end(self._span, error)
+
+    def _end(self, span: Span, error: BaseException | None) -> None:
         try:
-            if self._error is not None:
-                span.record_exception(self._error, escaped=True)
+            if error is not None:
+                span.record_exception(error, escaped=True)
                 if not self._gone:
-                    span.set_attribute("error.type", error_type(self._error))
+                    span.set_attribute("error.type", error_type(error))
                     span.set_status(StatusCode.ERROR)
-            if not self._status and not self._gone:
-                # What the server sends in place of the answer that the app did not give.
-                span.set_attribute("http.response.status_code", INTERNAL_SERVER_ERROR)
-            span.end(self._ended_ns or None)
-        except Exception as error:
-            self._wrapper.failures.record(Where.REQUEST, error)
+            span.end(self._ended_ns)
+        except Exception as failure:
+            self._wrapper.failures.record(Where.REQUEST, failure)
 
 
 def _is_last(message: Message) -> bool:

@@ -22,6 +22,7 @@ from urllib.parse import unquote, unquote_plus
 from opentelemetry import baggage, propagate
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, get_current
+from opentelemetry.propagate import get_global_textmap
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import (
     Getter,
@@ -120,17 +121,17 @@ class Extractor:
     """
 
     def __init__(self) -> None:
-        self._classified: tuple[TextMapPropagator | None, bool] = (None, False)
+        self._seen: TextMapPropagator | None = None
+        self._is_w3c = False
         self._known_baggage: dict[bytes, Inbound] = {}
 
     def extract(self, headers: Headers) -> Inbound:
         """Return what `headers` carry; headers that are not valid count as absent."""
-        textmap = propagate.get_global_textmap()
-        seen, is_w3c = self._classified
-        if seen is not textmap:
-            is_w3c = _is_w3c(textmap)
-            self._classified = (textmap, is_w3c)
-        if not is_w3c:
+        textmap = get_global_textmap()
+        if textmap is not self._seen:
+            self._is_w3c = _is_w3c(textmap)
+            self._seen = textmap
+        if not self._is_w3c:
             return _generic(textmap, headers)
         for name, _ in headers:
             if name in _PROPAGATED:
@@ -272,7 +273,7 @@ class IdentityPropagator(TextMapPropagator):
 
 def install_propagator() -> None:
     """Wrap the global propagator; does nothing when it is wrapped already."""
-    textmap = propagate.get_global_textmap()
+    textmap = get_global_textmap()
     if not isinstance(textmap, IdentityPropagator):
         propagate.set_global_textmap(IdentityPropagator(textmap))
 

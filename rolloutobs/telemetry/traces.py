@@ -20,7 +20,14 @@ from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_ON,
+    Decision,
+    ParentBased,
+    Sampler,
+    StaticSampler,
+    TraceIdRatioBased,
+)
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
 from rolloutobs._version import __version__
@@ -127,7 +134,9 @@ def _rule(tracer: trace.Tracer) -> _Rule | None:
 
 
 class _GivenTraceId(IdGenerator):
-    """Returns the trace id for which the decision was made; everything else as the tracer's own generator."""
+    """Returns the trace id for which the decision was made, as samplers by ratio downstream decide by it
+    again.
+    """
 
     def __init__(self, trace_id: int, inner: IdGenerator) -> None:
         self._trace_id = trace_id
@@ -146,9 +155,8 @@ class _GivenTraceId(IdGenerator):
 class UnsampledSpan(NonRecordingSpan):
     """A span that is not recorded; its context is made when something asks for it, which few requests do."""
 
-    def __init__(self, low: int, ids: IdGenerator, parent: SpanContext | None) -> None:
+    def __init__(self, low: int, parent: SpanContext | None = None) -> None:
         self._low = low
-        self._ids = ids
         self._parent = parent
 
     def get_span_context(self) -> SpanContext:
@@ -162,15 +170,16 @@ class UnsampledSpan(NonRecordingSpan):
         else:
             trace_id, state, random = parent.trace_id, parent.trace_state, parent.trace_flags.random_trace_id
         context = SpanContext(
-            # All zeros is the one id that is not allowed; it comes up once in 2 ** 128.
+            # All zeros is not an id; it comes up once in 2 ** 64.
             trace_id or 1,
-            self._ids.generate_span_id(),
+            getrandbits(64) or 1,
             is_remote=False,
             trace_flags=_UNSAMPLED_RANDOM if random else _UNSAMPLED,
             trace_state=state,
         )
         # Of two threads that ask at once the first one's stays.
-        return self.__dict__.setdefault("_context", context)
+        kept: SpanContext = self.__dict__.setdefault("_context", context)
+        return kept
 
     def __repr__(self) -> str:
         return f"NonRecordingSpan({self.get_span_context()!r})"
@@ -214,17 +223,21 @@ class ServerSpans:
         if parent is None:
             low = getrandbits(64)
             if low >= rule.root:
-                span = UnsampledSpan(low, rule.ids, None)
+                span = UnsampledSpan(low)
                 if inbound.context is None:
                     return span, Context({**self._base, _SPAN_KEY: span})
                 return span, self._with(span, inbound, local)
-            tracer = _drawing(rule.tracer, getrandbits(64) << 64 | low or 1)
+            tracer = _decided(rule, _GivenTraceId(getrandbits(64) << 64 | low or 1, rule.ids))
+            context = (
+                self._base if inbound.context is None else self._with(trace.INVALID_SPAN, inbound, local)
+            )
         else:
-            tracer = rule.tracer
             if parent.trace_id & _LOW_64_BITS >= rule.bound(parent):
-                span = UnsampledSpan(0, rule.ids, parent)
+                span = UnsampledSpan(0, parent)
                 return span, self._with(span, inbound, local)
-        return self._ask(tracer, scope, self._context(inbound, local), SpanKind.SERVER)
+            tracer = _decided(rule, rule.ids)
+            context = self._context(inbound, local)
+        return self._ask(tracer, scope, context, SpanKind.SERVER)
 
     def _start_anywhere(self, scope: Mapping[str, Any], inbound: Inbound, local: Context) -> Start:
         tracer = self._tracer or self._resolve()
@@ -244,7 +257,7 @@ class ServerSpans:
     def _ask(self, tracer: trace.Tracer, scope: Mapping[str, Any], context: Context, kind: SpanKind) -> Start:
         name, attributes = self._describe(scope)
         span = tracer.start_span(name, context, kind, attributes)
-        return span, trace.set_span_in_context(span, context)
+        return span, Context({**context, _SPAN_KEY: span})
 
     def _context(self, inbound: Inbound, local: Context) -> Context:
         """Return the context in which the SDK finds the remote parent, or none."""
@@ -272,16 +285,15 @@ class ServerSpans:
         return tracer
 
 
-def _drawing(tracer: SdkTracer, trace_id: int) -> SdkTracer:
-    """Return a copy of `tracer`, with its processor and resource of this moment, that starts the trace
-    `trace_id`.
-
-    The sampler is asked again, and agrees; samplers by ratio downstream decide by the same id.
+def _decided(rule: _Rule, ids: IdGenerator) -> SdkTracer:
+    """Return a copy of the tracer, with its processor and resource of this moment, for a request that is
+    sampled.
     """
-    copy = SdkTracer.__new__(SdkTracer)
-    copy.__dict__.update(tracer.__dict__)
-    copy.id_generator = _GivenTraceId(trace_id, tracer.id_generator)
-    return copy
+    tracer = SdkTracer.__new__(SdkTracer)
+    tracer.__dict__.update(rule.tracer.__dict__)
+    tracer.sampler = ALWAYS_ON
+    tracer.id_generator = ids
+    return tracer
 
 
 def _is_parent(span: Span, remote: SpanContext | None) -> bool:
