@@ -9,7 +9,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -242,24 +242,6 @@ def _slower(factor: float) -> Mixture:
     return tuple((part, median * factor, sigma) for part, median, sigma in USUAL)
 
 
-SCENARIOS: Mapping[str, World] = {
-    "aa_flat": World(),
-    "aa_drift": World(drift=0.5),
-    "aa_clusters10": World(cluster=10.0),
-    "aa_podeffect5": World(canary_pod_slow=0.05),
-    "aa_harmless_3pct": World(routes=(Route(canary_latency=_slower(1.03)),)),
-    "ab_err_0.5to1": World(routes=(Route(canary_errors=0.01),)),
-    "ab_err_0.1to2": World(routes=(Route(errors=0.001, canary_errors=0.02),)),
-    "ab_err_broken30": World(routes=(Route(canary_errors=0.3),)),
-    "ab_err_late10min": World(routes=(Route(canary_errors=0.03),), onset=600.0),
-    "ab_lat_x1.1": World(routes=(Route(canary_latency=_slower(1.1)),)),
-    "ab_lat_x1.5": World(routes=(Route(canary_latency=_slower(1.5)),)),
-    "ab_lat_bimodal": World(
-        routes=(Route(canary_latency=((0.95, 0.08, 0.6), (0.03, 0.3, 0.5), (0.02, 1.5, 0.3))),)
-    ),
-}
-
-
 def strata(**labels: str) -> Stratum:
     """Return a stratum from labels."""
     return tuple(sorted(labels.items()))
@@ -270,12 +252,32 @@ def route(method: str, path: str) -> Stratum:
     return strata(**{semconv.LABEL_METHOD: method, semconv.LABEL_ROUTE: path})
 
 
-@dataclass
-class Row:
-    """One line of the table."""
+def _zipf(broken: int, times: float) -> tuple[Route, ...]:
+    """Fifty routes with Zipf weights; the one of rank `broken` has so many times the errors on the canary."""
+    return tuple(
+        Route(route("GET", f"/{rank}"), 1.0 / rank, canary_errors=0.005 * times if rank == broken else None)
+        for rank in range(1, 51)
+    )
 
-    name: str
-    cells: list[str] = field(default_factory=list)
+
+SCENARIOS: Mapping[str, World] = {
+    "aa_flat": World(),
+    "aa_drift": World(drift=0.5),
+    "aa_clusters10": World(cluster=10.0),
+    "aa_podeffect5": World(canary_pod_slow=0.05),
+    "aa_harmless_3pct": World(routes=(Route(canary_latency=_slower(1.03)),)),
+    "ab_err_0.5to1": World(routes=(Route(canary_errors=0.01),)),
+    "ab_err_0.1to2": World(routes=(Route(errors=0.001, canary_errors=0.02),)),
+    "ab_err_broken30": World(routes=(Route(canary_errors=0.3),)),
+    "ab_route10_x20": World(routes=_zipf(10, 20.0)),
+    "both_tracks_0.5to10": World(shared_at=0.0, shared_errors=0.095),
+    "ab_err_late10min": World(routes=(Route(canary_errors=0.03),), onset=600.0),
+    "ab_lat_x1.1": World(routes=(Route(canary_latency=_slower(1.1)),)),
+    "ab_lat_x1.5": World(routes=(Route(canary_latency=_slower(1.5)),)),
+    "ab_lat_bimodal": World(
+        routes=(Route(canary_latency=((0.95, 0.08, 0.6), (0.03, 0.3, 0.5), (0.02, 1.5, 0.3))),)
+    ),
+}
 
 
 def main() -> None:

@@ -161,8 +161,7 @@ class SignalJudge:
             self.null_guard = null(signal.guard_ratio, signal.guard_difference)
             self.guard = Wealth((1,), self.null_guard, Clip(self._policy.clip_nats, self._policy.clip_refill))
 
-    # --- time
-    # -------------------------------------------------------------------------------------------------
+    # --- time ---------------------------------------------------------------------------------------------
 
     def prehistory(self, tick: Tick) -> None:
         """Take a tick from before the canary took traffic: only stable's side of it."""
@@ -288,8 +287,7 @@ class SignalJudge:
         while sum(each[0] for each in self.rates) - self.rates[0][0] >= _RATE_SECONDS:
             self.rates.popleft()
 
-    # --- what it says
-    # -----------------------------------------------------------------------------------------
+    # --- what it says -------------------------------------------------------------------------------------
 
     @property
     def nats(self) -> float:

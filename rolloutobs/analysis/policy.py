@@ -145,6 +145,11 @@ class Policy:
                 f"{self.exceedance_high!r}"
             )
         self.signal(self.traffic)
+        if not any(each.is_required for each in self.signals):
+            raise ConfigurationError(
+                f"none of the signals {names!r} is required, so promotion would prove nothing; "
+                "set required: yes on one"
+            )
 
     def signal(self, name: str) -> Signal:
         """Return the signal called `name`.

@@ -122,7 +122,7 @@ def missing(judge: SignalJudge, policy: Policy, at: float) -> Missing | None:
         return None
     if choice is None or promotion is None or phi is None:
         track = "the canary" if judge.seen.stable.sum() > 0 else "stable"
-        return Missing(signal.name, f"no {signal.unit} of {track} were seen yet")
+        return Missing(signal.name, f"no {signal.unit} of {track} were counted for {signal.title} yet")
     seconds = max(sum(each[0] for each in judge.rates), 1e-9)
     canary, stable = (sum(each[i] for each in judge.rates) / seconds for i in (1, 2))
     rates = np.array([_expected(judge, choice, int(position)) for position in choice.promotion])

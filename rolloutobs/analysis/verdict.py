@@ -100,7 +100,7 @@ class Engine:
             decision=decision,
             reason=self._reason(decision, held),
             at=at,
-            decided_by=self._final[0] if self._final else self._slowest(decision),
+            decided_by=self._final[0] if self._final else "",
             metrics=self._metrics,
             requests=self._requests(),
             missing=self._missing,
@@ -121,8 +121,7 @@ class Engine:
             tick.stable_version or self._tracks.stable_version,
         )
 
-    # --- rollback
-    # ---------------------------------------------------------------------------------------------
+    # --- rollback -----------------------------------------------------------------------------------------
 
     def _rollback(self) -> tuple[str, str] | None:
         """Return the signal that decides a rollback and the sentence, or ``None``.
@@ -152,8 +151,7 @@ class Engine:
             return guarded(judge.signal, total, self._tracks, self.policy.alpha)
         return worse(judge.signal, headline(judge, self.policy), self._tracks)
 
-    # --- promotion
-    # --------------------------------------------------------------------------------------------
+    # --- promotion ----------------------------------------------------------------------------------------
 
     def _unproven(self) -> list[str]:
         """Return the required signals that are not proven."""
@@ -185,8 +183,7 @@ class Engine:
         if float(log_mean_exp(np.array(list(known.values())))) >= log(self.policy.past.evidence):
             self._past_fired = {max(known, key=lambda name: known[name]): self._end}
 
-    # --- words
-    # ------------------------------------------------------------------------------------------------
+    # --- words --------------------------------------------------------------------------------------------
 
     def _reason(self, decision: Decision, held: tuple[str, ...]) -> str:
         if self._final is not None:
@@ -196,7 +193,7 @@ class Engine:
             proven = {n: headline(j, self.policy) for n, j in self._judges.items() if j.signal.is_required}
             return after + promoted(self.policy, proven, self._tracks) + "."
         parts = list(held[:1])
-        slowest = self._slowest(decision)
+        slowest = self._slowest()
         lacking = next((each for each in self._missing if each.signal == slowest), None)
         if lacking is not None:
             judge = self._judges[lacking.signal]
@@ -209,11 +206,9 @@ class Engine:
             )
         return after + ". ".join(_sentence(part, first=i == 0) for i, part in enumerate(parts)) + "."
 
-    def _slowest(self, decision: Decision) -> str:
+    def _slowest(self) -> str:
         """Return the signal whose proof takes longest; the empty string if none is missing."""
-        if decision is not Decision.HOLD or not self._missing:
-            return ""
-        return max(self._missing, key=_wait).signal
+        return max(self._missing, key=_wait).signal if self._missing else ""
 
     def _requests(self) -> PairCount:
         return pair(self._judges[self.policy.traffic].seen, slice(None), 0)

@@ -97,6 +97,10 @@ def test_the_traffic_signal_may_change_along_with_the_signals() -> None:
         ({"past": {"windows_seconds": [0]}}, r"past: windows_seconds is \(0.0,\); use lengths above 0"),
         ({"exceedance_low": 0.9}, r"exceedance_low is 0.9; use less than exceedance_high, which is 0.75"),
         ({"traffic": "gold"}, r"there is no signal 'gold' in the policy; it has 'errors'"),
+        (
+            {"traffic": "journey", "signals": {"errors": None, "latency": None}},
+            r"none of the signals \['js_errors', 'journey'\] is required, so promotion would prove nothing",
+        ),
         ({"signals": ["errors"]}, r"signals is \['errors'\]; use a mapping from names"),
         ({"signals": {"errors": {"margin_ratio": "a"}}}, r"signals.errors.margin_ratio is 'a'; use a number"),
         ({"signals": {"errors": {"margin": 1}}}, r"signals.errors.margin is not a setting; use one of"),

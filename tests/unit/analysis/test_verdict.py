@@ -155,7 +155,7 @@ def test_ticks_before_zero_are_history_and_must_be_in_order() -> None:
 def test_nothing_seen_is_a_hold_that_says_so() -> None:
     _, verdict = told(ERRORS_ONLY, [replace(GOOD, canary_events=0, canary_exposures=0)] * 4)
     assert verdict.decision is Decision.HOLD
-    assert "no requests of the canary were seen yet" in verdict.reason
+    assert "no requests of the canary were counted for 5xx answers yet" in verdict.reason
     assert Engine().observe(Tick(0.0, 15.0)).decision is Decision.HOLD
 
 
