@@ -32,12 +32,13 @@ class RouteReader:
         route = scope.get("route")
         if "fastapi" in scope:
             route = _included_route(scope["fastapi"], route)
-        template: str | None = getattr(route, "path_format", None)
         if "app_root_path" in scope:
-            return self._below_mounts(scope, template)
-        if template is not None:
-            return template
-        return _find(scope, _path_of(scope)) if "endpoint" in scope else UNMATCHED
+            return self._below_mounts(scope, getattr(route, "path_format", None))
+        try:
+            template: str = route.path_format  # type: ignore[union-attr]
+        except AttributeError:
+            return _find(scope, _path_of(scope)) if "endpoint" in scope else UNMATCHED
+        return template
 
     def _below_mounts(self, scope: Scope, template: str | None) -> str:
         outer: str = scope["app_root_path"]

@@ -70,6 +70,7 @@ class Wrapper:
         self.settings = settings
         self.failures = failures
         self.http = HttpMetrics(settings)
+        self.in_flight, self.pairs = self.http.in_flight, self.http.pairs
         self.stamp = Stamp.of(settings.identity)
         self.base = stamped(self.stamp, Context())
         self.routes = RouteReader()
@@ -187,7 +188,7 @@ class Exchange:
             wrapper.failures.record(Where.REQUEST, error)
         self._inbound = inbound
         self._span = span
-        wrapper.http.in_flight.value += 1.0
+        wrapper.in_flight.value += 1.0
         self._token = _attach(context)
 
     async def receive(self) -> Message:
@@ -246,14 +247,13 @@ class Exchange:
         self._open = _COMPLETE
         seconds = perf_counter() - self._start
         wrapper = self._wrapper
-        http = wrapper.http
-        http.in_flight.value -= 1.0
+        wrapper.in_flight.value -= 1.0
         if self._gone:
             outcome = CLIENT_CLOSED_REQUEST
         try:
             route = wrapper.routes.read(self._scope)
             what = (self._method, route, outcome, self._inbound.synthetic)
-            counter, histogram = http.pairs.get(what) or http.pair(what)
+            counter, histogram = wrapper.pairs.get(what) or wrapper.http.pair(what)
             counter.value += 1.0
             histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
             histogram.sum += seconds
