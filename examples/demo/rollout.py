@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import yaml
 
 from examples.demo.processes import Processes, StartError, free_ports
 from examples.demo.stories import Story
@@ -33,7 +34,7 @@ class Options:
     """Whether real browsers visit the shop and walk the synthetic journey."""
     users_per_second: float = 10.0
     """Arrivals of shoppers; each makes about six requests."""
-    visits_per_second: float = 1.0
+    visits_per_second: float = 1.2
     history_seconds: float = 20.0
     """How long the gate watches stable alone before the canary gets traffic."""
     deadline_seconds: float | None = None
@@ -130,10 +131,10 @@ class Rollout:
         if self._options.browser:
             await self._start(
                 "checks", "synthetic", "run", f"{JOURNEY}:checkout", *targets, "--app", "shop",
-                "--every", "3s", "--timeout", "8s", "--listen", f"127.0.0.1:{self._ports['checks']}",
+                "--every", "5s", "--timeout", "8s", "--listen", f"127.0.0.1:{self._ports['checks']}",
                 "--artifacts", str(self._options.folder / "artifacts"),
             )  # fmt: skip
-            _say("a synthetic journey walks through both tracks in pairs, every 3 s (real Chromium)")
+            _say("a synthetic journey walks through both tracks in pairs, every 5 s (real Chromium)")
 
     async def _start_gate(self) -> asyncio.subprocess.Process:
         scraped = ["shop-stable-1", "shop-stable-2", "shop-canary", "collector"]
@@ -143,12 +144,31 @@ class Rollout:
             f"the gate watches; stable alone for {self._options.history_seconds:g} s, then the canary gets "
             f"{self._story.share:.0%} of the traffic\n"
         )
-        argv = [sys.executable, "-m", "rolloutobs.cli", "gate", "--app", "shop", "--policy", str(POLICY)]
+        argv = [
+            sys.executable,
+            "-m",
+            "rolloutobs.cli",
+            "gate",
+            "--app",
+            "shop",
+            "--policy",
+            str(self._policy()),
+        ]
         for name in scraped:
             argv += ["--scrape", f"{self.url(name)}/metrics"]
         argv += ["--interval", "1s", "--deadline", f"{self._deadline:g}s"]
         argv += ["--json", str(self._verdict_file), "--html", str(self._options.folder / "report.html")]
         return await self._processes.start("gate", argv, {}, log=False)
+
+    def _policy(self) -> Path:
+        """Return the demo's policy; without browsers, one that does not wait for them."""
+        if self._options.browser:
+            return POLICY
+        policy = yaml.safe_load(POLICY.read_text(encoding="utf-8"))
+        policy["signals"]["js_errors"]["required"] = "no"
+        path = self._options.folder / "policy.yaml"
+        path.write_text(yaml.safe_dump(policy), encoding="utf-8")
+        return path
 
     async def _set_weight(self, share: float) -> None:
         async with httpx2.AsyncClient(timeout=5.0) as client:

@@ -25,7 +25,7 @@ class Story:
     """Environment of the canary (`examples/shop/faults.py`)."""
     inventory: Mapping[str, str] = field(default_factory=dict)
     """Environment of the inventory."""
-    share: float = 0.4
+    share: float = 0.5
     """Share of the traffic that the canary gets, from 0 to 1."""
     deadline_seconds: float = 110.0
     """How long the gate may watch from the canary's first request on."""
