@@ -16,9 +16,9 @@ from rolloutobs.identity import Identity
 
 __all__ = ["HTML", "ServerTiming", "is_shared"]
 
-Headers = list[tuple[bytes, bytes]]
 HTML = (b"text/html", b"application/xhtml+xml")
-# Source: RFC 9111 section 3, RFC 9213 (targeted cache control), and the headers that CDNs read before it.
+_NOT_SHARED = frozenset({"no-store", "private", "no-cache"})
+# Source: RFC 9213 (targeted cache control), and the header that CDNs read before it.
 _SHARED_CACHE_HEADERS = frozenset({b"cdn-cache-control", b"surrogate-control"})
 
 
@@ -56,16 +56,17 @@ def is_shared(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
     Without any freshness information they may not: caches in front of an app do not keep HTML by default.
     """
-    directives: set[str] = set()
+    directives: dict[str, str] = {}
     for name, value in headers:
         if name == b"cache-control":
-            directives.update(part.strip() for part in value.decode("latin-1").lower().split(","))
+            parts = (part.strip().partition("=") for part in value.decode("latin-1").lower().split(","))
+            directives.update((directive, argument) for directive, _, argument in parts)
         elif name in _SHARED_CACHE_HEADERS and b"no-store" not in value.lower():
             return True
         elif name == b"expires" and value.strip() not in (b"0", b"-1"):
-            directives.add("max-age=expires")
-    names = {directive.partition("=")[0] for directive in directives}
-    if not names.isdisjoint({"no-store", "private", "no-cache"}):
+            directives.setdefault("expires", value.decode("latin-1"))
+    if not _NOT_SHARED.isdisjoint(directives):
         return False
-    fresh = {"max-age", "s-maxage"} & names and not {"max-age=0", "s-maxage=0"} & directives
-    return "public" in names or bool(fresh)
+    # Source: RFC 9111 section 4.2.1: s-maxage is before max-age, and that before Expires.
+    age = directives.get("s-maxage", directives.get("max-age", directives.get("expires", "0")))
+    return "public" in directives or age != "0"

@@ -1,0 +1,55 @@
+import pytest
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags
+
+from rolloutobs.asgi.server_timing import ServerTiming, is_shared
+from rolloutobs.identity import Identity, Track
+
+SPAN = NonRecordingSpan(SpanContext(0xABC, 0xDEF, False, TraceFlags(1)))
+
+
+def test_identity_and_trace_are_appended_and_the_message_is_left_alone():
+    message = {"type": "http.response.start", "status": 200, "headers": [(b"server-timing", b"db;dur=3")]}
+    told = ServerTiming(Identity("shop", "1.2.0", Track.CANARY)).add(message, SPAN)
+    assert told == {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [
+            (b"server-timing", b"db;dur=3"),
+            (
+                b"server-timing",
+                b'version;desc="1.2.0", track;desc="canary", '
+                b'traceparent;desc="00-00000000000000000000000000000abc-0000000000000def-01"',
+            ),
+        ],
+    }
+    assert message["headers"] == [(b"server-timing", b"db;dur=3")]
+
+
+@pytest.mark.parametrize("span", [None, INVALID_SPAN])
+def test_without_a_trace_and_a_track_only_the_version_is_told(span):
+    told = ServerTiming(Identity("shop", "1.2.0")).add({"type": "http.response.start", "status": 200}, span)
+    assert told["headers"] == [(b"server-timing", b'version;desc="1.2.0"')]
+
+
+@pytest.mark.parametrize(
+    ("headers", "shared"),
+    [
+        ({}, False),
+        ({"cache-control": "no-store"}, False),
+        ({"cache-control": "private, max-age=600"}, False),
+        ({"cache-control": "no-cache"}, False),
+        ({"cache-control": "max-age=0, must-revalidate"}, False),
+        ({"cache-control": "public"}, True),
+        ({"cache-control": "Public, Max-Age=600"}, True),
+        ({"cache-control": "max-age=600"}, True),
+        ({"cache-control": "max-age=0, s-maxage=60"}, True),
+        ({"cache-control": "s-maxage=0, max-age=60"}, False),
+        ({"expires": "Thu, 01 Dec 2033 16:00:00 GMT"}, True),
+        ({"expires": "0"}, False),
+        ({"cache-control": "no-store", "expires": "Thu, 01 Dec 2033 16:00:00 GMT"}, False),
+        ({"cdn-cache-control": "max-age=60"}, True),
+        ({"surrogate-control": "no-store"}, False),
+    ],
+)
+def test_what_shared_caches_may_keep(headers, shared):
+    assert is_shared([(name.encode(), value.encode()) for name, value in headers.items()]) is shared
