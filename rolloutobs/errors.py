@@ -1,7 +1,7 @@
 """The exceptions of rolloutobs.
 
     RolloutobsError
-      ConfigurationError      a setting, an option or a policy file is wrong: raised at start-up, never in a request
+      ConfigurationError      a setting, an option or a policy file is wrong: raised at start-up, never later
         MissingExtraError     a command needs an extra that is not installed
       SourceError             metrics could not be read: the analysis holds, it never fails or passes on this
       BeaconError             a browser's body cannot be used; carries the reason that is counted

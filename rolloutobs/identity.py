@@ -46,9 +46,9 @@ class Track(StrEnum):
 class Identity:
     """Service, version, track and environment of one process.
 
-    ``service`` is OpenTelemetry's ``service.name`` and the metric label ``app``; ``version`` is ``service.version``.
-    A version that nobody set is ``"unknown"``; a track that nobody set is ``Track.NONE``; an environment that nobody
-    set is the empty string.
+    ``service`` is OpenTelemetry's ``service.name`` and the metric label ``app``; ``version`` is
+    ``service.version``. A version that nobody set is ``"unknown"``; a track that nobody set is
+    ``Track.NONE``; an environment that nobody set is the empty string.
     """
 
     service: str

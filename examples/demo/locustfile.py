@@ -14,7 +14,7 @@ class Shopper(RolloutUser):
 
     wait_time = constant(0)
 
-    @task
+    @task  # type: ignore[untyped-decorator]  # locust has no types
     def shop(self) -> None:
         """Walk through the shop once."""
         self.client.cookiejar.clear()

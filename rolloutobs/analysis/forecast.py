@@ -11,7 +11,7 @@ import numpy as np
 
 from rolloutobs.analysis.evidence import Clip, Floats, Null, mean_reaches
 
-__all__ = ["Forecast", "Prospect", "forecast"]
+__all__ = ["Forecast", "Horizon", "Prospect", "forecast", "horizon"]
 
 _SHARES = np.concatenate([np.geomspace(0.002, 0.2, 13), np.linspace(0.25, 0.9, 14)])
 _FOREVER = 30 * 86400.0
@@ -44,6 +44,22 @@ class Forecast:
     """The smallest share of the traffic that meets the deadline."""
 
 
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """How far a forecast looks."""
+
+    seconds: float
+    again: bool
+    """The deadline has (nearly) passed, and the forecast looks as far again."""
+
+
+def horizon(deadline_seconds: float, at: float) -> Horizon:
+    """Return how far to look at `at` seconds: a hold at the deadline should say, too, what would decide."""
+    remaining = deadline_seconds - at
+    again = remaining <= 0.1 * deadline_seconds
+    return Horizon(deadline_seconds if again else remaining, again)
+
+
 def forecast(prospect: Prospect, per_second: float, share: float, remaining_seconds: float) -> Forecast:
     """Return what `prospect` still needs.
 
@@ -51,14 +67,14 @@ def forecast(prospect: Prospect, per_second: float, share: float, remaining_seco
         prospect: where the proof stands; the slowest of its channels counts.
         per_second: exposures of both tracks together.
         share: the canary's share of them, 0 to 1.
-        remaining_seconds: until the deadline; at most 0 when it has passed.
+        remaining_seconds: how soon it should be reached by a larger share.
     """
     if per_second <= 0:
         return Forecast(None, None, None)
     eta = _seconds(prospect, per_second, share) if share > 0 else np.inf
     shares = _SHARES[np.greater(_SHARES, share)]
     growth = _growth(prospect, shares) * (per_second * shares)[:, None, None]
-    in_time = shares[_reaches(prospect, growth, np.full(len(shares), max(remaining_seconds, 0.0)))]
+    in_time = shares[_reaches(prospect, growth, np.full(len(shares), remaining_seconds))]
     return Forecast(
         exposures=eta * per_second * share if eta < _FOREVER else None,
         eta_seconds=eta if eta < _FOREVER else None,

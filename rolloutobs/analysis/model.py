@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Stratum = tuple[tuple[str, str], ...]
-"""Labels of a stratum as sorted (name, value) pairs, e.g. ``(("method", "POST"), ("route", "/checkout"))``."""
+"""Labels of a stratum as sorted (name, value) pairs: ``(("method", "POST"), ("route", "/checkout"))``."""
 
 
 class Decision(StrEnum):
@@ -107,8 +107,9 @@ class HistogramPair:
 class Tick:
     """What happened between `start` and `end`, seconds since the canary first took traffic (negative before).
 
-    Keys of the outer mappings are names of signals in the policy. A stratum without traffic may be absent. `stale`
-    names tracks whose targets did not answer: such a tick carries no counts of theirs and is never read as silence.
+    Keys of the outer mappings are names of signals in the policy. A stratum without traffic may be absent.
+    `stale` names tracks whose targets did not answer: such a tick carries no counts of theirs and is never
+    read as silence.
     """
 
     start: float
@@ -118,10 +119,11 @@ class Tick:
     stable_pods: Mapping[str, Mapping[str, PodCount]] = field(default_factory=dict)
     """Per signal (counts) and stable pod, summed over strata."""
     stable_pod_histograms: Mapping[str, Mapping[str, PodHistogram]] = field(default_factory=dict)
-    """Per latency signal and stable pod, summed over strata. Without it the latency of requests cannot promote."""
+    """Per latency signal and stable pod, summed over strata. Without it latency cannot promote."""
     by_pod_age: bool = False
-    """True: canary pods younger than the policy's warm-up are left out of `counts` and `histograms` and stand in
-    `cold_counts`. False: pod ages are not known, and the engine takes the rollout's first seconds as warm-up."""
+    """True: canary pods younger than the policy's warm-up are left out of `counts` and `histograms` and
+    stand in `cold_counts`. False: pod ages are not known, and the engine takes the rollout's first seconds
+    as warm-up."""
     cold_counts: Mapping[str, Mapping[Stratum, PairCount]] = field(default_factory=dict)
     """Canary counts of pods that are warming up (their stable fields are 0): only the guard looks at them."""
     stale: frozenset[str] = frozenset()
@@ -140,7 +142,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """canary / stable with its confidence sequence (valid at every look). ``None``: not known (no stable events)."""
+    """canary / stable with its confidence sequence (valid at every look). ``None``: not known."""
 
     estimate: float | None
     low: float | None
@@ -189,7 +191,8 @@ class Missing:
     exposures: float | None = None
     """Canary exposures still needed at the present estimate."""
     share: float | None = None
-    """Canary share of the traffic (0 to 1) that would meet the deadline; ``None`` if none would."""
+    """Canary share of the traffic (0 to 1) that would meet the deadline (when that has passed: as long a time
+    again); ``None`` if none would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +227,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The counters of every target at one moment. Values are raw: resets are the reader's business (`ticks`)."""
+    """The counters of every target at one moment, raw: resets are the reader's business (`ticks`)."""
 
     at: float
     """Unix seconds."""
     targets: Mapping[str, tuple[Sample, ...]]
-    """Samples by target (a pod, a URL, or one name for a whole Prometheus); a target that failed is absent."""
+    """Samples by target (a pod, a URL, or one name for a Prometheus); a target that failed is absent."""
     failed: Mapping[str, str] = field(default_factory=dict)
     """Why each target that failed could not be read."""
 

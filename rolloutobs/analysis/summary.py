@@ -12,7 +12,7 @@ import numpy as np
 
 from rolloutobs.analysis.choice import Choice, Index
 from rolloutobs.analysis.evidence import Clip, Counts
-from rolloutobs.analysis.forecast import Prospect, forecast
+from rolloutobs.analysis.forecast import Prospect, forecast, horizon
 from rolloutobs.analysis.judge import SignalJudge
 from rolloutobs.analysis.model import (
     Evidence,
@@ -136,7 +136,7 @@ def missing(judge: SignalJudge, policy: Policy, at: float) -> Missing | None:
         phi=phi.for_promotion[choice.channels[choice.promotion]],
     )
     share = canary / max(canary + stable, 1e-9)
-    found = forecast(prospect, canary + stable, share, policy.deadline_seconds - at)
+    found = forecast(prospect, canary + stable, share, horizon(policy.deadline_seconds, at).seconds)
     return Missing(
         signal.name,
         f"{signal.title} are not proven to be within the margin",

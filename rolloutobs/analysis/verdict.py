@@ -15,11 +15,12 @@ import numpy as np
 
 from rolloutobs.analysis import holds
 from rolloutobs.analysis.evidence import log_mean_exp, log_mix
+from rolloutobs.analysis.forecast import horizon
 from rolloutobs.analysis.judge import SignalJudge
 from rolloutobs.analysis.model import Decision, MetricVerdict, Missing, PairCount, Tick, Verdict
 from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.summary import guard_share, headline, metric_verdict, missing, pair
-from rolloutobs.analysis.wording import Tracks, duration, guarded, needs, promoted, worse
+from rolloutobs.analysis.wording import Tracks, duration, guarded, needs, promoted, within, worse
 
 __all__ = ["Engine"]
 
@@ -193,12 +194,12 @@ class Engine:
             proven = {n: headline(j, self.policy) for n, j in self._judges.items() if j.signal.is_required}
             return after + promoted(self.policy, proven, self._tracks) + "."
         parts = list(held[:1])
-        slowest = self._slowest()
-        lacking = next((each for each in self._missing if each.signal == slowest), None)
-        if lacking is not None:
+        for lacking in self._named_missing():
             judge = self._judges[lacking.signal]
             seen = pair(judge.seen, slice(None), 0)
-            parts.append(needs(lacking, judge.signal, self._tracks, seen, self.policy.deadline_seconds))
+            deadline = self.policy.deadline_seconds
+            when = within(horizon(deadline, self._end), deadline)
+            parts.append(needs(lacking, judge.signal, self._tracks, seen, when))
         if not parts:
             parts.append(
                 f"nothing speaks against {self._tracks.canary}; promotion waits for the minimum time, "
@@ -206,9 +207,11 @@ class Engine:
             )
         return after + ". ".join(_sentence(part, first=i == 0) for i, part in enumerate(parts)) + "."
 
-    def _slowest(self) -> str:
-        """Return the signal whose proof takes longest; the empty string if none is missing."""
-        return max(self._missing, key=_wait).signal if self._missing else ""
+    def _named_missing(self) -> list[Missing]:
+        """Return the missing proofs to name: the slowest of those under way, and one that cannot begin."""
+        under_way = [each for each in self._missing if each.nats is not None]
+        unseen = [each for each in self._missing if each.nats is None]
+        return [max(under_way, key=_wait), *unseen[:1]] if under_way else unseen[:1]
 
     def _requests(self) -> PairCount:
         return pair(self._judges[self.policy.traffic].seen, slice(None), 0)

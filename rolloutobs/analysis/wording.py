@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rolloutobs.analysis.forecast import Horizon
 from rolloutobs.analysis.model import Missing, PairCount, Stratum
 from rolloutobs.analysis.policy import Kind, Policy, Signal
 from rolloutobs.analysis.summary import Headline
@@ -71,19 +72,22 @@ def promoted(policy: Policy, headlines: dict[str, Headline], tracks: Tracks) -> 
     )
 
 
-def needs(missing: Missing, signal: Signal, tracks: Tracks, seen: PairCount, deadline: float) -> str:
-    """Return what a proof still lacks."""
+def within(horizon: Horizon, deadline_seconds: float) -> str:
+    """Return how far a forecast looked: ``within the deadline of 30 min``, ``within another 30 min``."""
+    return f"within {'another' if horizon.again else 'the deadline of'} {duration(deadline_seconds)}"
+
+
+def needs(missing: Missing, signal: Signal, tracks: Tracks, seen: PairCount, when: str) -> str:
+    """Return what a proof still lacks; `when` as `within` returns it."""
     if missing.nats is None:
         return f"{missing.reason}, so nothing can be proven yet"
     said = f"{tracks.canary} has had {_count(seen.canary_exposures)} {signal.unit}; {missing.reason}"
     if missing.exposures is None or missing.eta_seconds is None:
-        return said + _without_end(missing, deadline)
+        return said + _without_end(missing, when)
     more = f"about {_count(missing.exposures)} more {signal.unit} are needed"
     said = f"{said}: {more}, {duration(missing.eta_seconds)} at the present rate"
     if missing.share is not None and missing.eta_seconds > 0:
-        said += (
-            f" ({percent(missing.share)} of the traffic would do within the deadline of {duration(deadline)})"
-        )
+        said += f" ({percent(missing.share)} of the traffic would do {when})"
     return said
 
 
@@ -162,8 +166,8 @@ def _proof(signal: Signal, shown: Headline) -> str:
     return f"{signal.title}{bound} {limit} {margin}: {_out_of(signal, shown.total)}"
 
 
-def _without_end(missing: Missing, deadline: float) -> str:
+def _without_end(missing: Missing, when: str) -> str:
     if missing.share is not None:
         said = f": at the present rate that takes for ever; {percent(missing.share)} of the traffic would do"
-        return f"{said} within the deadline of {duration(deadline)}"
+        return f"{said} {when}"
     return ": as the canary looks now, more of the same will not prove it"

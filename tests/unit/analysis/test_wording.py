@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from rolloutobs.analysis.forecast import horizon
 from rolloutobs.analysis.model import Missing, PairCount, Ratio
 from rolloutobs.analysis.policy import Kind, Policy
 from rolloutobs.analysis.summary import Headline
-from rolloutobs.analysis.wording import Tracks, guarded, needs, promoted, worse
+from rolloutobs.analysis.wording import Tracks, guarded, needs, promoted, within, worse
 
 TRACKS = Tracks("1.2.0", "1.1.0")
 ERRORS = Policy().signal("errors")
@@ -67,6 +68,13 @@ def test_versions_that_nobody_set_are_left_out() -> None:
     )
 
 
+def test_a_forecast_looks_as_far_again_once_the_deadline_has_passed() -> None:
+    assert within(horizon(1800.0, 1500.0), 1800.0) == "within the deadline of 30 min"
+    assert within(horizon(1800.0, 1801.0), 1800.0) == "within another 30 min"
+    assert horizon(1800.0, 1500.0).seconds == 300.0
+    assert horizon(1800.0, 1801.0).seconds == 1800.0
+
+
 def test_guard_and_promotion_of_conversions_point_the_other_way() -> None:
     signal = replace(PAID, guard_ratio=5.0)
     assert "less often than 1/5 of stable 1.1.0's rate - 10 % (99 % sure)" in guarded(
@@ -104,7 +112,7 @@ def test_guard_and_promotion_of_conversions_point_the_other_way() -> None:
     ],
 )
 def test_what_a_proof_needs(missing: Missing, end: str) -> None:
-    said = needs(missing, ERRORS, TRACKS, SEEN, 1800.0)
+    said = needs(missing, ERRORS, TRACKS, SEEN, within(horizon(1800.0, 60.0), 1800.0))
     assert said.endswith(end)
     assert said.startswith(
         "nothing was seen" if missing.nats is None else "canary 1.2.0 has had 1,234 requests; "
