@@ -66,7 +66,7 @@ _ALL = (
         decision="hold",
         reason_has="more",
         share=0.01,
-        deadline_seconds=45.0,
+        deadline_seconds=60.0,
     ),
     Story(
         name="dependency",
