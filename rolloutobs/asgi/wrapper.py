@@ -251,7 +251,13 @@ class Exchange:
         if self._gone:
             outcome = CLIENT_CLOSED_REQUEST
         try:
-            route = wrapper.routes.read(self._scope)
+            scope = self._scope
+            route = None
+            if "app_root_path" not in scope and "fastapi" not in scope:
+                # What `read` would return as well, for most requests of most apps.
+                route = getattr(scope.get("route"), "path_format", None)
+            if route is None:
+                route = wrapper.routes.read(scope)
             what = (self._method, route, outcome, self._inbound.synthetic)
             counter, histogram = wrapper.pairs.get(what) or wrapper.http.pair(what)
             counter.value += 1.0

@@ -6,6 +6,9 @@ calling. With a client that has no instrumentation::
 
     await client.get(url, headers=inject())          # httpx2, httpx, requests, aiohttp: any client
 
+``opentelemetry-instrumentation-httpx`` from 0.66b2 on knows httpx2 (`HTTPX2ClientInstrumentor`); with it,
+nothing is left to do. It adds a client span per call, `inject` does not.
+
 Inwards, `Extractor` reads the caller and the trace. The three ``rolloutobs.*`` entries are taken out of the
 baggage that the app sees: they speak of the caller, and are written anew at each hop. ``synthetic=test``
 stays.

@@ -7,7 +7,7 @@ sampler, and every other provider, is asked through ``start_span`` as usual.
 
 from __future__ import annotations
 
-import logging
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,10 +40,10 @@ SCOPE_NAME = "rolloutobs"
 # Source: semantic conventions of the release that the attributes in `rolloutobs.asgi.attributes` follow.
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
-_logger = logging.getLogger("rolloutobs")
 _ALWAYS = 1 << 64
 _NEVER = 0
 _LOW_64_BITS = _ALWAYS - 1
+_making = threading.Lock()
 _UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
 _UNSAMPLED_RANDOM = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
 
@@ -155,21 +155,32 @@ class _GivenTraceId(IdGenerator):
 class UnsampledSpan(NonRecordingSpan):
     """A span that is not recorded; its context is made when something asks for it, which few requests do."""
 
+    __slots__ = ("_low", "_made", "_parent")
+
     def __init__(self, low: int, parent: SpanContext | None = None) -> None:
         self._low = low
         self._parent = parent
+        self._made: SpanContext | None = None
 
     def get_span_context(self) -> SpanContext:
         """Return the context, always the same one."""
-        made: SpanContext | None = self.__dict__.get("_context")
-        if made is not None:
-            return made
+        made = self._made
+        return self._make() if made is None else made
+
+    def _make(self) -> SpanContext:
+        with _making:
+            # Two threads that ask at once get the same.
+            if self._made is None:
+                self._made = self._new_context()
+            return self._made
+
+    def _new_context(self) -> SpanContext:
         parent = self._parent
         if parent is None:
             trace_id, state, random = getrandbits(64) << 64 | self._low, None, True
         else:
             trace_id, state, random = parent.trace_id, parent.trace_state, parent.trace_flags.random_trace_id
-        context = SpanContext(
+        return SpanContext(
             # All zeros is not an id; it comes up once in 2 ** 64.
             trace_id or 1,
             getrandbits(64) or 1,
@@ -177,9 +188,6 @@ class UnsampledSpan(NonRecordingSpan):
             trace_flags=_UNSAMPLED_RANDOM if random else _UNSAMPLED,
             trace_state=state,
         )
-        # Of two threads that ask at once the first one's stays.
-        kept: SpanContext = self.__dict__.setdefault("_context", context)
-        return kept
 
     def __repr__(self) -> str:
         return f"NonRecordingSpan({self.get_span_context()!r})"
