@@ -1,17 +1,18 @@
 """What `instrument(app)` costs per request, against doing nothing and against the least that metrics can
 cost.
 
-    python bench/overhead.py [--rounds 150] [--requests 100] [--json]
+    python bench/overhead.py [--rounds 40] [--requests 400] [--json]
 
-FLOOR is what a careful team would write by hand: `perf_counter`, one bound `Counter.inc` and one bound
-`Histogram.observe` with 16 buckets of prometheus_client, no route, no version, no trace.
+FLOOR is what a careful team would write by hand: `perf_counter`, the status from `send`, one bound
+`Counter.inc` and one bound `Histogram.observe` with 16 buckets of prometheus_client; no route, no version, no
+trace. The row above it leaves out the status, which a counter of errors cannot.
 
-Method: every subject is the same Starlette app in one process, and each request is a task of its own, as
-under uvicorn. A round runs a slice of requests of every subject in random order and pairs each with the bare
-app of that round; reported is the median over rounds of the paired differences of process CPU time (not wall
-time: a loaded machine changes it little). The A/A row is the bare app against itself: what it shows is noise.
-Spans go through a real SDK and a batch processor to an exporter that drops them, so encoding and sending are
-not part of the figures.
+Method: every subject is the same Starlette app in a process of its own, and each request is a task of its
+own, as under uvicorn. A round runs a slice of requests in each process, one after the other in random order,
+and pairs it with the bare app of that round; reported is the median over rounds of the paired differences of
+process CPU time (not wall time: a loaded machine changes it less). The A/A row is the bare app against
+itself: what it shows is noise. Spans go through a real SDK and a batch processor to an exporter that drops
+them, so encoding and sending are not part of the figures.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import gc
 import json
 import random
 import statistics
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -69,21 +71,48 @@ def no_op(app: App) -> App:
     return wrapped
 
 
-def floor(app: App) -> App:
+def bound_children() -> tuple[dict[int, Counter], Histogram]:
     registry = CollectorRegistry()
-    labels = {"method": "GET", "status": "200"}
-    requests = Counter("requests", "d", list(labels), registry=registry).labels(**labels)
+    counter = Counter("requests", "d", ["method", "status"], registry=registry)
     # The bare app takes some 20 us: the fifth bucket, as 30 ms would in usual bounds (observe() looks one by
     # one).
     bounds = [5e-6 * 1.6**i for i in range(16)]
-    durations = Histogram("seconds", "d", list(labels), buckets=bounds, registry=registry).labels(**labels)
+    histogram = Histogram("seconds", "d", ["method"], buckets=bounds, registry=registry)
+    return {status: counter.labels("GET", str(status)) for status in (200, 404, 500)}, histogram.labels("GET")
+
+
+def floor(app: App) -> App:
+    requests, durations = bound_children()
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        start = perf_counter()
+        status = 500
+
+        async def observed(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await app(scope, receive, observed)
+        finally:
+            requests[status].inc()
+            durations.observe(perf_counter() - start)
+
+    return wrapped
+
+
+def blind_floor(app: App) -> App:
+    requests, durations = bound_children()
+    counter = requests[200]
 
     async def wrapped(scope: Any, receive: Any, send: Any) -> None:
         start = perf_counter()
         try:
             await app(scope, receive, send)
         finally:
-            requests.inc()
+            counter.inc()
             durations.observe(perf_counter() - start)
 
     return wrapped
@@ -96,16 +125,16 @@ def instrumented(ratio: float, settings: Settings | None = None) -> App:
     return instrument(bare(), settings=chosen, tracer_provider=provider)
 
 
-def subjects() -> dict[str, App]:
-    return {
-        "bare": bare(),
-        "bare again (A/A)": bare(),
-        "no-op wrapper and send": no_op(bare()),
-        "FLOOR": floor(bare()),
-        "instrument, 0 %": instrumented(0.0),
-        "instrument, 10 %": instrumented(0.1),
-        "instrument, 100 %": instrumented(1.0),
-    }
+SUBJECTS: dict[str, Callable[[], App]] = {
+    "bare": bare,
+    "bare again (A/A)": bare,
+    "no-op wrapper and send": lambda: no_op(bare()),
+    "two calls, status unseen": lambda: blind_floor(bare()),
+    "FLOOR": lambda: floor(bare()),
+    "instrument, 0 %": lambda: instrumented(0.0),
+    "instrument, 10 %": lambda: instrumented(0.1),
+    "instrument, 100 %": lambda: instrumented(1.0),
+}
 
 
 class Caller:
@@ -169,20 +198,62 @@ class Row:
     """To FLOOR."""
 
 
-async def measure(apps: dict[str, App], caller: Caller, rounds: int, requests: int) -> list[Row]:
-    for app in apps.values():
-        await caller.slice(app, requests)
-    differences: dict[str, list[float]] = {name: [] for name in apps}
-    for number in range(rounds):
-        order = list(apps)
-        random.shuffle(order)
-        if number % 10 == 0:
-            gc.collect()
-        used = {name: await caller.slice(apps[name], requests) for name in order}
+CASES: dict[str, Caller] = {
+    "3 headers": Caller(3),
+    "15 headers": Caller(15),
+    "15 headers, called by an instrumented service (unsampled traceparent, baggage)": Caller(
+        15,
+        [
+            (b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"),
+            (b"baggage", b"rolloutobs.service=gateway,rolloutobs.version=1.1.0,rolloutobs.track=stable"),
+        ],
+    ),
+}
+
+
+async def work(name: str, case: str) -> None:
+    """Measure one slice per line of standard input, which gives its number of requests."""
+    app, caller = SUBJECTS[name](), CASES[case]
+    gc.disable()  # collected between slices
+    for line in sys.stdin:
+        print(await caller.slice(app, int(line)), flush=True)
+        gc.collect()
+    check(name, app)
+
+
+class Worker:
+    """A process with one subject."""
+
+    def __init__(self, name: str, case: str) -> None:
+        command = [sys.executable, __file__, "--worker", name, case]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def measure(self, requests: int) -> float:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{requests}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def end(self) -> None:
+        self._process.communicate()
+        if self._process.returncode:
+            raise RuntimeError("a subject failed, see above")
+
+
+def measure(case: str, rounds: int, requests: int) -> list[Row]:
+    workers = {name: Worker(name, case) for name in SUBJECTS}
+    differences: dict[str, list[float]] = {name: [] for name in workers}
+    for worker in workers.values():
+        worker.measure(requests)
+    for _ in range(rounds):
+        order = random.sample(list(workers), len(workers))
+        used = {name: workers[name].measure(requests) for name in order}
         for name, seconds in used.items():
             differences[name].append((seconds - used["bare"]) * 1e6)
+    for worker in workers.values():
+        worker.end()
     unit = statistics.median(differences["FLOOR"])
-    check(apps)
     rows = []
     for name, values in differences.items():
         deciles = statistics.quantiles(values, n=10)
@@ -191,12 +262,10 @@ async def measure(apps: dict[str, App], caller: Caller, rounds: int, requests: i
     return rows[1:]
 
 
-def check(apps: dict[str, App]) -> None:
+def check(name: str, app: App) -> None:
     """Refuse figures of telemetry that failed: failing is quick."""
-    for name, app in apps.items():
-        wrapper = getattr(app, "_rolloutobs", None)
-        if wrapper is None:
-            continue
+    wrapper = getattr(app, "_rolloutobs", None)
+    if wrapper is not None:
         samples = {
             sample.name: sample.value for metric in wrapper.http.collect() for sample in metric.samples
         }
@@ -214,30 +283,19 @@ def table(title: str, rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-TRACEPARENT = (b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
-BAGGAGE = (b"baggage", b"rolloutobs.service=gateway,rolloutobs.version=1.1.0,rolloutobs.track=stable")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=150)
-    parser.add_argument("--requests", type=int, default=100, help="per slice")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--requests", type=int, default=400, help="per slice")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--worker", nargs=2, metavar=("SUBJECT", "CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    cases = {
-        "3 headers": Caller(3),
-        "15 headers": Caller(15),
-        "15 headers, called by an instrumented service (unsampled traceparent, baggage)": Caller(
-            15, [TRACEPARENT, BAGGAGE]
-        ),
-    }
-    gc.disable()  # collected between slices: else one subject pays for another's garbage
-    results = {
-        title: asyncio.run(measure(subjects(), caller, options.rounds, options.requests))
-        for title, caller in cases.items()
-    }
+    if options.worker:
+        asyncio.run(work(*options.worker))
+        return 0
+    results = {case: measure(case, options.rounds, options.requests) for case in CASES}
     if options.json:
         print(json.dumps({title: [asdict(row) for row in rows] for title, rows in results.items()}, indent=1))
     else:
