@@ -1,0 +1,63 @@
+"""Commands, stories and links in the README and the docs are real."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from examples.demo.stories import STORIES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = {
+    "rolloutobs": "rolloutobs.cli",
+    "rolloutobs-collector": "rum_collector",
+    "rolloutobs-synthetic": "synthetic",
+}
+COMMAND = re.compile(
+    r"^\s*(?:\$ )?((?:rolloutobs|rolloutobs-collector|rolloutobs-synthetic) [^#|&;\n]+)", re.M
+)
+
+
+def _commands() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        blocks = re.findall(r"```[a-z]*\n(.*?)```|((?:^    .*\n)+)", text, flags=re.S | re.M)
+        for block in ("".join(parts) for parts in blocks):
+            found += [(page.name, match.group(1).strip()) for match in COMMAND.finditer(block)]
+    return found
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(_commands()) >= 5
+
+
+@pytest.mark.parametrize(("page", "command"), _commands())
+def test_every_option_of_a_documented_command_exists(page: str, command: str) -> None:
+    program, *words = command.split()
+    subcommand = [w for w in words[:2] if re.fullmatch(r"[a-z]+", w)]
+    argv = [sys.executable, "-m", MODULES[program], *subcommand, "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
+    options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
+    known = set(re.findall(r"--[a-z][a-z-]*", done.stdout))
+    assert options <= known, f"{page}: {command} uses {options - known}"
+
+
+def test_the_readme_tells_every_story() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \|.*\| (ROLLBACK|PROMOTE|HOLD)", readme, flags=re.M)
+    assert {name: word.lower() for name, word in rows} == {s.name: s.decision for s in STORIES.values()}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "CANARY=" + "|".join(STORIES) in makefile
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
