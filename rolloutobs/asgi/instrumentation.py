@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from opentelemetry.trace import TracerProvider
 
+from rolloutobs.asgi.exchange import Exchange
 from rolloutobs.asgi.types import ASGIApp, Receive, Scope, Send
-from rolloutobs.asgi.wrapper import SCOPE_KEY, Exchange, Wrapper
+from rolloutobs.asgi.wrapper import SCOPE_KEY, Wrapper
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import UNKNOWN_VERSION, Track
 from rolloutobs.settings import UNKNOWN_SERVICE, Settings

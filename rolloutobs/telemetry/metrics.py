@@ -111,5 +111,9 @@ def exposition(
         accept: the ``Accept`` header of the scrape: OpenMetrics where it asks for that, else the text format.
         failures: counts a source that raises, which is then left out; without it the exception is raised.
     """
-    encoder, content_type = choose_encoder(accept)
+    try:
+        encoder, content_type = choose_encoder(accept)
+    except Exception:
+        # A version that is not a number; the header is the client's, and the text format suits everyone.
+        encoder, content_type = choose_encoder("")
     return Exposition(encoder(Stamped(sources, identity.labels, failures)), content_type)

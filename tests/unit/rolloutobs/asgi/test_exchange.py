@@ -298,6 +298,15 @@ async def test_metrics_answers_get_and_head_by_accept_and_passes_the_rest_on(rec
     assert (await call(app, "/proxy/metrics", root_path="/proxy")).status == 200
 
 
+@pytest.mark.parametrize(
+    "accept", [b"application/openmetrics-text; version=abc", b"\xff", b"text/plain;version=x.y"]
+)
+async def test_an_accept_header_that_makes_no_sense_gets_an_answer(recorder, accept):
+    answer = await call(shop(recorder), "/metrics", headers=[(b"accept", accept)])
+    assert answer.status == 200
+    assert b"app_build_info" in answer.body
+
+
 async def test_metrics_can_be_elsewhere_or_nowhere(recorder):
     nowhere = shop(recorder, settings=Settings(service="s", version="1", metrics_path=None))
     assert (await call(nowhere, "/metrics")).status == 404

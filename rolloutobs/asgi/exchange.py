@@ -1,0 +1,222 @@
+"""One request: the ``receive`` and ``send`` that the app is given.
+
+The order of things: read the headers, decide on sampling, count the request as in flight, run the app; at the
+last message of the answer take the time, read the route and count; after the app has returned end what is
+still open. All recording runs in guards that count and log; what the app does and answers is never touched.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from time import perf_counter, time_ns
+
+from opentelemetry.trace import Span, StatusCode
+
+from rolloutobs import semconv
+from rolloutobs.asgi.attributes import error_type, span_method
+from rolloutobs.asgi.server_timing import HTML, is_shared
+from rolloutobs.asgi.types import Message, Receive, Scope, Send
+from rolloutobs.asgi.wrapper import SCOPE_KEY, Wrapper
+from rolloutobs.telemetry.current import context_calls
+from rolloutobs.telemetry.failures import Where
+from rolloutobs.telemetry.propagation import NOTHING
+from rolloutobs.telemetry.traces import UnsampledSpan
+
+__all__ = ["Exchange"]
+
+_get_current, _attach, _detach = context_calls()
+# Source: nginx, ngx_http_request.h.
+CLIENT_CLOSED_REQUEST = 499
+INTERNAL_SERVER_ERROR = 500
+_COMPLETE, _BODY, _TRAILERS = 0, 1, 2
+"""What an answer still waits for: nothing, the end of its body, the trailers after it."""
+
+
+class Exchange:
+    """One request and its answer: the ``receive`` and ``send`` of the app, and what is known so far.
+
+    Few attributes and few calls: this class is most of what a request costs (``bench/overhead.py``).
+    """
+
+    __slots__ = (
+        "_ended_ns",
+        "_gone",
+        "_inbound",
+        "_method",
+        "_open",
+        "_receive",
+        "_scope",
+        "_send",
+        "_span",
+        "_start",
+        "_status",
+        "_token",
+        "_wrapper",
+    )
+
+    def __init__(self, wrapper: Wrapper, scope: Scope, receive: Receive, send: Send) -> None:
+        self._start = perf_counter()
+        self._wrapper = wrapper
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._status = 0
+        self._ended_ns: int | None = None
+        self._gone = False
+        self._open = _BODY
+        method = scope["method"]
+        self._method = method if method in semconv.METHODS else semconv.METHOD_OTHER
+        scope[SCOPE_KEY] = True
+        # The keys by which the two frameworks keep themselves from tracing a request twice.
+        scope["fastapi.telemetry"] = None
+        scope["starlette.opentelemetry"] = True
+        inbound, span, context = NOTHING, None, wrapper.base
+        try:
+            inbound = wrapper.extractor.extract(scope["headers"])
+            span, context = wrapper.spans.start(scope, inbound, _get_current())
+        except Exception as error:
+            # Metrics go on without a span: they need neither headers nor a sampler.
+            wrapper.failures.record(Where.REQUEST, error)
+        self._inbound = inbound
+        self._span = span
+        wrapper.in_flight.value += 1.0
+        self._token = _attach(context)
+
+    async def receive(self) -> Message:
+        """Receive for the app; remember a client that is gone before its answer was complete."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and self._open:
+            self._gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send for the app; the answer is complete with its last message."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            message = self._started(message)
+        try:
+            await self._send(message)
+        except OSError:
+            # What servers raise when the client is gone. Source: ASGI HTTP message format 2.4.
+            self._gone = True
+            raise
+        if kind == "http.response.body":
+            if self._open == _BODY and not message.get("more_body"):
+                self._complete(self._status, None)
+        elif kind != "http.response.start" and self._open and _is_last(message):
+            self._complete(self._status, None)
+
+    def _started(self, message: Message) -> Message:
+        try:
+            self._status = message["status"]
+            if message.get("trailers"):
+                self._open = _TRAILERS
+            timing = self._wrapper.timing
+            if timing is None:
+                return message
+            headers = message.get("headers", ())
+            if headers.__class__ is not list:
+                headers = list(headers)
+                message = {**message, "headers": headers}
+            for name, value in headers:
+                # Names are in lower case, as ASGI demands.
+                if name == b"content-type":
+                    told = value.startswith(HTML) and not is_shared(headers)
+                    return timing.add(message, self._span) if told or self._inbound.synthetic else message
+            return timing.add(message, self._span) if self._inbound.synthetic else message
+        except Exception as error:
+            self._wrapper.failures.record(Where.REQUEST, error)
+            return message
+
+    def _complete(self, outcome: int, error: BaseException | None) -> None:
+        """Take time and counts; called once, at the last message or when the app has returned without one.
+
+        Args:
+            outcome: the status to count: the one sent, or 500; 499 takes its place if the client was gone.
+            error: what the app has raised.
+        """
+        self._open = _COMPLETE
+        seconds = perf_counter() - self._start
+        wrapper = self._wrapper
+        wrapper.in_flight.value -= 1.0
+        if self._gone:
+            outcome = CLIENT_CLOSED_REQUEST
+        try:
+            scope = self._scope
+            route = None
+            if "app_root_path" not in scope and "fastapi" not in scope:
+                # What `read` would return as well, for most requests of most apps.
+                route = getattr(scope.get("route"), "path_format", None)
+            if route is None:
+                route = wrapper.routes.read(scope)
+            what = (self._method, route, outcome, self._inbound.synthetic)
+            counter, histogram = wrapper.pairs.get(what) or wrapper.http.pair(what)
+            counter.value += 1.0
+            histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
+            histogram.sum += seconds
+            span = self._span
+            if span.__class__ is UnsampledSpan or span is None or not span.is_recording():
+                self._span = None
+                return
+            self._ended_ns = time_ns()
+            self._describe(span, route, outcome)
+            if outcome < INTERNAL_SERVER_ERROR and error is None:
+                span.end(self._ended_ns)
+                self._span = None
+            # Else it stays open until the app has returned: Starlette sends a 500, then raises what is
+            # behind.
+        except Exception as failure:
+            wrapper.failures.record(Where.REQUEST, failure)
+
+    def _describe(self, span: Span, route: str, outcome: int) -> None:
+        if self._status:
+            span.set_attribute("http.response.status_code", int(self._status))
+        elif not self._gone:
+            # What the server sends in place of the answer that the app did not give.
+            span.set_attribute("http.response.status_code", INTERNAL_SERVER_ERROR)
+        if route:
+            span.set_attribute("http.route", route)
+            span.update_name(f"{span_method(self._method)} {route}")
+        inbound = self._inbound
+        if inbound.caller is not None:
+            span.set_attributes(inbound.caller.attributes)
+        if inbound.synthetic:
+            span.set_attribute(semconv.ATTR_SYNTHETIC_TYPE, semconv.SYNTHETIC_TYPE_TEST)
+        if outcome >= INTERNAL_SERVER_ERROR:
+            span.set_attribute("error.type", str(int(outcome)))
+            span.set_status(StatusCode.ERROR)
+
+    def close(self, error: BaseException | None) -> None:
+        """Complete what the app has left open, after it has returned or raised `error`."""
+        try:
+            _detach(self._token)
+        except Exception as failure:
+            # The task was torn down in another context, which ends with it.
+            self._wrapper.failures.record(Where.REQUEST, failure)
+        if self._open:
+            # Returned without an end of the answer and the client still there: servers make a 500 or a cut
+            # connection of it, so it counts as one, as does an exception in the middle of a stream.
+            self._complete(INTERNAL_SERVER_ERROR, error)
+        if self._span is not None:
+            self._end(self._span, error)
+
+    def _end(self, span: Span, error: BaseException | None) -> None:
+        try:
+            if error is not None:
+                span.record_exception(error, escaped=True)
+                if not self._gone:
+                    span.set_attribute("error.type", error_type(error))
+                    span.set_status(StatusCode.ERROR)
+            span.end(self._ended_ns)
+        except Exception as failure:
+            self._wrapper.failures.record(Where.REQUEST, failure)
+
+
+def _is_last(message: Message) -> bool:
+    """Return whether a message of an ASGI extension ends the answer."""
+    kind = message["type"]
+    if kind == "http.response.pathsend":
+        return True
+    if kind == "http.response.zerocopysend":
+        return not message.get("more_body", False)
+    return kind == "http.response.trailers" and not message.get("more_trailers", False)
