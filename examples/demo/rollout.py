@@ -19,6 +19,7 @@ from examples.demo.stories import Story
 __all__ = ["Options", "Rollout"]
 
 STABLE_VERSION, CANARY_VERSION = "1.1.0", "1.2.0"
+INVENTORY_FAILS_AFTER_SECONDS = 12.0
 POLICY = Path(__file__).parent / "policy.yaml"
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 JOURNEY = Path(__file__).parents[1] / "shop" / "journey.py"
@@ -70,7 +71,10 @@ class Rollout:
         gate = await self._start_gate()
         await asyncio.sleep(self._options.history_seconds)
         await self._set_weight(self._story.share)
-        await gate.wait()
+        async with asyncio.TaskGroup() as tasks:
+            failing = tasks.create_task(self._fail_the_inventory())
+            await gate.wait()
+            failing.cancel()
         verdict = self._read_verdict(gate.returncode)
         await self._obey(str(verdict["decision"]))
         return verdict
@@ -80,7 +84,12 @@ class Rollout:
         return f"http://127.0.0.1:{self._ports[name]}"
 
     async def _start_stable(self) -> None:
-        inventory = {"ROLLOUTOBS_VERSION": "3.0.2", **self._story.inventory}
+        inventory = {
+            "ROLLOUTOBS_VERSION": "3.0.2",
+            "INVENTORY_ERRORS": str(self._story.inventory_errors),
+            "INVENTORY_ERRORS_ONCE": str(self._inventory_fails),
+        }
+        self._inventory_fails.unlink(missing_ok=True)
         await self._uvicorn("inventory", "examples.shop.inventory:app", inventory)
         for name in ("shop-stable-1", "shop-stable-2"):
             await self._uvicorn(name, "examples.shop.app:app", self._shop(STABLE_VERSION, "stable"))
@@ -160,6 +169,11 @@ class Rollout:
         argv += ["--json", str(self._verdict_file), "--html", str(self._options.folder / "report.html")]
         return await self._processes.start("gate", argv, {}, log=False)
 
+    async def _fail_the_inventory(self) -> None:
+        if self._story.inventory_errors:
+            await asyncio.sleep(INVENTORY_FAILS_AFTER_SECONDS)
+            self._inventory_fails.touch()
+
     def _policy(self) -> Path:
         """Return the demo's policy; without browsers, one that does not wait for them."""
         if self._options.browser:
@@ -190,6 +204,10 @@ class Rollout:
         except (OSError, ValueError) as error:
             raise StartError(f"the gate ended with exit code {code} and left no verdict: {error}") from error
         return verdict
+
+    @property
+    def _inventory_fails(self) -> Path:
+        return self._options.folder / "inventory-fails"
 
     @property
     def _verdict_file(self) -> Path:

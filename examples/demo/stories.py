@@ -23,8 +23,8 @@ class Story:
     """Words that the verdict's sentence, or one of its holds, must contain."""
     canary: Mapping[str, str] = field(default_factory=dict)
     """Environment of the canary (`examples/shop/faults.py`)."""
-    inventory: Mapping[str, str] = field(default_factory=dict)
-    """Environment of the inventory."""
+    inventory_errors: float = 0.0
+    """Share of requests, from 0 to 1, that the inventory fails once the canary has had some traffic."""
     share: float = 0.5
     """Share of the traffic that the canary gets, from 0 to 1."""
     deadline_seconds: float = 110.0
@@ -73,7 +73,7 @@ _ALL = (
         tells="The inventory, which both versions use, fails half-way: 1.2.0 is not to blame.",
         decision="hold",
         reason_has="past",
-        inventory={"INVENTORY_ERRORS": "0.35", "INVENTORY_ERRORS_AFTER": "45"},
+        inventory_errors=0.35,
         deadline_seconds=60.0,
     ),
 )

@@ -6,7 +6,7 @@
 | `SHOP_SLOW` | share of requests that wait, and how many seconds, by route | `GET /product/{id}=0.1:0.4` |
 | `SHOP_BROKEN_FRONTEND` | the page's script throws when a visitor checks out | `1` |
 | `INVENTORY_ERRORS` | share of requests that the inventory answers with 503 | `0.4` |
-| `INVENTORY_ERRORS_AFTER` | seconds after its start from which it does so | `30` |
+| `INVENTORY_ERRORS_ONCE` | a file: it does so once that exists | `/tmp/inventory-fails` |
 
 Several routes are separated by commas.
 """

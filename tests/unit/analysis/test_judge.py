@@ -13,7 +13,7 @@ from rolloutobs.analysis.evidence import Counts
 from rolloutobs.analysis.frame import Frame, Lag
 from rolloutobs.analysis.judge import Grid, SignalJudge
 from rolloutobs.analysis.model import HistogramPair, PairCount, PodCount, PodHistogram, Stratum, Tick
-from rolloutobs.analysis.policy import Policy
+from rolloutobs.analysis.policy import Kind, Policy, Selector, Signal
 
 POLICY = Policy(warmup_seconds=0.0, restart_seconds=0.0)
 ERRORS, LATENCY = POLICY.signal("errors"), POLICY.signal("latency")
@@ -264,3 +264,29 @@ def test_counts_pad_rows_that_came_later() -> None:
     early, late = Counts.zeros(1, 1), Counts(*(np.ones(shape) for shape in ((3, 1), 3, (3, 1), 3)))
     assert early.plus(late).canary.tolist() == [1.0, 1.0, 1.0]
     assert late.plus(early).stable.tolist() == [1.0, 1.0, 1.0]
+
+
+# --- warm and cold pods together --------------------------------------------------------------------------
+
+
+def test_a_pod_that_warms_up_does_not_dilute_the_conversions_of_the_warm_ones() -> None:
+    """Half of the canary's traffic goes to a new pod: the warm one's events are out of its own exposures."""
+    orders = Signal(
+        "orders",
+        "checkouts",
+        Kind.CONVERSION,
+        Selector("http_requests_total"),
+        Selector("checkouts_completed_total"),
+    )
+    judge = SignalJudge(orders, Policy(signals=(*POLICY.signals, orders), restart_seconds=0.0))
+    for i in range(-8, 40):
+        canary = PairCount(50, 500, 0, 0) if i >= 0 else PairCount(0, 0, 0, 0)
+        pair = replace(canary, stable_events=100, stable_exposures=1000.0)
+        cold = {"orders": {(): PairCount(50, 500, 0, 0)}} if i >= 0 else {}
+        tick = Tick(15.0 * i, 15.0 * (i + 1), {"orders": {(): pair}}, by_pod_age=True, cold_counts=cold)
+        if i < 0:
+            judge.prehistory(tick)
+        else:
+            judge.observe(tick)
+    assert judge.nats < 0
+    assert judge.ratio_of(np.array([0]), 0) == pytest.approx(1.0)

@@ -496,3 +496,50 @@ def test_buckets_of_a_display_keep_their_zeros():
     ticker.advance(reading(0, {"x": took(0)}))
     step = ticker.advance(reading(1, {"x": took(3)}))
     assert step.displays == {"took": {("canary", "0.1"): 0, ("canary", "1.0"): 3, ("canary", "+Inf"): 3}}
+
+
+@pytest.mark.parametrize("value", [-5.0, 1e300, math.inf])
+def test_a_value_that_no_counter_has_is_not_there(value):
+    ticker = Ticker([ERRORS])
+    ticks = run(
+        ticker,
+        reading(0, {"c": [requests("canary", 1)]}),
+        reading(1, {"c": [requests("canary", 2), requests("canary", value, "500")]}),
+        reading(2, {"c": [requests("canary", value)]}),
+        reading(3, {"c": [requests("canary", 9)]}),
+    )
+    found = [t.counts.get("errors", {}).get(GET) for t in ticks]
+    assert found == [PairCount(0, 1, 0, 0), None, PairCount(0, 7, 0, 0)]
+
+
+def test_a_target_that_is_back_before_the_others_went_on_loses_nothing():
+    """The others waited at 20; that it took until 35 for the next look is not the target's silence."""
+    ticker = Ticker([ERRORS], TickSettings(patience_seconds=30))
+    ticks = run(
+        ticker,
+        reading(0, {"s": [requests("stable", 0)], "c": [requests("canary", 0)]}),
+        reading(1, {"s": [requests("stable", 1)], "c": [requests("canary", 1)]}),
+        reading(20, {"s": [requests("stable", 20)]}, {"c": "timeout"}),
+        reading(35, {"s": [requests("stable", 35)], "c": [requests("canary", 35)]}),
+    )
+    assert ticks[-1].counts["errors"][GET] == PairCount(0, 34, 0, 34)
+    assert not ticker.discarded
+
+
+def test_a_young_collector_or_checker_is_no_young_canary():
+    """Both count both tracks: cold pods are the canary's own, and only their counts are kept apart."""
+    ticker = Ticker([VIEWS, PAIRS], TickSettings(warmup_seconds=90))
+
+    def both(n):
+        found = [started(99)]
+        for track in ("stable", "canary"):
+            found.append(Sample("rum_page_views_total", {"track": track}, n))
+            found += [Sample("runs", {"track": track, "check": "buy", "outcome": o}, n) for o in ("pass", "fail")]
+        return found
+
+    (tick,) = run(ticker, reading(100, {"x": both(0)}), reading(101, {"x": both(4)}))
+    assert tick.counts == {
+        "js": {(): PairCount(0, 4, 0, 4)},
+        "journey": {(("check", "buy"),): PairCount(4, 8, 4, 8)},
+    }
+    assert not tick.cold_counts

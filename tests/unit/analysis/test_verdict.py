@@ -365,3 +365,45 @@ def test_verdict_is_deterministic() -> None:
         return verdict
 
     assert told_again() == told_again()
+
+
+# --- what must not decide ------------------------------------------------------------------------------
+
+
+def test_no_number_at_all_decides_nothing() -> None:
+    """Comparisons with NaN are false: neither proof nor accusation may hang on a negated one."""
+    engine, verdict = told(ERRORS_ONLY, [GOOD] * 3)
+    assert verdict.decision is Decision.HOLD
+    judge = engine._judges["errors"]
+    assert judge.promotion is not None
+    assert judge.guard is not None
+    for wealth in (judge.promotion, judge.guard):
+        wealth.log = np.full_like(wealth.log, np.nan)
+        wealth._nats = None
+    with np.errstate(invalid="ignore"):
+        assert [engine.update(tick(i, GOOD)) for i in range(3, 6)] == [Decision.HOLD] * 3
+
+
+def test_a_canary_that_fell_silent_is_not_promoted_for_what_it_was() -> None:
+    nothing = replace(GOOD, canary_exposures=0)
+    proven = [GOOD] * 60
+    assert told(ERRORS_ONLY, proven)[1].decision is Decision.PROMOTE
+    _, verdict = told(ERRORS_ONLY, [*proven, *[nothing] * 5])
+    assert verdict.decision is Decision.HOLD
+    assert "canary 1.2.0 has had no requests for" in verdict.reason
+    assert told(ERRORS_ONLY, [*proven, *[nothing] * 5, GOOD])[1].decision is Decision.PROMOTE
+
+
+def test_the_guard_of_a_signal_that_may_only_hold_does_not_roll_back() -> None:
+    policy = Policy.from_mapping(
+        {
+            **{k: v for k, v in ERRORS_ONLY.to_mapping().items() if k != "signals"},
+            "signals": {"latency": None, "journey": None, "js_errors": {"guard_ratio": 2.0}},
+        }
+    )
+    broken = {"js_errors": {(("route", "/"),): PairCount(400, 400, 0, 600)}}
+    for users, wanted in ((RealUsers.HOLD, Decision.HOLD), (RealUsers.ROLLBACK, Decision.ROLLBACK)):
+        engine = Engine(replace(policy, real_users=users))
+        for i in range(8):
+            verdict = engine.observe(tick(i, GOOD, counts={"errors": {CHECKOUT: GOOD}, **broken}))
+        assert verdict.decision is wanted

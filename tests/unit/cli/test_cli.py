@@ -187,6 +187,15 @@ def test_other_packages_add_commands_and_broken_ones_do_no_harm(monkeypatch, cap
     assert said == "rolloutobs: the command 'broken' (somewhere:broken) cannot be loaded: no module named x\n"
 
 
+def test_a_crash_is_never_the_exit_code_of_a_rollback(monkeypatch, capsys):
+    def crash(arguments):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("rolloutobs.cli.policy.run", crash)
+    assert cli.main(["policy", "show"]) == 2
+    assert "ZeroDivisionError: a bug" in capsys.readouterr().err
+
+
 def test_the_console_script_is_this_command():
     (script,) = importlib.metadata.entry_points(group="console_scripts", name="rolloutobs")
     assert script.load() is cli.main

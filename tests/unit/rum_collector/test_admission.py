@@ -57,12 +57,38 @@ def test_a_silent_version_makes_room_for_a_new_one() -> None:
     assert {found.version for found in admission.label_sets("shop")} == {"1", "3", "other"}
 
 
-def test_the_last_resort_is_one_set_for_all() -> None:
+def test_a_version_keeps_its_name_and_track_when_the_sets_are_used_up() -> None:
     admission = Admission(replace(BOUNDS, label_sets=2))
     assert admission.labels(labels(route="/1"), 0).route == "/1"
     assert admission.labels(labels(route="/2"), 0).route == "/2"
-    assert admission.labels(labels(route="/3"), 0) == Labels("other", "other", "", "other", "other", "")
+    for device in ("desktop", "mobile"):
+        found = admission.labels(labels(version="2", device=device), 0)
+        assert found == Labels("shop", "2", "canary", "other", "other", "")
     assert admission.overflow[Kind.LABEL_SET] == 2
+    assert admission.fingerprint(found, "e") == "e"
+
+
+def test_sets_of_versions_that_fell_silent_go_to_new_ones() -> None:
+    """Without it a collector that runs for weeks would tell no route of a new version apart."""
+    admission = Admission(replace(BOUNDS, versions=50, label_sets=6))
+    for deployment in range(20):
+        for route in ("/1", "/2", "/3"):
+            asked = labels(version=str(deployment), route=route)
+            assert admission.labels(asked, 30.0 * deployment) == asked
+            for event in "ab":
+                assert admission.detail(asked, Kind.EVENT, event) == event
+    assert not admission.overflow
+    # The latest, and those that were seen within the idle time.
+    assert len(admission.label_sets("shop")) <= 6
+
+
+def test_events_of_versions_that_fell_silent_go_to_new_ones() -> None:
+    admission = Admission(replace(BOUNDS, versions=50, label_sets=3))
+    for deployment in range(20):
+        found = admission.labels(labels(version=str(deployment)), 30.0 * deployment)
+        for event in "ab":
+            assert admission.detail(found, Kind.EVENT, event) == event
+    assert not admission.overflow
 
 
 def test_forgetting_a_version_gives_its_sets_and_details_back() -> None:
@@ -112,4 +138,6 @@ def test_no_order_of_arrival_breaks_the_bound(arrivals: list[tuple[str, str, str
     admitted = {admission.labels(labels(*arrival), now) for now, arrival in enumerate(arrivals)}
     for release in admission.forgotten():
         admitted = {found for found in admitted if found[:2] != release}
-    assert len(admitted) <= bound + 1
+    coarse = {found for found in admitted if found.route == found.device == "other"}
+    assert len(admitted - coarse) <= bound
+    assert len(coarse) <= (BOUNDS.apps + 1) * (BOUNDS.versions + 1)

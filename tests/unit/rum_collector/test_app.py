@@ -117,13 +117,37 @@ async def test_a_preflight_is_answered_with_what_it_asked_for(client: httpx2.Asy
     recorded = json.loads((FIXTURES / "preflight-faro.json").read_text())
     response = await client.options("/b", headers=recorded["headers"])
     assert response.status_code == 204
-    assert response.headers["access-control-allow-origin"] == "*"
+    assert response.headers["access-control-allow-origin"] == recorded["headers"]["origin"]
+    # sendBeacon with a JSON Blob asks with credentials, and for those "*" means nothing.
+    assert response.headers["access-control-allow-credentials"] == "true"
+    assert "origin" in response.headers["vary"]
     assert response.headers["access-control-allow-methods"] == "POST, OPTIONS"
     assert (
         response.headers["access-control-allow-headers"] == "content-type,idempotency-key,x-faro-session-id"
     )
     assert response.headers["access-control-max-age"] == "7200"
     assert await outcomes(client) == {}
+
+
+async def test_a_page_that_sends_credentials_may_read_the_answer(client: httpx2.AsyncClient) -> None:
+    for body in (beacon("a"), b"{}"):
+        response = await client.post("/b", content=body, headers={"origin": "https://shop.example.com"})
+        assert response.headers["access-control-allow-origin"] == "https://shop.example.com"
+        assert response.headers["access-control-allow-credentials"] == "true"
+        assert response.headers["vary"] == "origin"
+
+
+async def test_metrics_are_no_page_s_business(client: httpx2.AsyncClient) -> None:
+    response = await client.get("/metrics", headers={"origin": "https://evil.example.com"})
+    assert response.status_code == 200
+    assert not [name for name in response.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text;version=abc", "text/plain;version=x", ";"])
+async def test_odd_accept_headers_get_metrics_all_the_same(client: httpx2.AsyncClient, accept: str) -> None:
+    response = await client.get("/metrics", headers={"accept": accept})
+    assert response.status_code == 200
+    assert "rum_beacons_total" in response.text
 
 
 @pytest.mark.parametrize("asked", ["", "a b", "x\ty", "a,,b", "é", "a" * 65, ",".join(["a"] * 40)])
