@@ -25,6 +25,9 @@ START_TIMES: Final = (semconv.APP_START_TIME_SECONDS, "process_start_time_second
 
 BUCKET: Final = "_bucket"
 
+_MOST: Final = 2.0**53
+"""Beyond this a float no longer counts one by one: no counter of events gets there honestly."""
+
 _MOVED_SECONDS: Final = 1.0
 """A start time moved when it differs by more: prometheus_client derives its own from boot time and ticks."""
 
@@ -173,8 +176,8 @@ class TargetCounters:
 
         A series whose value fell was reset and grew by its new value; the buckets of a histogram reset
         together, and when the process's start time moved as well, so did all its counters. A series that is
-        new counts from zero (its target was there before it), unless the whole target is new. Values that are
-        NaN or infinite are not there. A series that is absent keeps its last value.
+        new counts from zero (its target was there before it), unless the whole target is new. Values that no
+        counter has (NaN, negative, beyond 2^53) are not there. A series that is absent keeps its last value.
 
         Args:
             samples: the target's samples of the wanted metrics.
@@ -186,7 +189,7 @@ class TargetCounters:
         baseline = not self._read and not born
         self._read = True
         self._recent, self._seen = self._seen, {}
-        now = [(self._find(sample), sample.value) for sample in samples if math.isfinite(sample.value)]
+        now = [(self._find(sample), sample.value) for sample in samples if 0 <= sample.value <= _MOST]
         fallen = {s.group for s, value in now if s.value is not None and value < s.value}
         if fallen and self._moved(start_time(samples)):
             fallen = {s.group for s, _ in now}

@@ -67,9 +67,9 @@ class Exposition:
         """Return name and labels; ``None`` for a series of another app."""
         try:
             (family,) = text_string_to_metric_families(f"{series} 0\n")
+            (sample,) = family.samples
         except ValueError as error:
             raise SourceError(f"cannot parse {series[:200]!r}: {error}") from None
-        (sample,) = family.samples
         if self._app and sample.labels.get("app", "") != self._app:
             return None
         return sample.name, sample.labels

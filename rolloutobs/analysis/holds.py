@@ -14,7 +14,7 @@ from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.summary import headline, thresholds
 from rolloutobs.analysis.wording import Tracks, duration, percent, seconds_bound, worse
 
-__all__ = ["blindness", "dependency", "limits", "stale", "suspicions"]
+__all__ = ["blindness", "dependency", "limits", "silence", "stale", "suspicions"]
 
 Judges = Sequence[SignalJudge]
 
@@ -22,6 +22,14 @@ Judges = Sequence[SignalJudge]
 def stale(tracks: frozenset[str]) -> list[str]:
     """Targets that did not answer: what is known is old."""
     return [f"not every target of {' and '.join(sorted(tracks))} answered the last time"] if tracks else []
+
+
+def silence(judge: SignalJudge, tracks: Tracks) -> list[str]:
+    """The canary gets no traffic any more, so what was proven is not about the present."""
+    lately = sum(seconds for seconds, _, _ in judge.rates)
+    if not judge.seen.canary.any() or any(canary for _, canary, _ in judge.rates):
+        return []
+    return [f"{tracks.canary} has had no {judge.signal.unit} for {duration(lately)}"]
 
 
 def dependency(judge: SignalJudge, judges: Judges, policy: Policy, tracks: Tracks) -> str:

@@ -156,7 +156,7 @@ class SignalJudge:
             signal.margin_ratio, signal.margin_difference
         )
         self.null_guard = None
-        if signal.guard_ratio is not None:
+        if signal.guard_ratio is not None and self._policy.has_guard(signal):
             null = fewer_than if fewer else more_than
             self.null_guard = null(signal.guard_ratio, signal.guard_difference)
             self.guard = Wealth((1,), self.null_guard, Clip(self._policy.clip_nats, self._policy.clip_refill))
@@ -209,7 +209,9 @@ class SignalJudge:
         canary, stable = self._lag.exposures(seconds, both.canary, both.stable)
         lagged = warm
         if self.signal.lag > 0:
-            lagged = warm.compared_with(np.where(warm.canary > 0, canary, 0.0), stable)
+            # Events of warm pods stand against the warm pods' part of the exposures only.
+            part = np.divide(warm.canary, both.canary, out=np.zeros_like(canary), where=both.canary > 0)
+            lagged = warm.compared_with(part * canary, stable)
         self._use(warm, lagged, seconds)
         if self.guard is not None and self.null_guard is not None and self.phi is not None:
             logs = log_e(both.compared_with(canary, stable), self.null_guard) / self.phi.value[:, None]

@@ -167,6 +167,10 @@ class Policy:
         """Whether evidence of `signal` may roll back; otherwise it only holds promotion."""
         return not signal.is_from_browsers or self.real_users is RealUsers.ROLLBACK
 
+    def has_guard(self, signal: Signal) -> bool:
+        """Whether the guard watches `signal`: a guard rolls back, so only where the signal may."""
+        return signal.guard_ratio is not None and self.guard_weight > 0 and self.may_roll_back(signal)
+
     @property
     def rollback_weights(self) -> Mapping[str, float]:
         """Each signal's share of alpha; with `guard_weight` they sum to 1. Signals that only hold have

@@ -205,7 +205,7 @@ def _evidence(judge: SignalJudge, policy: Policy) -> tuple[Evidence, ...]:
         Evidence(side, judge.nats, thresholds(policy, signal)),
         Evidence(Side.PROMOTE, judge.promotion_nats, -log(policy.promote_alpha)),
     ]
-    if judge.guard_nats is not None and policy.guard_weight > 0:
+    if judge.guard_nats is not None:
         found.append(Evidence(Side.GUARD, judge.guard_nats, -log(policy.alpha * guard_share(policy))))
     past = judge.past_nats
     if past is not None:
@@ -215,7 +215,7 @@ def _evidence(judge: SignalJudge, policy: Policy) -> tuple[Evidence, ...]:
 
 def guard_share(policy: Policy) -> float:
     """Return each guard's share of alpha: those of several signals share the weight."""
-    guards = sum(1 for each in policy.signals if each.guard_ratio is not None)
+    guards = sum(1 for each in policy.signals if policy.has_guard(each))
     return policy.guard_weight / max(guards, 1)
 
 

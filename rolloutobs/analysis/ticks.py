@@ -109,6 +109,7 @@ class Ticker:
         self._catalog = Catalog(signals, displays)
         self._targets: dict[str, _Target] = {}
         self._tallies = {signal.name: SignalTally() for signal in signals}
+        self._aging = frozenset(signal.name for signal in signals if signal.needs_pods)
         self._displays: dict[str, Counter[tuple[str, ...]]] = {}
         self._starters = [s.name for s in signals if s.kind is not Kind.PAIRS] or list(self._tallies)
         self._traffic = {name: Counter[str]() for name in self._starters}
@@ -176,7 +177,7 @@ class Ticker:
         first = self._clock.first
         born = known is None and first is not None and started is not None and started >= first
         target = known or self._targets.setdefault(name, _Target(self._catalog, at))
-        lost = self._is_lost(target, at)
+        lost = self._is_lost(target)
         if lost and started is not None and started > target.answered:
             # A new process at the old address: all that it counted is younger than the silence before it.
             target.counters.forget_values()
@@ -187,14 +188,10 @@ class Ticker:
         self._add(name, grown, lost)
         return ""
 
-    def _is_lost(self, target: _Target, at: float) -> bool:
-        """Tell whether the target missed readings for longer than its signals waited for it."""
+    def _is_lost(self, target: _Target) -> bool:
+        """Tell whether the others went on without the target at the last reading."""
         last = self._clock.last
-        return (
-            last is not None
-            and target.answered < last
-            and at - target.answered > self._settings.patience_seconds
-        )
+        return last is not None and last - target.answered > self._settings.patience_seconds
 
     def _note(self, samples: Iterable[Sample], target: _Target) -> None:
         for sample in samples:
@@ -238,7 +235,9 @@ class Ticker:
                     key = (origin.side, *(value for _, value in place.stratum))
                     self._displays.setdefault(place.name, Counter())[key] += growth.amount
                 continue
-            self._tallies[place.name].add(growth, place, origin)
+            # What a collector or the checks count is as old as their target's process only by accident.
+            aged = origin if place.name in self._aging else replace(origin, cold=False)
+            self._tallies[place.name].add(growth, place, aged)
             if growth.amount and place.name in self._traffic and _is_exposure(growth, place.role):
                 self._traffic[place.name][origin.side] += growth.amount
                 self._versions[origin.side][series.version] += growth.amount

@@ -135,12 +135,13 @@ class Engine:
             judge = self._judges[name]
             weighted[name, False] = log(weight) + judge.nats
         for name, judge in self._judges.items():
-            if judge.guard_nats is not None and self.policy.guard_weight > 0:
+            if judge.guard_nats is not None:
                 weighted[name, True] = log(guard_share(self.policy)) + judge.guard_nats
         if not weighted:
             return None
         values = np.array(list(weighted.values()))
-        if float(log_mix(values, np.ones(len(values)))) < -log(self.policy.alpha):
+        # Written so that a NaN decides nothing.
+        if not float(log_mix(values, np.ones(len(values)))) >= -log(self.policy.alpha):
             return None
         (name, by_guard), _ = max(weighted.items(), key=lambda item: item[1])
         return name, f"ROLLBACK after {duration(self._end)}: {self._accuse(name, by_guard)}."
@@ -157,7 +158,9 @@ class Engine:
     def _unproven(self) -> list[str]:
         """Return the required signals that are not proven."""
         threshold = -log(self.policy.promote_alpha)
-        return [n for n, j in self._judges.items() if j.signal.is_required and j.promotion_nats < threshold]
+        return [
+            n for n, j in self._judges.items() if j.signal.is_required and not j.promotion_nats >= threshold
+        ]
 
     def _holds(self) -> list[str]:
         """Return the sentences of what holds promotion apart from missing evidence, the gravest first."""
@@ -169,6 +172,7 @@ class Engine:
         }
         return [
             *holds.stale(self._stale),
+            *holds.silence(self._judges[self.policy.traffic], self._tracks),
             *(holds.dependency(self._judges[name], judges, self.policy, self._tracks) for name in fired),
             *holds.limits(judges, self.policy, self._tracks),
             *holds.suspicions(judges, self.policy, self._tracks),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
@@ -57,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     except KeyboardInterrupt:
         print("rolloutobs: interrupted", file=sys.stderr)
+        return USAGE
+    except Exception:
+        # Python's own exit code for it is 1, which here means: roll back.
+        traceback.print_exc()
         return USAGE
 
 

@@ -94,11 +94,13 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         if shown:
             shown.close()
+    # First of all: a report that cannot be written must not take the verdict along.
+    sys.stdout.write(to_text(report, painter(sys.stdout)))
+    sys.stdout.flush()
     if arguments.json:
         write(arguments.json, to_json(report))
     if arguments.html:
         from rolloutobs.analysis.page import to_html
 
         write(arguments.html, to_html(report))
-    sys.stdout.write(to_text(report, painter(sys.stdout)))
     return exit_code(report.verdict.decision)

@@ -534,7 +534,9 @@ def test_a_young_collector_or_checker_is_no_young_canary():
         found = [started(99)]
         for track in ("stable", "canary"):
             found.append(Sample("rum_page_views_total", {"track": track}, n))
-            found += [Sample("runs", {"track": track, "check": "buy", "outcome": o}, n) for o in ("pass", "fail")]
+            found += [
+                Sample("runs", {"track": track, "check": "buy", "outcome": o}, n) for o in ("pass", "fail")
+            ]
         return found
 
     (tick,) = run(ticker, reading(100, {"x": both(0)}), reading(101, {"x": both(4)}))
