@@ -69,7 +69,7 @@ class Bounds:
     fingerprints: int
     """Per app and version."""
     label_sets: int
-    """In all."""
+    """In all, but for one set per version and track that takes the rest."""
     idle_seconds: float
     """How long a version must have sent nothing before a new one may take its place."""
 
@@ -104,30 +104,35 @@ class Admission:
         self._releases: dict[str, dict[str, _Admitted]] = {}
         self._label_sets = 0
         self._details = 0
+        self._now = 0.0
+        self._idle_from = 0.0
+        """Before this moment no version can have been idle for long enough."""
         self._forgotten: list[Release] = []
 
     def labels(self, asked: Labels, now: float) -> Labels:
         """Return `asked`, with ``other`` where a bound is reached.
 
-        The last resort, when even the set with route and device ``other`` is too many, is one set for all.
+        Where all sets are taken, route and device become ``other``; version and track never do for that
+        reason, for they are what every comparison is about.
         """
+        self._now = now
         known = self._releases.get(asked.app, {}).get(asked.version)
         if known is not None and asked in known.labels:
             known.last_seen = now
             return asked
         app = asked.app if asked.app in self._releases else self._app(asked.app)
-        version = self._version(app, asked.version, now)
+        version = self._version(app, asked.version)
         kept = asked._replace(app=app, version=version, route=self.name(Kind.ROUTE, asked.route, app))
         admitted = self._releases[app][version]
-        for labels in (kept, kept._replace(route=OTHER, device=OTHER)):
-            if labels in admitted.labels:
-                return labels
-            if self._label_sets < self._bounds.label_sets:
-                admitted.labels.add(labels)
-                self._label_sets += 1
-                return labels
-            self.overflow[Kind.LABEL_SET] += 1
-        return Labels(OTHER, OTHER, "", OTHER, OTHER, asked.synthetic)
+        if kept not in admitted.labels:
+            while self._label_sets >= self._bounds.label_sets and self._reclaim():
+                continue
+            if self._label_sets >= self._bounds.label_sets:
+                self.overflow[Kind.LABEL_SET] += 1
+                kept = kept._replace(route=OTHER, device=OTHER)
+            self._label_sets += kept not in admitted.labels
+            admitted.labels.add(kept)
+        return kept
 
     def name(self, kind: Kind, value: str, app: str) -> str:
         """Return the route or event `value` if it is among the first of its app, else ``other``."""
@@ -164,6 +169,8 @@ class Admission:
             admitted.details.add(key)
             self._details += 1
             return value
+        if self._reclaim():
+            return self.detail(labels, kind, value)
         self.overflow[Kind.DETAIL] += 1
         return OTHER
 
@@ -188,7 +195,9 @@ class Admission:
 
     def forgotten(self) -> list[Release]:
         """Return the app and version pairs that lost their place since the last call."""
-        gone, self._forgotten = self._forgotten, []
+        gone = self._forgotten
+        if gone:
+            self._forgotten = []
         return gone
 
     def _app(self, app: str) -> str:
@@ -198,24 +207,35 @@ class Admission:
         self._releases.setdefault(app, {})
         return app
 
-    def _version(self, app: str, version: str, now: float) -> str:
+    def _version(self, app: str, version: str) -> str:
         releases = self._releases[app]
-        if version not in releases and version != OTHER and not self._room(app, now):
-            self.overflow[Kind.VERSION] += 1
-            version = OTHER
-        releases.setdefault(version, _Admitted(now)).last_seen = now
+        if version not in releases and version != OTHER:
+            named = [(app, known) for known in releases if known != OTHER]
+            if len(named) >= self._bounds.versions and not self._forget_idle(named):
+                self.overflow[Kind.VERSION] += 1
+                version = OTHER
+        releases.setdefault(version, _Admitted(self._now)).last_seen = self._now
         return version
 
-    def _room(self, app: str, now: float) -> bool:
-        """Return whether `app` may have one more version, forgetting the longest idle one where it must."""
-        releases = {version: a for version, a in self._releases[app].items() if version != OTHER}
-        if len(releases) < self._bounds.versions:
-            return True
-        oldest = min(releases, key=lambda version: releases[version].last_seen)
-        if now - releases[oldest].last_seen < self._bounds.idle_seconds:
+    def _reclaim(self) -> bool:
+        """Return whether sets and details were taken back from a version, of any app, that fell silent."""
+        if self._now < self._idle_from:
             return False
-        gone = self._releases[app].pop(oldest)
+        releases = [(app, version) for app, known in self._releases.items() for version in known]
+        if self._forget_idle(releases):
+            return True
+        # Nobody is seen earlier than before, so that the next look can wait: beacons must not pay for each.
+        oldest = min(self._releases[app][version].last_seen for app, version in releases)
+        self._idle_from = oldest + self._bounds.idle_seconds
+        return False
+
+    def _forget_idle(self, releases: list[Release]) -> bool:
+        """Forget the one of `releases` that was idle longest; return whether that was long enough."""
+        app, version = min(releases, key=lambda release: self._releases[release[0]][release[1]].last_seen)
+        if self._now - self._releases[app][version].last_seen < self._bounds.idle_seconds:
+            return False
+        gone = self._releases[app].pop(version)
         self._label_sets -= len(gone.labels)
         self._details -= len(gone.details)
-        self._forgotten.append((app, oldest))
+        self._forgotten.append((app, version))
         return True

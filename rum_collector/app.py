@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -39,7 +39,7 @@ _STATUS: Final = {BeaconOutcome.TOO_LARGE: 413, BeaconOutcome.ENCODED: 415, Beac
 """400 for all others."""
 
 # Any page may post: what it can do is bounded by the admission, and no cookie is read.
-_CORS: Final = {"access-control-allow-origin": "*"}
+_CORS: Final[dict[str, str]] = {"access-control-allow-origin": "*"}
 # Chromium caps it at two hours: https://developer.mozilla.org/docs/Web/HTTP/Headers/Access-Control-Max-Age
 _PREFLIGHT_SECONDS: Final = "7200"
 # A list of field names (RFC 9110 section 5.1): reflected, so that no client breaks on a header it adds later.
@@ -59,7 +59,7 @@ _SCRIPT_HEADERS: Final = {
 @dataclass(frozen=True, slots=True)
 class _Response:
     status: int
-    headers: MutableMapping[str, str]
+    headers: Mapping[str, str]
     body: bytes = b""
 
 
@@ -135,7 +135,7 @@ class CollectorApp:
         if handler is None:
             response = _refusal(404, "not_found", "nothing is served at this path")
         elif method == "OPTIONS":
-            response = _preflight(allowed, headers["access-control-request-headers"])
+            response = _preflight(allowed, headers)
         elif method != allowed and not (method == "HEAD" and allowed == "GET"):
             response = _refusal(405, "method", f"use {allowed}", {"allow": f"{allowed}, OPTIONS"})
         else:
@@ -171,12 +171,13 @@ class CollectorApp:
             self.ingest.reject(outcome)
             if outcome is BeaconOutcome.DISCONNECTED:
                 return None
-            return _refusal(_STATUS.get(outcome, 400), outcome.value, str(error))
+            return _refusal(_STATUS.get(outcome, 400), outcome.value, str(error), _cors(headers))
         except Exception:
             _logger.exception("a beacon could not be counted")
             self.ingest.reject(BeaconOutcome.ERROR)
-            return _refusal(500, BeaconOutcome.ERROR.value, "the collector failed; its log says why")
-        return _Response(204, dict(_CORS))
+            text = "the collector failed; its log says why"
+            return _refusal(500, BeaconOutcome.ERROR.value, text, _cors(headers))
+        return _Response(204, _cors(headers))
 
     async def _body(self, headers: _Headers, receive: Receive) -> bytes:
         coding = headers["content-encoding"]
@@ -199,22 +200,43 @@ class CollectorApp:
         return _Response(200, fields, variant.body)
 
     async def _metrics(self, headers: _Headers, receive: Receive) -> _Response:
-        encode, content_type = choose_encoder(headers["accept"])
+        try:
+            encode, content_type = choose_encoder(headers["accept"])
+        except (TypeError, ValueError):
+            # prometheus_client compares a version that is no number with numbers.
+            encode, content_type = choose_encoder("")
         return _Response(200, {"content-type": content_type}, encode(self._registry))
 
     async def _health(self, headers: _Headers, receive: Receive) -> _Response:
         return _Response(200, {"content-type": "text/plain; charset=utf-8"}, b"ok\n")
 
 
-def _preflight(allowed: str, requested: str) -> _Response:
+def _cors(headers: _Headers) -> dict[str, str]:
+    """Return what lets any page read the answer.
+
+    sendBeacon sends a JSON Blob with credentials, and for those "*" means nothing to a browser
+    (https://fetch.spec.whatwg.org/#cors-protocol-and-credentials). We read no cookie, so none is at risk.
+    """
+    origin = headers["origin"]
+    if not origin:
+        return _CORS
+    return {
+        "access-control-allow-origin": origin,
+        "access-control-allow-credentials": "true",
+        "vary": "origin",
+    }
+
+
+def _preflight(allowed: str, headers: _Headers) -> _Response:
+    requested = headers["access-control-request-headers"].strip()
     fields = {
-        **_CORS,
+        **_cors(headers),
         "access-control-allow-methods": f"{allowed}, OPTIONS",
         "access-control-max-age": _PREFLIGHT_SECONDS,
-        "vary": "access-control-request-headers",
+        "vary": "origin, access-control-request-headers",
     }
-    if _FIELD_NAMES.fullmatch(requested.strip()):
-        fields["access-control-allow-headers"] = requested.strip()
+    if _FIELD_NAMES.fullmatch(requested):
+        fields["access-control-allow-headers"] = requested
     return _Response(204, fields)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -43,8 +42,7 @@ MAX_EVENTS: Final = 50
 MAX_DROPPED: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class JsError:
+class JsError(msgspec.Struct, frozen=True):
     """One error of a view, merged with its repeats.
 
     `fingerprint` is made of type and scrubbed message, not of file names, to stay the same across versions.
@@ -58,16 +56,14 @@ class JsError:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """A business event of a view; sent at most once per view, name and outcome."""
 
     name: str
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Beacon:
+class Beacon(msgspec.Struct, frozen=True):
     """One accepted body. Every beacon of a view is additive: it carries what was not sent before.
 
     Attributes:
@@ -164,6 +160,7 @@ _VITAL_NAMES: Final = {vital.value: vital for vital in Vital} | {
 # Ranges of Umami's collector (vitals 0 to 60 s, CLS 0 to 100); a page load may well take longer than a paint.
 _MAX_VALUE: Final = dict.fromkeys(Vital, 60.0) | {Vital.CLS: 100.0, Vital.LOAD: 600.0}
 _NO_REQUEST: Final = frozenset({Navigation.BFCACHE, Navigation.SOFT})
+_TRACKS: Final = {track.value: track for track in Track}
 _NAVIGATIONS: Final = {navigation.value: navigation for navigation in Navigation}
 _ERROR_TYPE: Final = re.compile(r"[A-Za-z_$][\w$]{0,39}", re.ASCII)
 _LOCATION: Final = re.compile(r"[^/\s?#@]{0,40}:\d{1,7}:\d{1,7}", re.ASCII)
@@ -205,11 +202,12 @@ def parse_beacon(body: bytes) -> Beacon:
     navigation = _NAVIGATIONS.get(wire.nav, Navigation.OTHER)
     vitals, rejected = _vitals(wire.m, navigation)
     too_many = max(len(wire.e) - MAX_ERRORS, 0) + max(len(wire.c) - MAX_EVENTS, 0) + max(wire.d, 0)
-    rejected += [ValueRejection.TOO_MANY] * min(too_many, MAX_DROPPED)
+    if too_many:
+        rejected += [ValueRejection.TOO_MANY] * min(too_many, MAX_DROPPED)
     errors = tuple(map(_js_error, wire.e[:MAX_ERRORS]))
     return Beacon(
-        app=clean(wire.app, MAX_APP_CHARS),
-        version=clean(wire.ver, MAX_VERSION_CHARS) or UNKNOWN_VERSION,
+        app=_name(wire.app[:MAX_APP_CHARS]),
+        version=_name(wire.ver[:MAX_VERSION_CHARS]) or UNKNOWN_VERSION,
         track=_track(wire.trk, "trk"),
         route=_route(wire.rt),
         synthetic=wire.syn != 0,
@@ -247,8 +245,8 @@ def parse_simple(body: bytes) -> Beacon:
         unit = f"0 to {top:g}" if vital is Vital.CLS else f"0 to {top * 1000:g} milliseconds"
         raise BeaconError(BeaconOutcome.OUT_OF_RANGE, f"value of {wire.metric} is {wire.value:g}; use {unit}")
     return Beacon(
-        app=clean(wire.app, MAX_APP_CHARS),
-        version=clean(wire.version, MAX_VERSION_CHARS) or UNKNOWN_VERSION,
+        app=_name(wire.app[:MAX_APP_CHARS]),
+        version=_name(wire.version[:MAX_VERSION_CHARS]) or UNKNOWN_VERSION,
         track=_track(wire.track, "track"),
         route=_route(wire.route),
         synthetic=wire.synthetic,
@@ -274,7 +272,7 @@ def _vitals(
     vitals: dict[Vital, float] = {}
     rejected: list[ValueRejection] = []
     for metric in metrics:
-        vital = _VITAL_NAMES.get(metric.name.lower())
+        vital = _VITAL_NAMES.get(metric.name) or _VITAL_NAMES.get(metric.name.lower())
         value = None if vital is None else _in_range(vital, metric.value)
         if vital is None:
             rejected.append(ValueRejection.UNKNOWN_METRIC)
@@ -298,7 +296,8 @@ def _js_error(wire: _WireError) -> JsError:
     if wire.t == "more":
         return JsError("other", "further errors of the same view", "", _count(wire.n))
     fingerprint, message = _recognised(wire.t[:41], wire.m[: 8 * MAX_MESSAGE_CHARS])
-    location = wire.s if _LOCATION.fullmatch(wire.s) else ""
+    place = clean(wire.s, MAX_MESSAGE_CHARS)
+    location = place if _LOCATION.fullmatch(place) else ""
     return JsError(fingerprint, message, location, _count(wire.n))
 
 
@@ -319,8 +318,8 @@ def _count(n: int) -> int:
 
 def _events(wire: list[_WireEvent]) -> tuple[Event, ...]:
     """Return each event once per name and outcome: a conversion is evidence once per view."""
-    named = ((clean(event.name, MAX_EVENT_CHARS), event.ok != 0) for event in wire)
-    return tuple(Event(name, ok) for name, ok in dict.fromkeys(named) if name)
+    named = {(_name(event.name[:MAX_EVENT_CHARS]), event.ok != 0): None for event in wire}
+    return tuple([Event(name, ok) for name, ok in named if name])
 
 
 def _route(route: str) -> str:
@@ -332,7 +331,15 @@ def _route_kept(route: str) -> str:
     return clean(template(route), MAX_ROUTE_CHARS)
 
 
+@lru_cache(maxsize=1024)
+def _name(text: str) -> str:
+    return clean(text, len(text))
+
+
 def _track(word: str, source: str) -> Track:
+    known = _TRACKS.get(word)
+    if known is not None:
+        return known
     try:
         return Track.parse(word[:32], source)
     except ConfigurationError as error:

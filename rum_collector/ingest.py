@@ -9,8 +9,8 @@ from collections.abc import Callable
 from rolloutobs import semconv
 from rolloutobs.errors import BeaconError
 from rum_collector.admission import Admission, Bounds, Kind, Labels
-from rum_collector.beacon import Beacon, JsError, parse_beacon, parse_simple
-from rum_collector.instruments import Instruments
+from rum_collector.beacon import Beacon, Event, JsError, parse_beacon, parse_simple
+from rum_collector.instruments import Instruments, Panel
 from rum_collector.limits import SeenBeacons
 from rum_collector.settings import Settings
 from rum_collector.words import BeaconOutcome, Device
@@ -44,7 +44,6 @@ class Ingest:
             )
         )
         self._seen = SeenBeacons(settings.max_views)
-        self._declared: set[Labels] = set()
         self.instruments = Instruments(self._admission)
 
     def accept(self, body: bytes, simple: bool, device: Device) -> BeaconOutcome:
@@ -82,26 +81,29 @@ class Ingest:
 
     def _count(self, beacon: Beacon, app: str, device: Device) -> None:
         synthetic = semconv.SYNTHETIC_TRUE if beacon.synthetic else ""
-        asked = Labels(app, beacon.version, beacon.track.value, beacon.route, device.value, synthetic)
+        # The enums are strings, and their `value` costs more than all the rest of this line.
+        asked = Labels(app, beacon.version, beacon.track, beacon.route, device, synthetic)
         labels = self._admission.labels(asked, self._clock())
         self._forget()
+        panel = self.instruments.panel(labels)
         if beacon.new_view is not None:
-            self._declare(labels)
-            self.instruments.view(labels, beacon.new_view)
-        self.instruments.vitals(labels, beacon.vitals)
+            if not panel.declared:
+                self._declare(labels, panel)
+            panel.view(beacon.new_view)
+        panel.vitals(beacon.vitals)
         if beacon.first_error:
-            self.instruments.view_with_errors(labels)
+            panel.view_with_errors()
         for error in beacon.errors:
-            self._count_error(labels, error)
+            self._count_error(labels, panel, error)
         for event in beacon.events:
-            self._count_event(labels, event.name, event.ok)
+            self._count_event(labels, panel, event)
         for reason in beacon.rejected:
             self.instruments.value_rejected(reason)
 
-    def _count_error(self, labels: Labels, error: JsError) -> None:
+    def _count_error(self, labels: Labels, panel: Panel, error: JsError) -> None:
         new = not self._admission.knows_fingerprint(labels, error.fingerprint)
         fingerprint = self._admission.fingerprint(labels, error.fingerprint)
-        self.instruments.js_error(labels, fingerprint, error.message, error.count)
+        panel.js_error(fingerprint, error.message, error.count)
         if new and fingerprint != semconv.RUM_OTHER:
             _logger.info(
                 "new JavaScript error in %s %s: %s at %s (%s)",
@@ -112,30 +114,29 @@ class Ingest:
                 fingerprint,
             )
 
-    def _count_event(self, labels: Labels, name: str, ok: bool) -> None:
-        new = not self._admission.knows(Kind.EVENT, name, labels.app)
-        admitted = self._admission.name(Kind.EVENT, name, labels.app)
-        if new and admitted == name:
-            for other in self._admission.label_sets(labels.app):
-                self._declare_event(other, name)
-        self.instruments.event(labels, self._admission.detail(labels, Kind.EVENT, admitted), ok)
+    def _count_event(self, labels: Labels, panel: Panel, event: Event) -> None:
+        name = event.name
+        if not panel.has_event(name, event.ok):
+            new = not self._admission.knows(Kind.EVENT, name, labels.app)
+            name = self._admission.name(Kind.EVENT, name, labels.app)
+            if new and name == event.name:
+                for other in self._admission.label_sets(labels.app):
+                    self._declare_event(other, self.instruments.panel(other), name)
+            name = self._admission.detail(labels, Kind.EVENT, name)
+        panel.event(name, event.ok)
 
-    def _declare(self, labels: Labels) -> None:
-        if labels in self._declared:
-            return
-        self._declared.add(labels)
-        self.instruments.declare(labels)
+    def _declare(self, labels: Labels, panel: Panel) -> None:
+        panel.declare()
         for name in self._admission.names(Kind.EVENT, labels.app):
-            self._declare_event(labels, name)
+            self._declare_event(labels, panel, name)
 
-    def _declare_event(self, labels: Labels, name: str) -> None:
+    def _declare_event(self, labels: Labels, panel: Panel, name: str) -> None:
         """Let the event exist at zero: a page so broken that nobody converts has zero, not no data."""
         detail = self._admission.detail(labels, Kind.EVENT, name)
         for ok in (True, False):
-            self.instruments.event(labels, detail, ok, 0)
+            panel.event(detail, ok, 0)
 
     def _forget(self) -> None:
         for release in self._admission.forgotten():
             self.instruments.forget(release)
-            self._declared = {labels for labels in self._declared if labels[:2] != release}
             _logger.info("series of %s %s dropped: it was idle and a new version needed its place", *release)

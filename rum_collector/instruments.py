@@ -15,7 +15,7 @@ from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramCell
 from rum_collector.admission import LABEL_NAMES, Admission, Kind, Labels, Release
 from rum_collector.words import BeaconOutcome, Navigation, ValueRejection, Vital
 
-__all__ = ["EVENT_ERROR", "EVENT_OK", "Instruments", "describe"]
+__all__ = ["EVENT_ERROR", "EVENT_OK", "Instruments", "Panel", "describe"]
 
 EVENT_OK: Final = "ok"
 EVENT_ERROR: Final = "error"
@@ -88,34 +88,67 @@ class _Book:
         yield from self.histograms.values()
 
 
-class _Panel:
+class Panel:
     """The cells of one label set, bound on first use: a beacon finds them by one lookup."""
 
     def __init__(self, book: _Book, labels: Labels) -> None:
-        self.book = book
+        self.declared = False
+        """Whether the series exist that a view without errors leaves at zero."""
+        self._book = book
         self._labels = labels
         self._vitals: dict[Vital, tuple[HistogramCell, float, float, tuple[NumberCell, ...]]] = {}
         self._views: dict[Navigation, NumberCell] = {}
+        self._events: dict[tuple[str, bool], NumberCell] = {}
 
-    def observe(self, vital: Vital, value: float) -> None:
-        """Observe one vital in seconds (CLS: no unit), and its rating."""
-        histogram, good, poor, ratings = self._vitals.get(vital) or self._bind(vital)
-        histogram.observe(value)
-        if ratings:
-            ratings[0 if value <= good else 1 if value <= poor else 2].inc()
+    def declare(self) -> None:
+        """Make the series that a view without errors leaves at zero: zero and absent must not look alike."""
+        self.declared = True
+        self._book.views_with_errors.cell(*self._labels)
+        self._book.js_errors.cell(*self._labels, "")
 
     def view(self, navigation: Navigation) -> None:
         """Count one page view."""
         cell = self._views.get(navigation)
         if cell is None:
-            cell = self._views[navigation] = self.book.page_views.cell(*self._labels, navigation.value)
+            cell = self._views[navigation] = self._book.page_views.cell(*self._labels, navigation.value)
         cell.inc()
 
+    def vitals(self, values: Iterable[tuple[Vital, float]]) -> None:
+        """Observe vitals in seconds (CLS: no unit), and their ratings."""
+        for vital, value in values:
+            histogram, good, poor, ratings = self._vitals.get(vital) or self._bind(vital)
+            histogram.observe(value)
+            if ratings:
+                ratings[0 if value <= good else 1 if value <= poor else 2].value += 1.0
+
+    def view_with_errors(self) -> None:
+        """Count one page view that has had its first error."""
+        self._book.views_with_errors.cell(*self._labels).inc()
+
+    def js_error(self, fingerprint: str, message: str, count: int) -> None:
+        """Count `count` throws of one error, and keep its message once per version."""
+        self._book.js_errors.cell(*self._labels, fingerprint).inc(count)
+        if fingerprint != semconv.RUM_OTHER:
+            app, version = self._labels[:2]
+            self._book.error_info.cell(app, version, fingerprint, message).value = 1.0
+
+    def has_event(self, event: str, ok: bool) -> bool:
+        """Return whether the event has a series here."""
+        return (event, ok) in self._events
+
+    def event(self, event: str, ok: bool, count: int = 1) -> None:
+        """Count a business event; a `count` of 0 makes its series at zero."""
+        cell = self._events.get((event, ok))
+        if cell is None:
+            outcome = EVENT_OK if ok else EVENT_ERROR
+            cell = self._events[event, ok] = self._book.events.cell(*self._labels, event, outcome)
+        cell.inc(count)
+
     def _bind(self, vital: Vital) -> tuple[HistogramCell, float, float, tuple[NumberCell, ...]]:
-        histogram = self.book.histograms[vital].cell(*self._labels)
+        histogram = self._book.histograms[vital].cell(*self._labels)
         good, poor = _THRESHOLDS.get(vital, (0.0, 0.0))
         names = _RATINGS if vital in _THRESHOLDS else ()
-        ratings = tuple(self.book.vitals.cell(*self._labels, vital.value, name) for name in names)
+        ratings = tuple(self._book.vitals.cell(*self._labels, vital.value, name) for name in names)
         self._vitals[vital] = (histogram, good, poor, ratings)
         return self._vitals[vital]
 
@@ -126,7 +159,7 @@ class Instruments:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._books: dict[Release, _Book] = {}
-        self._panels: dict[Labels, _Panel] = {}
+        self._panels: dict[Labels, Panel] = {}
         self._beacons = CounterFamily(
             semconv.RUM_BEACONS_TOTAL, "Bodies posted to the collector.", (semconv.LABEL_OUTCOME,)
         )
@@ -152,36 +185,16 @@ class Instruments:
         """Count one value that was left out."""
         self._reasons[reason].inc()
 
-    def declare(self, labels: Labels) -> None:
-        """Make the series that a view without errors leaves at zero: zero and absent must not look alike."""
-        book = self._panel(labels).book
-        book.views_with_errors.cell(*labels)
-        book.js_errors.cell(*labels, "")
-
-    def view(self, labels: Labels, navigation: Navigation) -> None:
-        """Count one page view."""
-        self._panel(labels).view(navigation)
-
-    def vitals(self, labels: Labels, values: Iterable[tuple[Vital, float]]) -> None:
-        """Observe vitals in seconds (CLS: no unit), and their ratings."""
-        panel = self._panel(labels)
-        for vital, value in values:
-            panel.observe(vital, value)
-
-    def view_with_errors(self, labels: Labels) -> None:
-        """Count one page view that has had its first error."""
-        self._panel(labels).book.views_with_errors.cell(*labels).inc()
-
-    def js_error(self, labels: Labels, fingerprint: str, message: str, count: int) -> None:
-        """Count `count` throws of one error, and keep its message once per version."""
-        book = self._panel(labels).book
-        book.js_errors.cell(*labels, fingerprint).inc(count)
-        if fingerprint != semconv.RUM_OTHER:
-            book.error_info.cell(labels.app, labels.version, fingerprint, message).value = 1.0
-
-    def event(self, labels: Labels, event: str, ok: bool, count: int = 1) -> None:
-        """Count a business event; a `count` of 0 makes its series at zero."""
-        self._panel(labels).book.events.cell(*labels, event, EVENT_OK if ok else EVENT_ERROR).inc(count)
+    def panel(self, labels: Labels) -> Panel:
+        """Return the cells of an admitted label set, made on first use."""
+        panel = self._panels.get(labels)
+        if panel is None:
+            release = (labels.app, labels.version)
+            book = self._books.get(release)
+            if book is None:
+                book = self._books[release] = _Book()
+            panel = self._panels[labels] = Panel(book, labels)
+        return panel
 
     def forget(self, release: Release) -> None:
         """Drop every series of an app and version."""
@@ -203,16 +216,6 @@ class Instruments:
                 for sample in samples
             ]
             yield metric
-
-    def _panel(self, labels: Labels) -> _Panel:
-        panel = self._panels.get(labels)
-        if panel is None:
-            release = (labels.app, labels.version)
-            book = self._books.get(release)
-            if book is None:
-                book = self._books[release] = _Book()
-            panel = self._panels[labels] = _Panel(book, labels)
-        return panel
 
 
 def describe() -> list[tuple[str, str, tuple[str, ...], str]]:

@@ -159,9 +159,15 @@ def test_an_error_has_the_same_fingerprint_whatever_it_is_about_and_wherever_it_
 
 def test_an_error_that_lies_about_its_type_place_or_count_is_cut_to_size() -> None:
     beacon = parse_beacon(
-        encoded(e=[{"t": "<b>\n", "m": "a\x00b", "s": "https://x/y.js?k=1:2:3", "n": 10**12}, {"n": -4}])
+        encoded(
+            e=[
+                {"t": "<b>\n", "m": "a\x00b", "s": "https://x/y.js?k=1:2:3", "n": 10**12},
+                {"n": -4, "s": "\x1b[31mx:1:2"},
+            ]
+        )
     )
     first, second = beacon.errors
+    assert "\x1b" not in second.location
     assert (first.message, first.location, first.count) == ("Error: a b", "", 10_000)
     assert (second.message, second.count) == ("Error: ", 1)
 
