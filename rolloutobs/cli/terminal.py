@@ -26,8 +26,16 @@ _COLOURS: Final[Mapping[str, str]] = {
     "strong": "1",
 }
 _CELLS: Final = 12
+_TEXT: Final = 50
+"""Columns of a signal's line that are not its two bars."""
+_NARROW: Final = 60
+"""Terminals with fewer columns would wrap what is redrawn in place; they get plain lines."""
 _QUIET_SECONDS: Final = 5.0
-"""Plain progress lines are at least this far apart, unless something changed."""
+"""Plain progress lines are this far apart."""
+_AGAIN_SECONDS: Final = 60.0
+"""What holds promotion is said again when it comes back after so long."""
+_KIND_WORDS: Final = 4
+"""So many words of a sentence, numbers left out, tell what kind of sentence it is."""
 
 
 def painter(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Paint:
@@ -43,32 +51,31 @@ def painter(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Paint:
 def progress(stream: TextIO, deadline_seconds: float) -> Live | Plain:
     """Return the progress display that suits `stream`."""
     moves = stream.isatty() and os.environ.get("TERM") != "dumb"
-    return Live(stream, deadline_seconds) if moves else Plain(stream, deadline_seconds)
+    wide = shutil.get_terminal_size().columns >= _NARROW
+    return Live(stream, deadline_seconds) if moves and wide else Plain(stream)
 
 
 class Plain:
-    """One line every few seconds, and whenever the safety checks that hold promotion change."""
+    """One line every few seconds, and one whenever something new holds promotion."""
 
-    def __init__(self, stream: TextIO, deadline_seconds: float) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._deadline_seconds = deadline_seconds
         self._last: float | None = None
-        self._said: set[str] = set()
+        self._said: dict[tuple[str, ...], float] = {}
 
     def __call__(self, look: Look) -> None:
         """Show `look`, or nothing if there is nothing new."""
-        texts = {_without_numbers(text): text for text in (*_holds(look.verdict), *look.notes)}
-        changed = set(texts) != self._said
-        if self._last is None or changed or look.elapsed_seconds - self._last >= _QUIET_SECONDS:
-            self._last = look.elapsed_seconds
-            self._print(
-                _headline(look, self._deadline_seconds) + "".join(map(_short, _metrics(look.verdict)))
-            )
-        if changed:
-            for kind, text in texts.items():
-                if kind not in self._said:
-                    self._print(f"  - {text}")
-            self._said = set(texts)
+        now = look.elapsed_seconds
+        if self._last is None or now - self._last >= _QUIET_SECONDS:
+            self._last = now
+            shown = "; ".join(map(_short, _metrics(look.verdict)))
+            self._print(f"{_requests(look)}{' | ' if shown else ''}{shown}")
+        for word, texts in (("hold", _holds(look.verdict)), ("note", look.notes)):
+            for text in texts:
+                kind = _kind(text)
+                if now - self._said.get(kind, -_AGAIN_SECONDS) >= _AGAIN_SECONDS:
+                    self._print(f"  {word}: {text}")
+                self._said[kind] = now
 
     def close(self) -> None:
         """Nothing is left on the screen."""
@@ -90,8 +97,9 @@ class Live:
     def __call__(self, look: Look) -> None:
         """Redraw."""
         width = shutil.get_terminal_size().columns - 1
-        lines = [_headline(look, self._deadline_seconds)[:width]]
-        lines += [self._metric(metric) for metric in _metrics(look.verdict)]
+        lines = [f"{_requests(look)}, decided within {self._deadline_seconds:.0f} s"[:width]]
+        cells = min(_CELLS, (width - _TEXT) // 2)
+        lines += [self._metric(metric, cells) for metric in _metrics(look.verdict)]
         texts = (*_holds(look.verdict), *look.notes)
         lines += [self._paint(f"  - {text}"[:width], "undecided") for text in texts[:4]]
         self.close()
@@ -108,7 +116,7 @@ class Live:
             self._stream.flush()
             self._drawn = 0
 
-    def _metric(self, metric: MetricVerdict) -> str:
+    def _metric(self, metric: MetricVerdict, cells: int) -> str:
         from rolloutobs.analysis.report import bar
 
         against, proof = _gauges(metric)
@@ -117,27 +125,29 @@ class Live:
             if evidence is not None:
                 nats, threshold = evidence
                 reached = "strong" if nats >= threshold else "faint"
-                drawn = self._paint(bar(nats / threshold, _CELLS), style)
-                parts.append(f"{name} {drawn} {self._paint(f'{nats:5.1f}/{threshold:<4.1f}', reached)}")
+                drawn = self._paint(bar(nats / threshold, cells), style)
+                parts.append(f"{name} {drawn} {self._paint(f'{_of(nats, threshold):>9}', reached)}")
         return "  ".join(parts)
 
 
-def _headline(look: Look, deadline_seconds: float) -> str:
-    counts = f"canary {look.traffic.get('canary', 0):,} stable {look.traffic.get('stable', 0):,} requests"
+def _requests(look: Look) -> str:
+    canary, stable = (f"{look.traffic.get(track, 0):,}" for track in ("canary", "stable"))
     if look.canary_seconds is None:
-        return f"{look.elapsed_seconds:.0f} s, waiting for the canary's first request: {counts}"
-    return f"{look.canary_seconds:.0f} s of {deadline_seconds:.0f} s: {counts}"
+        return (
+            f"{look.elapsed_seconds:.0f} s: waiting for the canary's first request, stable {stable} requests"
+        )
+    return f"{look.canary_seconds:.0f} s: canary {canary}, stable {stable} requests"
 
 
-def _without_numbers(text: str) -> str:
-    """Return what stays the same of a sentence while its numbers grow."""
-    return re.sub(r"\b\d[\d.,]*x?\b", "", text)
+def _kind(text: str) -> tuple[str, ...]:
+    """Return what stays the same of a sentence while its numbers grow and its route changes."""
+    return tuple(re.sub(r"\b\d[\d.,]*x?\b", "", text).split()[:_KIND_WORDS])
 
 
 def _metrics(verdict: Verdict | None) -> list[MetricVerdict]:
-    """Return the signals that have been seen at all."""
+    """Return the signals that have something to compare."""
     metrics = verdict.metrics if verdict is not None else ()
-    return [m for m in metrics if m.total.canary_exposures or m.total.stable_exposures]
+    return [m for m in metrics if m.total.canary_exposures and m.total.stable_exposures]
 
 
 def _holds(verdict: Verdict | None) -> tuple[str, ...]:
@@ -160,8 +170,10 @@ def _gauges(metric: MetricVerdict) -> tuple[tuple[float, float] | None, tuple[fl
 def _short(metric: MetricVerdict) -> str:
     against, proof = _gauges(metric)
     texts = [
-        f"{word} {nats:.1f}/{threshold:.1f}"
-        for word, (nats, threshold) in (("against", against or (0.0, 0.0)), ("for", proof or (0.0, 0.0)))
-        if threshold
+        f"{_of(*gauge)} {word}" for word, gauge in (("against", against), ("for", proof)) if gauge is not None
     ]
-    return f" | {metric.signal}: {' '.join(texts)}"
+    return f"{metric.signal} {', '.join(texts)}"
+
+
+def _of(nats: float, threshold: float) -> str:
+    return f"{max(nats, 0.0):.1f}/{threshold:.1f}"

@@ -29,7 +29,7 @@ from rolloutobs.analysis.model import (
 )
 from rolloutobs.analysis.policy import Policy
 from rolloutobs.cli.options import output_file, read_policy, require, seconds
-from rolloutobs.cli.terminal import Live, Plain, painter
+from rolloutobs.cli.terminal import Live, Plain, painter, progress
 from rolloutobs.errors import ConfigurationError, MissingExtraError
 
 DEADLINE_SECONDS = 120
@@ -221,29 +221,50 @@ def look(elapsed, *, canary=None, holds=(), notes=()):
     )
 
 
-def test_plain_progress_is_a_line_now_and_then_and_on_every_change():
+def test_plain_progress_is_a_line_now_and_then_and_on_every_new_kind_of_hold():
     stream = io.StringIO()
-    shown = Plain(stream, 60)
+    shown = Plain(stream)
+    worse = "canary 1.2.0 answers 5xx on {} {}x as often as stable: {} of {}"
     for each in (
         look(0),
         look(1),
         look(5),
-        look(6, canary=1, holds=("too early",)),
-        look(7, canary=2, holds=("4.1x as often: 12 of 30",)),
-        look(7.5, canary=2.5, holds=("3.9x as often: 13 of 35",)),
-        look(8, canary=3),
+        look(6, canary=1, holds=("not every target of canary answered the last time",)),
+        look(7, canary=2, holds=(worse.format("POST /checkout", 4.1, 12, 30),), notes=("pod: refused",)),
+        look(
+            8,
+            canary=3,
+            holds=(worse.format("all routes together", 3.9, "none", 35),),
+            notes=("pod: refused",),
+        ),
+        look(10, canary=5),
+        look(11, canary=6, holds=("not every target of canary answered the last time",)),
+        look(75, canary=70, holds=("not every target of canary answered the last time",)),
     ):
         shown(each)
     shown.close()
     assert stream.getvalue().splitlines() == [
-        "0 s, waiting for the canary's first request: canary 12 stable 3,400 requests",
-        "5 s, waiting for the canary's first request: canary 12 stable 3,400 requests",
-        "1 s of 60 s: canary 12 stable 3,400 requests | errors: against 3.0/6.0 for -1.0/3.0",
-        "  - too early",
-        "2 s of 60 s: canary 12 stable 3,400 requests | errors: against 3.0/6.0 for -1.0/3.0",
-        "  - 4.1x as often: 12 of 30",
-        "3 s of 60 s: canary 12 stable 3,400 requests | errors: against 3.0/6.0 for -1.0/3.0",
+        "0 s: waiting for the canary's first request, stable 3,400 requests",
+        "5 s: waiting for the canary's first request, stable 3,400 requests",
+        "  hold: not every target of canary answered the last time",
+        "  hold: canary 1.2.0 answers 5xx on POST /checkout 4.1x as often as stable: 12 of 30",
+        "  note: pod: refused",
+        "5 s: canary 12, stable 3,400 requests | errors 3.0/6.0 against, 0.0/3.0 for",
+        "70 s: canary 12, stable 3,400 requests | errors 3.0/6.0 against, 0.0/3.0 for",
+        "  hold: not every target of canary answered the last time",
     ]
+
+
+def test_live_lines_fit_the_terminal(monkeypatch):
+    """A line that wraps would be left behind when the next picture is drawn."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    for columns in (60, 71, 80, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        stream = Terminal()
+        progress(stream, 1800)(look(1, canary=1, holds=("x" * 300,), notes=("y" * 300,)))
+        assert max(map(len, stream.getvalue().splitlines())) < columns
+    monkeypatch.setenv("COLUMNS", "40")
+    assert isinstance(progress(Terminal(), 1800), Plain)
 
 
 def test_live_progress_redraws_in_place_and_wipes_itself(monkeypatch):
@@ -253,12 +274,12 @@ def test_live_progress_redraws_in_place_and_wipes_itself(monkeypatch):
     shown(look(1, canary=1, notes=("pod: refused",)))
     first = stream.getvalue()
     assert first.splitlines() == [
-        "1 s of 60 s: canary 12 stable 3,400 requests",
-        "  errors        against ██████······   3.0/6.0   for ············  -1.0/3.0 ",
+        "1 s: canary 12, stable 3,400 requests, decided within 60 s",
+        "  errors        against ██████······   3.0/6.0  for ············   0.0/3.0",
         "  - pod: refused",
     ]
     shown(look(2, canary=2))
-    assert stream.getvalue()[len(first) :].startswith("\x1b[3F\x1b[0J2 s of 60 s")
+    assert stream.getvalue()[len(first) :].startswith("\x1b[3F\x1b[0J2 s: canary 12")
     shown.close()
     assert stream.getvalue().endswith("\x1b[2F\x1b[0J")
 
