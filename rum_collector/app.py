@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -39,38 +39,28 @@ _STATUS: Final = {BeaconOutcome.TOO_LARGE: 413, BeaconOutcome.ENCODED: 415, Beac
 """400 for all others."""
 
 # Any page may post: what it can do is bounded by the admission, and no cookie is read.
-_CORS: Final[dict[str, str]] = {"access-control-allow-origin": "*"}
+_CORS: Final = {b"access-control-allow-origin": b"*"}
 # Chromium caps it at two hours: https://developer.mozilla.org/docs/Web/HTTP/Headers/Access-Control-Max-Age
-_PREFLIGHT_SECONDS: Final = "7200"
+_PREFLIGHT_SECONDS: Final = b"7200"
 # A list of field names (RFC 9110 section 5.1): reflected, so that no client breaks on a header it adds later.
-_FIELD_NAMES: Final = re.compile(
-    r"[\w!#$%&'*+.^`|~-]{1,64}(?:\s*,\s*[\w!#$%&'*+.^`|~-]{1,64}){0,31}", re.ASCII
-)
+_FIELD_NAMES: Final = re.compile(rb"[\w!#$%&'*+.^`|~-]{1,64}(?:\s*,\s*[\w!#$%&'*+.^`|~-]{1,64}){0,31}")
 _BUILD_HINT: Final = "run 'npm ci && npm run build' in rum_collector/browser"
 _SCRIPT_HEADERS: Final = {
     **_CORS,
-    "content-type": "text/javascript; charset=utf-8",
-    "cache-control": "public, max-age=3600, stale-while-revalidate=86400",
-    "cross-origin-resource-policy": "cross-origin",
-    "vary": "accept-encoding",
+    b"content-type": b"text/javascript; charset=utf-8",
+    b"cache-control": b"public, max-age=3600, stale-while-revalidate=86400",
+    b"cross-origin-resource-policy": b"cross-origin",
+    b"vary": b"accept-encoding",
 }
+_Headers = Mapping[bytes, bytes]
+"""The headers of one request or answer, by name in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Response:
     status: int
-    headers: Mapping[str, str]
+    headers: _Headers
     body: bytes = b""
-
-
-class _Headers:
-    """The headers of one request by name in lower case; one that is not there is the empty string."""
-
-    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        self._values = dict(raw)
-
-    def __getitem__(self, name: str) -> str:
-        return self._values.get(name.encode(), b"").decode("latin-1")
 
 
 class _Handler(Protocol):
@@ -127,7 +117,7 @@ class CollectorApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = _Headers(scope["headers"])
+        headers: _Headers = dict(scope["headers"])
         method: str = scope["method"]
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         allowed, handler = self._routes.get(path, ("", None))
@@ -137,22 +127,17 @@ class CollectorApp:
         elif method == "OPTIONS":
             response = _preflight(allowed, headers)
         elif method != allowed and not (method == "HEAD" and allowed == "GET"):
-            response = _refusal(405, "method", f"use {allowed}", {"allow": f"{allowed}, OPTIONS"})
+            response = _refusal(405, "method", f"use {allowed}", {b"allow": f"{allowed}, OPTIONS".encode()})
         else:
             response = await handler(headers, receive)
         if response is None:
             return
-        body = b"" if method == "HEAD" else response.body
-        fields = response.headers
+        raw = list(response.headers.items())
         if response.status not in (204, 304):
-            fields = {
-                **fields,
-                "content-length": str(len(response.body)),
-                "x-content-type-options": "nosniff",
-            }
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
+            raw.append((b"content-length", b"%d" % len(response.body)))
+            raw.append((b"x-content-type-options", b"nosniff"))
         await send({"type": "http.response.start", "status": response.status, "headers": raw})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
     async def _beacon(self, headers: _Headers, receive: Receive) -> _Response | None:
         return await self._post(headers, receive, simple=False)
@@ -164,7 +149,7 @@ class CollectorApp:
         """Count a body whatever its content type: text/plain is what a page can post without a preflight."""
         try:
             body = await self._body(headers, receive)
-            device = device_of(headers["user-agent"], headers["sec-ch-ua-mobile"])
+            device = device_of(_text(headers, b"user-agent"), _text(headers, b"sec-ch-ua-mobile"))
             self.ingest.accept(body, simple, device)
         except BeaconError as error:
             outcome = BeaconOutcome(error.reason)
@@ -180,66 +165,71 @@ class CollectorApp:
         return _Response(204, _cors(headers))
 
     async def _body(self, headers: _Headers, receive: Receive) -> bytes:
-        coding = headers["content-encoding"]
-        if coding.strip().lower() not in ("", "identity"):
+        coding = _text(headers, b"content-encoding")
+        if coding and coding.strip().lower() != "identity":
             raise BeaconError(
                 BeaconOutcome.ENCODED, f"content-encoding is {coding[:40]!r}; send the body as it is"
             )
-        return await read_body(receive, self.settings.max_body_bytes, headers["content-length"])
+        return await read_body(receive, self.settings.max_body_bytes, headers.get(b"content-length", b""))
 
     async def _script(self, headers: _Headers, receive: Receive) -> _Response:
         if self._bundle is None:
             return _refusal(404, "not_built", _BUILD_HINT)
-        variant = self._bundle.best(headers["accept-encoding"])
-        fields = {**_SCRIPT_HEADERS, "etag": variant.etag}
-        known = {tag.strip().removeprefix("W/") for tag in headers["if-none-match"].split(",")}
+        variant = self._bundle.best(_text(headers, b"accept-encoding"))
+        fields = {**_SCRIPT_HEADERS, b"etag": variant.etag.encode()}
+        known = {tag.strip().removeprefix("W/") for tag in _text(headers, b"if-none-match").split(",")}
         if variant.etag in known or "*" in known:
             return _Response(304, fields)
         if variant.coding:
-            fields["content-encoding"] = variant.coding
+            fields[b"content-encoding"] = variant.coding.encode()
         return _Response(200, fields, variant.body)
 
     async def _metrics(self, headers: _Headers, receive: Receive) -> _Response:
         try:
-            encode, content_type = choose_encoder(headers["accept"])
+            encode, content_type = choose_encoder(_text(headers, b"accept"))
         except (TypeError, ValueError):
             # prometheus_client compares a version that is no number with numbers.
             encode, content_type = choose_encoder("")
-        return _Response(200, {"content-type": content_type}, encode(self._registry))
+        return _Response(200, {b"content-type": content_type.encode()}, encode(self._registry))
 
     async def _health(self, headers: _Headers, receive: Receive) -> _Response:
-        return _Response(200, {"content-type": "text/plain; charset=utf-8"}, b"ok\n")
+        return _Response(200, {b"content-type": b"text/plain; charset=utf-8"}, b"ok\n")
 
 
-def _cors(headers: _Headers) -> dict[str, str]:
+def _text(headers: _Headers, name: bytes) -> str:
+    """Return the value of a header; one that is not there is the empty string."""
+    return headers.get(name, b"").decode("latin-1")
+
+
+def _cors(headers: _Headers) -> dict[bytes, bytes]:
     """Return what lets any page read the answer.
 
     sendBeacon sends a JSON Blob with credentials, and for those "*" means nothing to a browser
     (https://fetch.spec.whatwg.org/#cors-protocol-and-credentials). We read no cookie, so none is at risk.
     """
-    origin = headers["origin"]
+    origin = headers.get(b"origin")
     if not origin:
         return _CORS
     return {
-        "access-control-allow-origin": origin,
-        "access-control-allow-credentials": "true",
-        "vary": "origin",
+        b"access-control-allow-origin": origin,
+        b"access-control-allow-credentials": b"true",
+        b"vary": b"origin",
     }
 
 
 def _preflight(allowed: str, headers: _Headers) -> _Response:
-    requested = headers["access-control-request-headers"].strip()
     fields = {
         **_cors(headers),
-        "access-control-allow-methods": f"{allowed}, OPTIONS",
-        "access-control-max-age": _PREFLIGHT_SECONDS,
-        "vary": "origin, access-control-request-headers",
+        b"access-control-allow-methods": f"{allowed}, OPTIONS".encode(),
+        b"access-control-max-age": _PREFLIGHT_SECONDS,
+        b"vary": b"origin, access-control-request-headers",
     }
+    requested = headers.get(b"access-control-request-headers", b"").strip()
     if _FIELD_NAMES.fullmatch(requested):
-        fields["access-control-allow-headers"] = requested
+        fields[b"access-control-allow-headers"] = requested
     return _Response(204, fields)
 
 
-def _refusal(status: int, reason: str, message: str, further: dict[str, str] | None = None) -> _Response:
+def _refusal(status: int, reason: str, message: str, further: _Headers | None = None) -> _Response:
     body = json.dumps({"error": reason, "message": message}).encode() + b"\n"
-    return _Response(status, {**_CORS, "content-type": "application/json", **(further or {})}, body)
+    return _Response(status, {**_CORS, b"content-type": b"application/json", **(further or {})}, body)

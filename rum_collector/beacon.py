@@ -39,7 +39,10 @@ MAX_ERRORS: Final = 20
 """Different errors read from one beacon; our script sends at most five."""
 MAX_EVENTS: Final = 50
 """Different events read from one beacon; our script sends at most twenty."""
-MAX_DROPPED: Final = 10_000
+MAX_METRICS: Final = 20
+"""Values read from one beacon; our script sends six."""
+MAX_DROPPED: Final = 1000
+"""Values counted as too many for one beacon: saying so must not cost more than they would have."""
 
 
 class JsError(msgspec.Struct, frozen=True):
@@ -200,8 +203,10 @@ def parse_beacon(body: bytes) -> Beacon:
     if not 0 <= wire.sq <= MAX_SEQUENCE:
         raise BeaconError(BeaconOutcome.INVALID, f"sq is {wire.sq}; use 0 to {MAX_SEQUENCE}")
     navigation = _NAVIGATIONS.get(wire.nav, Navigation.OTHER)
-    vitals, rejected = _vitals(wire.m, navigation)
-    too_many = max(len(wire.e) - MAX_ERRORS, 0) + max(len(wire.c) - MAX_EVENTS, 0) + max(wire.d, 0)
+    vitals, rejected = _vitals(wire.m[:MAX_METRICS], navigation)
+    too_many = max(wire.d, 0)
+    for values, most in ((wire.m, MAX_METRICS), (wire.e, MAX_ERRORS), (wire.c, MAX_EVENTS)):
+        too_many += max(len(values) - most, 0)
     if too_many:
         rejected += [ValueRejection.TOO_MANY] * min(too_many, MAX_DROPPED)
     errors = tuple(map(_js_error, wire.e[:MAX_ERRORS]))

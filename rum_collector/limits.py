@@ -13,18 +13,18 @@ __all__ = ["SeenBeacons", "read_body"]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
-async def read_body(receive: Receive, max_bytes: int, declared: str = "") -> bytes:
+async def read_body(receive: Receive, max_bytes: int, declared: bytes = b"") -> bytes:
     """Return the body, counted while it is read: a chunked body without a length is bounded too.
 
     Args:
         receive: of ASGI.
         max_bytes: the longest body, in bytes.
-        declared: the header Content-Length, or the empty string.
+        declared: the header Content-Length, or nothing.
 
     Raises:
         BeaconError: the body is longer (``too_large``), or the client left before its end (``disconnected``).
     """
-    if declared.isascii() and declared.isdigit() and len(declared) < 20 and int(declared) > max_bytes:
+    if declared.isdigit() and len(declared) < 20 and int(declared) > max_bytes:
         raise _too_large(max_bytes)
     chunks: list[bytes] = []
     size = 0

@@ -291,3 +291,10 @@ def test_what_the_script_may_send_is_kept(vital: Vital, value: float, route: str
     beacon = parse_beacon(encoded(m=[[vital.value, sent]], rt=route))
     assert beacon.vitals == ((vital, pytest.approx(value / 1000)),)
     assert beacon.rejected == ()
+
+
+def test_a_flood_of_values_is_cut_short_and_counted() -> None:
+    beacon = parse_beacon(encoded(m=[["lcp", 1000]] + [["speed", 1]] * 3000, d=10**9))
+    assert beacon.vitals == ((Vital.LCP, 1.0),)
+    assert beacon.rejected.count(ValueRejection.UNKNOWN_METRIC) == 19
+    assert beacon.rejected.count(ValueRejection.TOO_MANY) == 1000

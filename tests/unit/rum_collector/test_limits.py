@@ -40,13 +40,13 @@ async def test_a_body_is_bounded_while_it_is_read() -> None:
 async def test_a_declared_length_is_refused_before_reading(declared: str) -> None:
     receive = receiving(chunk(b"x", more=False))
     with pytest.raises(BeaconError, match="longer"):
-        await read_body(receive, 25, declared)
+        await read_body(receive, 25, declared.encode())
     assert len(receive.waiting) == 1
 
 
 @pytest.mark.parametrize("declared", ["", "25", "-1", "x", "²", "9" * 5000])
 async def test_an_odd_length_is_not_believed(declared: str) -> None:
-    assert await read_body(receiving(chunk(b"x", more=False)), 25, declared) == b"x"
+    assert await read_body(receiving(chunk(b"x", more=False)), 25, declared.encode()) == b"x"
 
 
 async def test_a_client_that_leaves() -> None:
