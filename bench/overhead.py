@@ -1,18 +1,19 @@
 """What `instrument(app)` costs per request, against doing nothing and against the least that metrics can
 cost.
 
-    python bench/overhead.py [--rounds 40] [--requests 400] [--json]
+    python -m bench.overhead [--rounds 150] [--requests 200] [--json]
 
 FLOOR is what a careful team would write by hand: `perf_counter`, the status from `send`, one bound
 `Counter.inc` and one bound `Histogram.observe` with 16 buckets of prometheus_client; no route, no version, no
 trace. The row above it leaves out the status, which a counter of errors cannot.
 
-Method: every subject is the same Starlette app in a process of its own, and each request is a task of its
-own, as under uvicorn. A round runs a slice of requests in each process, one after the other in random order,
-and pairs it with the bare app of that round; reported is the median over rounds of the paired differences of
-process CPU time (not wall time: a loaded machine changes it less). The A/A row is the bare app against
-itself: what it shows is noise. Spans go through a real SDK and a batch processor to an exporter that drops
-them, so encoding and sending are not part of the figures.
+Method: all subjects are Starlette apps in one process, pinned to one core where the system lets it, and each
+request is a task of its own, as under uvicorn. A round runs a slice of requests of each subject in random
+order, with the garbage collector between slices, and takes the CPU time of the thread (not wall time). Other
+work on the machine only ever adds to a slice, so the first decile over the rounds is compared, as `added`
+above the bare app's; the median is shown beside it. The A/A row is the bare app against itself: what it shows
+is noise. Spans go through a real SDK and a batch processor to an exporter that drops them, in a thread of
+their own: encoding and sending are not part of the figures.
 """
 
 from __future__ import annotations
@@ -21,14 +22,13 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import random
 import statistics
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, thread_time
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -38,8 +38,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rolloutobs import Settings, instrument
 
@@ -179,10 +177,10 @@ class Caller:
     async def slice(self, app: App, requests: int) -> float:
         """Return CPU seconds per request."""
         loop = asyncio.get_running_loop()
-        start = process_time()
+        start = thread_time()
         for number in range(requests):
             await loop.create_task(app(self.scope(number), self.receive, self.send))
-        used = (process_time() - start) / requests
+        used = (thread_time() - start) / requests
         if self.last_status != 200:
             raise RuntimeError(f"the app answered {self.last_status}")
         return used
@@ -192,10 +190,10 @@ class Caller:
 class Row:
     subject: str
     added_us: float
-    low_us: float
-    high_us: float
+    """First decile over the rounds, above the bare app's."""
+    added_median_us: float
     ratio: float
-    """To FLOOR."""
+    """To FLOOR, of the first deciles."""
 
 
 CASES: dict[str, Caller] = {
@@ -211,55 +209,27 @@ CASES: dict[str, Caller] = {
 }
 
 
-async def work(name: str, case: str) -> None:
-    """Measure one slice per line of standard input, which gives its number of requests."""
-    app, caller = SUBJECTS[name](), CASES[case]
-    gc.disable()  # collected between slices
-    for line in sys.stdin:
-        print(await caller.slice(app, int(line)), flush=True)
-        gc.collect()
-    check(name, app)
-
-
-class Worker:
-    """A process with one subject."""
-
-    def __init__(self, name: str, case: str) -> None:
-        command = [sys.executable, __file__, "--worker", name, case]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def measure(self, requests: int) -> float:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{requests}\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline())
-
-    def end(self) -> None:
-        self._process.communicate()
-        if self._process.returncode:
-            raise RuntimeError("a subject failed, see above")
-
-
-def measure(case: str, rounds: int, requests: int) -> list[Row]:
-    workers = {name: Worker(name, case) for name in SUBJECTS}
-    differences: dict[str, list[float]] = {name: [] for name in workers}
-    for worker in workers.values():
-        worker.measure(requests)
+async def measure(caller: Caller, rounds: int, requests: int) -> list[Row]:
+    apps = {name: make() for name, make in SUBJECTS.items()}
+    used: dict[str, list[float]] = {name: [] for name in apps}
+    for app in apps.values():
+        await caller.slice(app, requests)
+    gc.disable()
     for _ in range(rounds):
-        order = random.sample(list(workers), len(workers))
-        used = {name: workers[name].measure(requests) for name in order}
-        for name, seconds in used.items():
-            differences[name].append((seconds - used["bare"]) * 1e6)
-    for worker in workers.values():
-        worker.end()
-    unit = statistics.median(differences["FLOOR"])
-    rows = []
-    for name, values in differences.items():
-        deciles = statistics.quantiles(values, n=10)
-        middle = statistics.median(values)
-        rows.append(Row(name, middle, deciles[0], deciles[-1], middle / unit))
-    return rows[1:]
+        for name in random.sample(list(apps), len(apps)):
+            used[name].append(await caller.slice(apps[name], requests) * 1e6)
+        gc.collect()
+    gc.enable()
+    for name, app in apps.items():
+        check(name, app)
+    low = {name: statistics.quantiles(values, n=10)[0] for name, values in used.items()}
+    middle = {name: statistics.median(values) for name, values in used.items()}
+    unit = low["FLOOR"] - low["bare"]
+    return [
+        Row(name, low[name] - low["bare"], middle[name] - middle["bare"], (low[name] - low["bare"]) / unit)
+        for name in apps
+        if name != "bare"
+    ]
 
 
 def check(name: str, app: App) -> None:
@@ -275,10 +245,9 @@ def check(name: str, app: App) -> None:
 
 
 def table(title: str, rows: list[Row]) -> str:
-    lines = [title, f"{'':26}{'added us':>9}{'p10':>8}{'p90':>8}{'x FLOOR':>9}"]
+    lines = [title, f"{'':26}{'added us':>9}{'median':>8}{'x FLOOR':>9}"]
     lines += [
-        f"{row.subject:26}{row.added_us:9.1f}{row.low_us:8.1f}{row.high_us:8.1f}{row.ratio:9.2f}"
-        for row in rows
+        f"{row.subject:26}{row.added_us:9.1f}{row.added_median_us:8.1f}{row.ratio:9.2f}" for row in rows
     ]
     return "\n".join(lines)
 
@@ -287,15 +256,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--requests", type=int, default=400, help="per slice")
+    parser.add_argument("--rounds", type=int, default=150)
+    parser.add_argument("--requests", type=int, default=200, help="per slice")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--worker", nargs=2, metavar=("SUBJECT", "CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        asyncio.run(work(*options.worker))
-        return 0
-    results = {case: measure(case, options.rounds, options.requests) for case in CASES}
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    results = {
+        case: asyncio.run(measure(caller, options.rounds, options.requests)) for case, caller in CASES.items()
+    }
     if options.json:
         print(json.dumps({title: [asdict(row) for row in rows] for title, rows in results.items()}, indent=1))
     else:
