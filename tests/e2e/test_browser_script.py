@@ -385,7 +385,7 @@ async def test_global_privacy_control_sends_nothing(
     assert await fence(context, site, recorder) == []
 
 
-@pytest.mark.parametrize("how", ["flag", "server-timing", "attribute"])
+@pytest.mark.parametrize("how", ["flag", "server-timing", "attribute", "bare attribute"])
 async def test_a_synthetic_view_says_so(
     context: BrowserContext, site: Site, recorder: Recorder, how: str
 ) -> None:
@@ -395,11 +395,65 @@ async def test_a_synthetic_view_says_so(
     elif how == "server-timing":
         site.headers["server-timing"] += ', synthetic;desc="test"'
     else:
-        site.attributes += ' data-synthetic="1"'
+        site.attributes += " data-synthetic" + ("=1" if how == "attribute" else "")
     await page.goto(f"{site.url}/checked")
     await page.close()
     await recorder.beacon(lambda beacon: beacon["rt"] == "/checked")
     assert recorder.value("rum_page_views_total", route="/checked", synthetic="true") == 1
+
+
+async def test_a_page_rendered_before_it_is_asked_for_counts_from_then_on(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    page = await context.new_page()
+    await page.add_init_script(
+        """let activated = 0;
+        Object.defineProperty(document, 'prerendering', {configurable: true, get: () => !activated});
+        const timing = PerformanceNavigationTiming.prototype;
+        Object.defineProperty(timing, 'activationStart', {get: () => activated});
+        window.activate = () => {
+          activated = performance.now();
+          document.dispatchEvent(new Event('prerenderingchange'));
+        };"""
+    )
+    await page.goto(f"{site.url}/next")
+    await hide(page)
+    assert await fence(context, site, recorder) == []
+    await page.evaluate("activate()")
+    await page.close()
+    found = await recorder.beacon(lambda beacon: beacon["rt"] == "/next")
+    assert (found["nav"], found["sq"]) == ("prerender", 0)
+    assert dict(found["m"])["ttfb"] == dict(found["m"])["load"] == 0
+
+
+async def test_a_json_blob_of_a_page_s_own_is_counted(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    """sendBeacon asks for it with credentials, which takes more than a star to allow."""
+    page = await context.new_page()
+    await page.goto(f"{site.url}/")
+    await page.evaluate(
+        """(url) => {
+          const body = JSON.stringify({metric: 'page_load_time', value: 1234, version: '1.2.0'});
+          navigator.sendBeacon(url, new Blob([body], {type: 'application/json'}));
+        }""",
+        f"{recorder.url}/api/metrics",
+    )
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not recorder.value("rum_page_load_seconds_count", version="1.2.0"):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_monstrous_error_does_not_freeze_the_page(
+    context: BrowserContext, site: Site, recorder: Recorder
+) -> None:
+    site.body = "<script>throw new Error('a'.repeat(300000) + '?'.repeat(300000))</script>"
+    page = await context.new_page()
+    page.set_default_timeout(DEADLINE_SECONDS * 1000)
+    await page.goto(f"{site.url}/monstrous")
+    await page.close()
+    found = await recorder.beacon(lambda beacon: beacon["rt"] == "/monstrous")
+    assert len(found["e"][0]["m"]) <= 120
 
 
 async def test_where_beacons_are_refused_fetch_takes_over_and_nothing_is_lost(

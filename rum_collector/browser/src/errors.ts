@@ -20,7 +20,8 @@ const add = (seen: Map<string, Failure>, thrown: unknown, message: string, file:
   let s = '';
   try {
     const error = thrown as Partial<Error> | null | undefined;
-    const stack = String(error?.stack || file);
+    // Cut, because the search below takes quadratic time on text without a place.
+    const stack = String(error?.stack || file).slice(0, 2e3);
     // Browser extensions run in the page, but no version of the app is to blame for them.
     if (/extension:\//.test(file + stack)) return;
     t = String(error?.name || t).slice(0, 40);

@@ -36,7 +36,6 @@ const start = (): void => {
   const route = data.route || template(location.pathname);
   const endpoint = data.endpoint || (script?.src ? new URL('b', script.src).href : '/b');
   const navigation = performance.getEntriesByType?.('navigation')[0] as PerformanceNavigationTiming | undefined;
-  const activation = navigation?.activationStart || 0;
   // The entry belongs to the document, so it cannot change when the next version is rolled out under an open page.
   const served = (name: string): string | undefined =>
     navigation?.serverTiming?.find((timing) => timing.name === name)?.description || data[name];
@@ -83,9 +82,11 @@ const start = (): void => {
     if (document.prerendering) return;
     unsent.splice(0).forEach(send);
     if (navigation && type !== 'bfcache') {
-      const {responseStart, loadEventEnd} = navigation;
-      if (responseStart) record('ttfb', Math.max(responseStart - activation, 0));
-      if (loadEventEnd) record('load', Math.max(loadEventEnd - activation, 0));
+      // Read late: a page that is rendered before anybody asks for it runs us long before it is activated.
+      const {responseStart, loadEventEnd, activationStart = 0} = navigation;
+      if (activationStart) type = 'prerender';
+      if (responseStart) record('ttfb', Math.max(responseStart - activationStart, 0));
+      if (loadEventEnd) record('load', Math.max(loadEventEnd - activationStart, 0));
     }
     if (sequence && !values.size && !errors.size && !events.length) return;
     // The collector counts views with errors without remembering views: the first beacon with an error says so.
@@ -97,7 +98,8 @@ const start = (): void => {
         app: data.app,
         ver: served('version'),
         trk: served('track'),
-        syn: window.__rolloutobs_synthetic || served('synthetic') ? 1 : undefined,
+        // A bare attribute is the empty string.
+        syn: window.__rolloutobs_synthetic || served('synthetic') != null ? 1 : undefined,
         pv: view,
         sq: sequence++,
         nav: type,
@@ -127,7 +129,7 @@ const start = (): void => {
     } else dropped++;
   };
 
-  begin(activation ? 'prerender' : (navigation?.type || 'navigate').replace('_', '-'));
+  begin((navigation?.type || 'navigate').replace('_', '-'));
 
   // Before web-vitals listens for the same event: its values after a restore belong to the new view.
   addEventListener(

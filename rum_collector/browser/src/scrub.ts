@@ -16,4 +16,4 @@ export const template = (path: string): string =>
  * numbers because they hold ids.
  */
 export const scrub = (text: string): string =>
-  text.replace(/"[^"]*"?|\?\S*|[^\s@]{1,64}@\S+|[\w-]{25,}|\d+/g, '#').slice(0, 120);
+  text.slice(0, 960).replace(/"[^"]*"?|\?\S*|[^\s@]{1,64}@\S+|[\w-]{25,}|\d+/g, '#').slice(0, 120);
