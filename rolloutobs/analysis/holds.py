@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log
 
+import numpy as np
+
 from rolloutobs.analysis.judge import SignalJudge
 from rolloutobs.analysis.policy import Policy
-from rolloutobs.analysis.summary import headline, thresholds
+from rolloutobs.analysis.summary import headline, pair, thresholds
 from rolloutobs.analysis.wording import Tracks, duration, percent, seconds_bound, worse
 
-__all__ = ["blindness", "dependency", "limits", "silence", "stale", "suspicions"]
+__all__ = ["blindness", "dependency", "limits", "silence", "stale", "suspicions", "unmatched"]
 
 Judges = Sequence[SignalJudge]
 
@@ -57,6 +59,24 @@ def limits(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
         for each in judges
         if each.signal.absolute_limit is not None and each.past.beyond(each.signal.absolute_limit)
     ]
+
+
+def unmatched(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
+    """Only the canary has these strata (a new or renamed route), so nothing compares them: the limit must
+    do."""
+    found = []
+    for judge in judges:
+        limit, seen = judge.signal.absolute_limit, judge.seen
+        if limit is None:
+            continue
+        total = pair(seen, np.flatnonzero((seen.canary > 0) & (seen.stable == 0)), 0)
+        if total.canary_events >= max(policy.past.limit_events, limit * total.canary_exposures):
+            share = percent(total.canary_events / total.canary_exposures)
+            found.append(
+                f"{judge.signal.title} are {share} of what only {tracks.canary} has and {tracks.stable} has "
+                "not (routes that are new or renamed)"
+            )
+    return found
 
 
 def suspicions(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:

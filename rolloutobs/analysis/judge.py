@@ -21,7 +21,8 @@ from rolloutobs.analysis.evidence import (
     RatioSequence,
     Wealth,
     fewer_than,
-    log_e,
+    log_e_split,
+    log_e_sum,
     log_mean_exp,
     log_mix,
     more_than,
@@ -73,17 +74,19 @@ class _Against:
         clip = Clip(policy.clip_nats, policy.clip_refill)
         restarts = policy.restart_seconds > 0
         channels = len(choice.channels)
-        self._choice = choice
+        self._choice, self._null = choice, null
         self.pool = Wealth((channels,), null, clip, restarts=restarts)
         self.strata = Wealth((len(choice.strata), channels), null, clip, restarts=restarts)
         self._sum_up()
 
-    def gain(self, logs: Floats, seconds: float) -> None:
-        """Take log e-values (R, C, G) of an interval, already divided by the design effect."""
-        total = logs.sum(axis=0)
-        self.pool.gain(total, seconds)
-        if len(self._choice.strata):
-            self.strata.gain(np.concatenate([logs[self._choice.rows], self._rest(logs)]), seconds)
+    def gain(self, counts: Counts, phi: Floats, seconds: float) -> None:
+        """Take the counts of an interval, with the design effects (C,) known before it."""
+        each, rest = log_e_split(counts, self._null, self._choice.rows)
+        each /= phi[:, None]
+        rest /= phi[:, None]
+        self.pool.gain(each.sum(axis=0) + rest, seconds)
+        if len(each):
+            self.strata.gain(np.concatenate([each, rest[None]]), seconds)
         self._sum_up()
 
     def restart(self) -> None:
@@ -91,11 +94,6 @@ class _Against:
         self.pool.restart()
         self.strata.restart()
         self._sum_up()
-
-    def _rest(self, logs: Floats) -> Floats:
-        others = np.ones(len(logs), dtype=bool)
-        others[self._choice.rows] = False
-        return np.asarray(logs[others].sum(axis=0, keepdims=True))
 
     def _sum_up(self) -> None:
         """Mix the channels, then half the pool and half the mean of the strata."""
@@ -214,8 +212,8 @@ class SignalJudge:
             lagged = warm.compared_with(part * canary, stable)
         self._use(warm, lagged, seconds)
         if self.guard is not None and self.null_guard is not None and self.phi is not None:
-            logs = log_e(both.compared_with(canary, stable), self.null_guard) / self.phi.value[:, None]
-            self.guard.gain(logs.sum(axis=0), seconds)
+            logs = log_e_sum(both.compared_with(canary, stable), self.null_guard)
+            self.guard.gain(logs / self.phi.value[:, None], seconds)
         self.seen = self.seen.plus(both)
         self.past.observe(tick.end, both)
         self._rate(seconds, both)
@@ -251,12 +249,10 @@ class SignalJudge:
             self._mantel_haenszel(lagged)
         compared = lagged.channels(self.choice.channels)
         phi = self.phi.value[self.choice.channels]
-        logs = log_e(compared, self.null_against)
-        logs /= phi[:, None]
-        self.against.gain(logs, seconds)
+        self.against.gain(compared, phi, seconds)
         needed = compared.channels(self.choice.promotion)
         strict = self.phi.for_promotion[self.choice.channels][self.choice.promotion]
-        self.promotion.gain((log_e(needed, self.null_promotion) / strict[:, None]).sum(axis=0), seconds)
+        self.promotion.gain(log_e_sum(needed, self.null_promotion) / strict[:, None], seconds)
         terms = RatioSequence.terms(compared)
         self.ratio.add_pool(terms, phi)
         self.strata_ratio.add_rows(terms, self.choice.rows, phi)

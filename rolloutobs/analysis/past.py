@@ -30,6 +30,7 @@ class StablePast:
         self._settings = settings
         self._blocks: dict[int, tuple[Floats, float]] = {}
         self._sums: deque[tuple[float, Counts]] = deque()
+        self._nats: Floats | None = None
         self.seconds = 0.0
 
     def prehistory(self, start: float, end: float, counts: Counts) -> None:
@@ -43,6 +44,7 @@ class StablePast:
     def observe(self, end: float, counts: Counts) -> None:
         """Take both tracks' counts (warm or not) of an interval that ended at `end`."""
         now = _pooled(counts)
+        self._nats = None
         if not self._sums:
             self._sums.append((float("-inf"), now.minus(now)))
         self._sums.append((end, self._sums[-1][1].plus(now)))
@@ -59,8 +61,11 @@ class StablePast:
 
         The mean over the windows, each divided by the scatter between the blocks of the past.
         """
-        if not self.is_known or not self._sums:
-            return None
+        if self._nats is None and self.is_known and self._sums:
+            self._nats = self._compared()
+        return self._nats
+
+    def _compared(self) -> Floats | None:
         past_events = np.sum([events for events, _ in self._blocks.values()], axis=0)
         past = float(sum(exposures for _, exposures in self._blocks.values()))
         if past <= 0:

@@ -177,16 +177,28 @@ def _ratio(judge: SignalJudge, policy: Policy, named: int, position: int) -> Rat
     choice = judge.choice
     if choice is None:
         return Ratio(None, None, None, 1.0 - policy.alpha)
+    if named >= 0:
+        return _strata_ratios(judge, choice, policy, np.array([named]), position)[0]
+    level = 0.5 * policy.alpha / int(np.count_nonzero(choice.pool))
+    bounds = judge.ratio.interval((position,), -log(level))
+    rows = np.arange(len(judge.frame.strata))
+    return _bounded(judge.ratio_of(rows, int(choice.channels[position])), bounds, policy)
+
+
+def _strata_ratios(
+    judge: SignalJudge, choice: Choice, policy: Policy, named: Index, position: int
+) -> list[Ratio]:
+    """Return `_ratio` of several rows of the choice at once."""
+    channels = np.maximum(np.count_nonzero(choice.strata[named], axis=1), 1)
+    nats = np.log(len(choice.rows) * channels / (0.5 * policy.alpha))
+    bounds = judge.strata_ratio.intervals((named, position), nats)
     channel = int(choice.channels[position])
-    if named < 0:
-        level = 0.5 * policy.alpha / int(np.count_nonzero(choice.pool))
-        low, high = judge.ratio.interval((position,), -log(level))
-        estimate = judge.ratio_of(np.arange(len(judge.frame.strata)), channel)
-    else:
-        channels = max(int(np.count_nonzero(choice.strata[named])), 1)
-        level = 0.5 * policy.alpha / (len(choice.rows) * channels)
-        low, high = judge.strata_ratio.interval((named, position), -log(level))
-        estimate = judge.ratio_of(choice.rows[named : named + 1], channel)
+    rows = choice.rows[named]
+    return [_bounded(judge.ratio_of(rows[i : i + 1], channel), each, policy) for i, each in enumerate(bounds)]
+
+
+def _bounded(estimate: float | None, bounds: tuple[float | None, float | None], policy: Policy) -> Ratio:
+    low, high = bounds
     if estimate is not None:
         estimate = min(max(estimate, low or 0.0), high or np.inf)
     return Ratio(estimate, low, high, 1.0 - policy.alpha)
@@ -226,18 +238,17 @@ def _worst(judge: SignalJudge, policy: Policy, channel: int) -> tuple[StratumVer
     nats = against.strata_nats[: len(choice.rows)]
     total = judge.total.plus(_empty(judge))
     position = int(np.searchsorted(choice.channels, channel))
-    found = []
-    for i in np.argsort(-nats, kind="stable")[:_WORST]:
-        row = choice.rows[int(i) : int(i) + 1]
-        found.append(
-            StratumVerdict(
-                judge.frame.strata[int(row[0])],
-                pair(total, row, channel),
-                float(nats[i]),
-                _ratio(judge, policy, int(i), position),
-            )
+    named = np.argsort(-nats, kind="stable")[:_WORST]
+    ratios = _strata_ratios(judge, choice, policy, named, position) if len(named) else []
+    return tuple(
+        StratumVerdict(
+            judge.frame.strata[int(choice.rows[i])],
+            pair(total, choice.rows[i : i + 1], channel),
+            float(nats[i]),
+            ratio,
         )
-    return tuple(found)
+        for i, ratio in zip(named, ratios, strict=True)
+    )
 
 
 def _note(judge: SignalJudge) -> str:

@@ -175,6 +175,7 @@ class Engine:
             *holds.silence(self._judges[self.policy.traffic], self._tracks),
             *(holds.dependency(self._judges[name], judges, self.policy, self._tracks) for name in fired),
             *holds.limits(judges, self.policy, self._tracks),
+            *holds.unmatched(judges, self.policy, self._tracks),
             *holds.suspicions(judges, self.policy, self._tracks),
             *holds.blindness(judges, self.policy),
         ]

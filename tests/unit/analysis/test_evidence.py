@@ -20,6 +20,8 @@ from rolloutobs.analysis.evidence import (
     Wealth,
     fewer_than,
     log_e,
+    log_e_split,
+    log_e_sum,
     log_mean_exp,
     log_mix,
     more_than,
@@ -308,7 +310,24 @@ def test_pooled_is_the_sum_over_strata(table: list[tuple[int, int, int, int]]) -
     terms, phi = RatioSequence.terms(counts(*table)), np.array([1.7])
     pool.add_pool(terms, phi)
     strata.add_rows(terms, np.arange(len(table)), phi)
-    np.testing.assert_allclose(pool.log, strata.log.sum(axis=0), rtol=1e-9, atol=1e-7)
+    together = RatioSequence((1,))
+    for row in table:
+        together.add_pool(RatioSequence.terms(counts(row)), phi)
+    one_by_one = [strata.interval((row, 0), 3.0) for row in range(len(table))]
+    assert strata.intervals((np.arange(len(table)), 0), np.full(len(table), 3.0)) == one_by_one
+    np.testing.assert_allclose(pool._normal, together._normal, rtol=1e-9, atol=1e-7)
+    np.testing.assert_allclose(pool._normal, strata._normal.sum(axis=0), rtol=1e-9, atol=1e-7)
+    np.testing.assert_allclose(pool._canary, strata._canary.sum(axis=0), rtol=1e-9, atol=1e-7)
+
+
+@given(tables)
+@settings(max_examples=60)
+def test_split_is_the_same_evidence_strata_apart(table: list[tuple[int, int, int, int]]) -> None:
+    each = log_e(counts(*table), FAIR)
+    np.testing.assert_allclose(log_e_sum(counts(*table), FAIR), each.sum(axis=0), rtol=1e-9, atol=1e-7)
+    named, rest = log_e_split(counts(*table), FAIR, np.arange(1))
+    np.testing.assert_allclose(named, each[:1], rtol=1e-9, atol=1e-7)
+    np.testing.assert_allclose(rest, each[1:].sum(axis=0), rtol=1e-9, atol=1e-7)
 
 
 # --- the design effect -----------------------------------------------------------------------------------

@@ -407,3 +407,16 @@ def test_the_guard_of_a_signal_that_may_only_hold_does_not_roll_back() -> None:
         for i in range(8):
             verdict = engine.observe(tick(i, GOOD, counts={"errors": {CHECKOUT: GOOD}, **broken}))
         assert verdict.decision is wanted
+
+
+def test_a_route_that_only_the_canary_has_is_not_promoted_broken() -> None:
+    """Nothing compares it, and among all requests its failures stay below the absolute limit."""
+    new = route("POST", "/v2/checkout")
+    for broken, wanted in ((20, Decision.HOLD), (0, Decision.PROMOTE)):
+        pairs = {"errors": {CHECKOUT: GOOD, new: PairCount(broken, 40, 0, 0)}}
+        _, verdict = told(ERRORS_ONLY, [GOOD] * 60, counts=pairs)
+        assert verdict.decision is wanted
+    _, verdict = told(
+        ERRORS_ONLY, [GOOD] * 60, counts={"errors": {CHECKOUT: GOOD, new: PairCount(20, 40, 0, 0)}}
+    )
+    assert "5xx answers are 50 % of what only canary 1.2.0 has and stable 1.1.0 has not" in verdict.reason
