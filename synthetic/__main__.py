@@ -100,6 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RolloutobsError, OSError) as problem:
         print(f"rolloutobs-synthetic: {problem}", file=sys.stderr)
         return int(ExitCode.INFRASTRUCTURE)
+    except Exception:
+        # Python's own exit code would be 1, which blames the canary.
+        log.exception("the check itself failed")
+        return int(ExitCode.INFRASTRUCTURE)
 
 
 def _parser() -> argparse.ArgumentParser:

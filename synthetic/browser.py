@@ -191,7 +191,7 @@ async def visit(
     """
     visitor = _Visitor(url, new_trace_id() if marked else "", min(_ACTION_SECONDS, timeout_seconds / 2))
     started = perf_counter()
-    problem: Exception | None = None
+    problem: Exception | SystemExit | None = None
     walk = Walk(url, track, None)
     screenshot = None
     try:
@@ -200,7 +200,8 @@ async def visit(
             started = perf_counter()
             async with asyncio.timeout(timeout_seconds):
                 await journey(walk.page, walk)
-        except Exception as caught:
+        except (Exception, SystemExit) as caught:
+            # A journey that calls sys.exit() ends itself, not the check.
             problem = caught
         seconds = perf_counter() - started
         if marked and (problem is not None or any(step.error for step in walk.steps)):
@@ -209,6 +210,9 @@ async def visit(
     finally:
         await visitor.close()
     fault, error = _judge(problem, timeout_seconds)
+    if walk.page is None:
+        # Nothing was asked of the target yet.
+        fault, error = Fault.HARNESS, "" if problem is None else first_line(problem)
     return Visit(
         steps=walk.steps,
         seconds=seconds,
@@ -223,7 +227,7 @@ async def visit(
     )
 
 
-def _judge(problem: Exception | None, timeout_seconds: float) -> tuple[Fault, str]:
+def _judge(problem: Exception | SystemExit | None, timeout_seconds: float) -> tuple[Fault, str]:
     """Return whose fault an exception is, and one line for the reader."""
     from playwright.async_api import Error
 

@@ -109,20 +109,22 @@ class CheckMetrics(Collector):
         labels = (self._app, run.version, run.target.track.value, self._check)
         self._runs.cell(*labels, WHOLE_JOURNEY, outcome.value).inc()
         for step in run.steps:
-            self._runs.cell(*labels, step.name, _step_outcome(run, step).value).inc()
-            if run.outcome in (CheckOutcome.PASS, CheckOutcome.FAIL) and not step.error:
+            came_to = _step_outcome(outcome, step)
+            self._runs.cell(*labels, step.name, came_to.value).inc()
+            if came_to is CheckOutcome.PASS:
                 self._duration.cell(*labels, step.name).observe(step.seconds)
-        if run.outcome is CheckOutcome.PASS:
+        if outcome is CheckOutcome.PASS:
             self._duration.cell(*labels, WHOLE_JOURNEY).observe(run.seconds)
+        if run.outcome is CheckOutcome.PASS:
             self._last_success.cell(*labels).value = run.ended
         if run.outcome is CheckOutcome.INCONCLUSIVE or run.proof.proven in (Proven.WRONG, Proven.UNKNOWN):
             self._mismatch.cell(*labels).inc()
 
 
-def _step_outcome(run: TrackRun, step: StepResult) -> CheckOutcome:
-    """Return a step's outcome: what an unproven run did says nothing about the version."""
-    if run.outcome in (CheckOutcome.INCONCLUSIVE, CheckOutcome.ERROR):
-        return run.outcome
+def _step_outcome(journey: CheckOutcome, step: StepResult) -> CheckOutcome:
+    """Return a step's outcome: where its journey is void, on both tracks, so are its steps."""
+    if journey in (CheckOutcome.INCONCLUSIVE, CheckOutcome.ERROR):
+        return journey
     return CheckOutcome.FAIL if step.error else CheckOutcome.PASS
 
 

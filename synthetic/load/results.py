@@ -170,6 +170,10 @@ def judge_load(stable: TrackLoad, canary: TrackLoad) -> LoadVerdict:
             f"{canary.failures} of {canary.requests} failed against {stable.failures} of {stable.requests}"
         )
         return LoadVerdict(ExitCode.PRODUCT, f"the canary fails more often: {numbers} (p = {chance:.2g})")
+    if stable.stopped or canary.stopped:
+        return LoadVerdict(
+            ExitCode.INCONCLUSIVE, "stopped before its time was up, without a difference so far"
+        )
     return LoadVerdict(ExitCode.PASS, "the canary does not fail more often than stable")
 
 

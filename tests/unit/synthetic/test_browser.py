@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -157,3 +158,60 @@ def _runs(number: int) -> bool:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+class Closed:
+    """A browser whose driver is gone: Playwright then raises bare exceptions."""
+
+    def __init__(self, problem: Exception) -> None:
+        self.problem = problem
+
+    async def new_context(self, **_: object) -> None:
+        raise self.problem
+
+
+@pytest.mark.parametrize("problem", [Exception("Connection closed"), TimeoutError(), OSError("no memory")])
+async def test_what_fails_before_the_journey_starts_is_not_the_products_fault(problem):
+    seen = await visit(Closed(problem), "http://127.0.0.1:9", look_around, marked=True)
+    assert seen.fault is Fault.HARNESS
+    assert seen.error
+
+
+@pytest.mark.browser
+async def test_a_journey_that_exits_ends_itself_and_not_the_check(serve, shop_type):
+    shop = serve(shop_type())
+
+    async def leave(page, shop):
+        await shop.open("/")
+        sys.exit(1)
+
+    async with open_browser() as browser:
+        seen = await visit(browser, shop.url, leave, marked=True)
+        assert (seen.fault, seen.error) == (Fault.PRODUCT, "SystemExit: 1")
+        again = await visit(browser, shop.url, look_around, marked=True)
+    assert again.fault is Fault.NONE
+
+
+@pytest.mark.browser
+async def test_a_driver_that_is_killed_is_not_the_products_fault(serve, shop_type):
+    shop = serve(shop_type())
+
+    async def kill(page, shop):
+        await shop.open("/")
+        for number in _drivers():
+            os.kill(number, signal.SIGKILL)
+        await page.get_by_text("never there").wait_for()
+
+    with contextlib.suppress(Exception):
+        async with open_browser() as browser:
+            seen = await visit(browser, shop.url, kill, marked=True)
+            after = await visit(browser, shop.url, look_around, marked=True)
+    assert (seen.fault, after.fault) == (Fault.HARNESS, Fault.HARNESS)
+
+
+def _drivers() -> list[int]:
+    """Return the processes that this one started for Playwright."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return [
+        int(number) for number in children if b"playwright" in Path(f"/proc/{number}/cmdline").read_bytes()
+    ]

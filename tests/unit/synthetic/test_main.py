@@ -231,3 +231,14 @@ def test_argparse_errors_are_exit_code_2(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["run"])
     assert ended.value.code == 2
+
+
+def test_a_fault_of_the_check_itself_does_not_blame_the_canary(journey_file, monkeypatch, caplog):
+    """An uncaught exception would end Python with 1, which says that the canary failed."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr("synthetic.__main__.PairRunner", broken)
+    assert main(arguments(journey_file, "http://127.0.0.1:1", "http://127.0.0.1:2")) == 2
+    assert "a bug of ours" in caplog.text

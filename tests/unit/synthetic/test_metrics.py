@@ -100,10 +100,12 @@ def test_a_wrong_version_voids_the_pair_and_is_counted_for_its_track_only():
     nonzero = {key for key, value in runs(metrics).items() if value}
     assert nonzero == {
         ("stable", "1.1.0", "", "inconclusive"),
-        ("stable", "1.1.0", "find", "pass"),
+        ("stable", "1.1.0", "find", "inconclusive"),
         ("canary", "1.2.0", "", "inconclusive"),
         ("canary", "1.2.0", "find", "inconclusive"),
     }
+    # No duration of one track without the other's either.
+    assert set(values(metrics, "synthetic_check_duration_seconds_count", "track").values()) == {0}
     assert values(metrics, "synthetic_check_identity_mismatch_total", "track") == {
         ("stable",): 0,
         ("canary",): 1,

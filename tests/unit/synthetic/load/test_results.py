@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -101,6 +102,12 @@ def test_the_chance_is_fishers(stable, canary, data):
 )
 def test_verdicts(stable, canary, code):
     assert judge_load(stable, canary).code is code
+
+
+def test_a_load_that_was_stopped_is_no_pass_but_what_it_saw_counts():
+    stable = replace(load(STABLE, 500, 5), stopped=True)
+    assert judge_load(stable, load(CANARY, 500, 7)).code is ExitCode.INCONCLUSIVE
+    assert judge_load(stable, load(CANARY, 500, 40)).code is ExitCode.PRODUCT
 
 
 def test_the_table():
