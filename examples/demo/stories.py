@@ -34,11 +34,11 @@ class Story:
 _ALL = (
     Story(
         name="errors",
-        tells="1.2.0 fails one checkout in seven; every other route is fine.",
+        tells="1.2.0 fails one checkout in five; every other route is fine.",
         decision="rollback",
         decided_by=frozenset({"errors"}),
         reason_has="POST /checkout",
-        canary={"SHOP_ERRORS": "POST /checkout=0.15"},
+        canary={"SHOP_ERRORS": "POST /checkout=0.2"},
     ),
     Story(
         name="good",

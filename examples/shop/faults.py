@@ -2,7 +2,7 @@
 
 | variable | meaning | example |
 |---|---|---|
-| `SHOP_ERRORS` | share of requests that answer 500, by route | `POST /checkout=0.15` |
+| `SHOP_ERRORS` | share of requests that answer 500, by route | `POST /checkout=0.2` |
 | `SHOP_SLOW` | share of requests that wait, and how many seconds, by route | `GET /product/{id}=0.1:0.4` |
 | `SHOP_BROKEN_FRONTEND` | the page's script throws when a visitor checks out | `1` |
 | `INVENTORY_ERRORS` | share of requests that the inventory answers with 503 | `0.4` |
