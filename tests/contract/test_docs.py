@@ -18,18 +18,19 @@ MODULES = {
     "rolloutobs-collector": "rum_collector",
     "rolloutobs-synthetic": "synthetic",
 }
-COMMAND = re.compile(
-    r"^\s*(?:\$ )?((?:rolloutobs|rolloutobs-collector|rolloutobs-synthetic) [^#|&;\n]+)", re.M
-)
+COMMAND = r"(?:rolloutobs|rolloutobs-collector|rolloutobs-synthetic) [^#|&;\n]+"
+BLOCK = re.compile(r"```([a-z]*)\n(.*?)```|((?:^    [^\n]*\n)+)", flags=re.S | re.M)
 
 
 def _commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        blocks = re.findall(r"```[a-z]*\n(.*?)```|((?:^    .*\n)+)", text, flags=re.S | re.M)
-        for block in ("".join(parts) for parts in blocks):
-            found += [(page.name, match.group(1).strip()) for match in COMMAND.finditer(block)]
+        for language, fenced, indented in re.findall(BLOCK, text):
+            # What follows a prompt is typed; the rest of a console is what was printed.
+            prompt = re.escape("$ ") if language == "console" else "(?:[$] )?"
+            commands = re.findall(rf"^\s*{prompt}({COMMAND})", fenced or indented, flags=re.M)
+            found += [(page.name, command.strip()) for command in commands]
     return found
 
 
