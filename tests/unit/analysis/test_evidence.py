@@ -364,7 +364,6 @@ def test_a_worse_canary_does_not_inflate_its_own_design_effect() -> None:
     for _ in range(120):
         phi.add(Counts(*(part[None] for part in _summed(rollouts(rng, 1, (300.0, 3000.0), (0.05, 0.01))))))
     assert phi.value[0] < 1.3
-    assert phi.ratio[0] == pytest.approx(5.0, rel=0.15)
 
 
 def _summed(one: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -390,6 +390,18 @@ def test_the_gate_ends_in_a_rollback_with_both_reports(quick, tmp_path):
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
 
 
+def test_a_report_that_cannot_be_written_does_not_take_the_verdict_along(quick, tmp_path):
+    (tmp_path / "taken").mkdir()
+    with shop(broken=True) as server:
+        done = run(
+            "gate", "--scrape", server.address, "--policy", str(quick), "--interval", "100ms",
+            "--json", str(tmp_path / "taken"), "--quiet",
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[-1].startswith("ROLLBACK after ")
+    assert "taken" in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_gate_with_its_reports(number, quick, tmp_path):
     argv = [sys.executable, "-m", "rolloutobs.cli", "gate", "--interval", "200ms", "--policy", str(quick)]
