@@ -95,7 +95,15 @@ class Counts:
     def plus(self, other: Counts) -> Counts:
         """Return the sum; the one with fewer rows has no traffic in the others."""
         rows = max(len(self.canary), len(other.canary))
-        return Counts(*(_pad(a, rows) + _pad(b, rows) for a, b in zip(self._all, other._all, strict=True)))
+        pairs = zip(self.padded(rows)._all, other.padded(rows)._all, strict=True)
+        return Counts(*(a + b for a, b in pairs))
+
+    def padded(self, rows: int) -> Counts:
+        """Return the same with as many rows, the new ones without traffic."""
+        short = rows - len(self.canary)
+        if not short:
+            return self
+        return Counts(*(np.concatenate([each, np.zeros((short, *each.shape[1:]))]) for each in self._all))
 
     def minus(self, other: Counts) -> Counts:
         """Return the difference, both of the same shape."""
@@ -116,11 +124,6 @@ class Counts:
     @property
     def _all(self) -> tuple[Floats, Floats, Floats, Floats]:
         return self.canary_events, self.canary, self.stable_events, self.stable
-
-
-def _pad(values: Floats, rows: int) -> Floats:
-    short = rows - len(values)
-    return np.concatenate([values, np.zeros((short, *values.shape[1:]))]) if short else values
 
 
 def log_e(counts: Counts, null: Null) -> Floats:

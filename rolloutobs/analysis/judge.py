@@ -201,7 +201,7 @@ class SignalJudge:
     def _close(self, seconds: float, tick: Tick) -> None:
         """Use the interval that ends with `tick`: with the design effect and the choice of before it."""
         rows, channels = len(self.frame.strata), self.frame.channels
-        warm, cold = (each.plus(Counts.zeros(rows, channels)) for each in self._pending)
+        warm, cold = (each.padded(rows) for each in self._pending)
         self._pending = (Counts.zeros(rows, channels), Counts.zeros(rows, channels))
         both = warm.plus(cold)
         canary, stable = self._lag.exposures(seconds, both.canary, both.stable)

@@ -85,7 +85,7 @@ def headline(judge: SignalJudge, policy: Policy, least: float | None = None) -> 
     return Headline(
         stratum=None if named < 0 else judge.frame.strata[int(choice.rows[named])],
         bound=judge.frame.bounds[channel] if judge.frame.bounds else None,
-        total=pair(judge.total.plus(_empty(judge)), rows, channel),
+        total=pair(_total(judge), rows, channel),
         ratio=_ratio(judge, policy, named, position),
         channel=channel,
     )
@@ -105,7 +105,7 @@ def metric_verdict(judge: SignalJudge, policy: Policy) -> MetricVerdict:
         title=signal.title,
         outcome=outcome,
         required=signal.is_required,
-        total=_NOTHING if empty else pair(judge.total.plus(_empty(judge)), rows, shown.channel),
+        total=_NOTHING if empty else pair(_total(judge), rows, shown.channel),
         evidence=evidence,
         ratio=shown.ratio if shown.stratum is None else _pool_ratio(judge, policy, shown.channel),
         worst=_worst(judge, policy, shown.channel),
@@ -150,8 +150,8 @@ def missing(judge: SignalJudge, policy: Policy, at: float) -> Missing | None:
 _NOTHING = PairCount(0, 0.0, 0, 0.0)
 
 
-def _empty(judge: SignalJudge) -> Counts:
-    return Counts.zeros(len(judge.frame.strata), judge.frame.channels)
+def _total(judge: SignalJudge) -> Counts:
+    return judge.total.padded(len(judge.frame.strata))
 
 
 def _position(judge: SignalJudge, choice: Choice, named: int) -> int:
@@ -236,7 +236,7 @@ def _worst(judge: SignalJudge, policy: Policy, channel: int) -> tuple[StratumVer
     if choice is None or against is None:
         return ()
     nats = against.strata_nats[: len(choice.rows)]
-    total = judge.total.plus(_empty(judge))
+    total = _total(judge)
     position = int(np.searchsorted(choice.channels, channel))
     named = np.argsort(-nats, kind="stable")[:_WORST]
     ratios = _strata_ratios(judge, choice, policy, named, position) if len(named) else []
@@ -266,7 +266,7 @@ def _expected(judge: SignalJudge, choice: Choice, position: int) -> tuple[float,
     As long as nothing shows that the tracks differ, both at their common rate: a few requests say little.
     """
     channel = int(choice.channels[position])
-    total = judge.total.plus(_empty(judge))
+    total = _total(judge)
     k_c, k_s = (float(e[:, channel].sum()) for e in (total.canary_events, total.stable_events))
     n_c, n_s = max(float(total.canary.sum()), 1.0), max(float(total.stable.sum()), 1.0)
     low, high = judge.ratio.interval((position,), -log(0.05))
