@@ -57,9 +57,9 @@ class Settings:
     """Different JavaScript errors kept apart per app and version; further ones count as ``other``."""
 
     max_label_sets: int = 2000
-    """Sets of (app, version, track, route, device) kept apart in all: the bound on memory and on series. Full,
-    versions idle for `version_idle_seconds` give theirs back; else route and device count as ``other``, in one
-    set more per version and track."""
+    """Sets of (app, version, track, route, device) kept apart in all: the bound on memory and on series.
+    Full, versions idle for `version_idle_seconds` give theirs back; else route and device count as
+    ``other``, in one set more per version and track."""
 
     max_views: int = 50_000
     """Beacons remembered (twice as many at most) to recognise one that is sent again."""
