@@ -42,8 +42,16 @@ $(VENV)/.browser: $(VENV)/.installed
 demo: install ## a live canary rollout on this machine, ending in a verdict (CANARY=errors|good|slow|...)
 	@$(BIN)/python -m examples.demo $(CANARY)
 
-test: install ## all tests
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+# The demo's stories run alone: what competes with them for the cores would be a story of its own.
+STORIES := tests/e2e/test_demo_stories.py
+
+test: install ## all tests (ARGS="tests/unit -x" runs some of them)
+ifdef ARGS
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+else
+	@$(BIN)/python -m pytest -n $(WORKERS) --ignore $(STORIES)
+	@$(BIN)/python -m pytest -v $(STORIES)
+endif
 
 check: install ## lint, types, layers, generated docs
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import pytest
 
 from examples.demo.stories import STORIES
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
 async def _demo(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
@@ -23,14 +23,16 @@ async def _demo(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
     )  # fmt: skip
 
 
-# Stories that end in a hold end at their deadline, which can be sooner here: enough for the claim.
-DEADLINES = {"trickle": 30, "dependency": 45}
+# Enough for what each story claims, and less than a person gets to watch.
+SHORTER = {name: ["--history", "15"] for name in STORIES} | {
+    "trickle": ["--history", "15", "--deadline", "45"],
+    "dependency": ["--deadline", "45"],
+}
 
 
 @pytest.mark.parametrize("name", list(STORIES))
 async def test_the_story_ends_as_it_should(name: str, tmp_path: Path) -> None:
-    deadline = ["--deadline", str(DEADLINES[name])] if name in DEADLINES else []
-    process = await _demo(tmp_path, name, *deadline)
+    process = await _demo(tmp_path, name, *SHORTER[name])
     output, _ = await asyncio.wait_for(process.communicate(), 240)
     text = output.decode()
     assert process.returncode == 0, text
