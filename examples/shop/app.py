@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 PAGE = Template((HERE / "static" / "index.html").read_text(encoding="utf-8"))
 INVENTORY_URL = os.environ.get("INVENTORY_URL", "http://127.0.0.1:8001")
 COLLECTOR_URL = os.environ.get("COLLECTOR_URL", "")
-PAYMENT_ERRORS = 0.02
+PAYMENT_ERRORS = float(os.environ.get("SHOP_PAYMENT_ERRORS", "0.02"))
 """Share of checkouts that fail in every version: the payment provider has bad moments."""
 
 PRODUCTS = {

@@ -5,6 +5,7 @@
 | `SHOP_ERRORS` | share of requests that answer 500, by route | `POST /checkout=0.2` |
 | `SHOP_SLOW` | share of requests that wait, and how many seconds, by route | `GET /product/{id}=0.1:0.4` |
 | `SHOP_BROKEN_FRONTEND` | the page's script throws when a visitor checks out | `1` |
+| `SHOP_PAYMENT_ERRORS` | share of checkouts that fail in every version; 2 % by default | `0` |
 | `INVENTORY_ERRORS` | share of requests that the inventory answers with 503 | `0.4` |
 | `INVENTORY_ERRORS_ONCE` | a file: it does so once that exists | `/tmp/inventory-fails` |
 
