@@ -7,17 +7,24 @@ import shutil
 
 import pytest
 
-NEEDS = {
-    "prometheus": (("prometheus", "promtool"), "Debian's prometheus is not on the PATH"),
-}
+from synthetic import browser
+
+
+def _missing(marker: str) -> str:
+    """Return why tests with `marker` cannot run here; empty if they can."""
+    if marker == "browser":
+        return browser.unavailable_reason()
+    missing = [command for command in ("prometheus", "promtool") if shutil.which(command) is None]
+    return f"not on the PATH: {', '.join(missing)} (Debian's package prometheus)" if missing else ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests whose real component is missing, with the reason."""
-    for item in items:
-        for marker, (commands, reason) in NEEDS.items():
-            if item.get_closest_marker(marker) and not all(map(shutil.which, commands)):
-                item.add_marker(pytest.mark.skip(reason=reason))
+    for marker in ("browser", "prometheus"):
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        reason = _missing(marker) if marked else ""
+        for item in marked if reason else ():
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(trylast=True)

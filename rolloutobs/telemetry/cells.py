@@ -11,6 +11,7 @@ and the store of an addition.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
@@ -68,7 +69,7 @@ class HistogramCell:
 C = TypeVar("C", NumberCell, HistogramCell)
 
 
-class _Family(Generic[C]):
+class _Family(ABC, Generic[C]):
     """The cells of one metric, keyed by label values in the order of `label_names`.
 
     Label values are cut to 128 characters. ``dropped`` counts lookups that landed in the overflow cell
@@ -85,8 +86,9 @@ class _Family(Generic[C]):
         self.dropped = 0
         self._cells: dict[tuple[str, ...], C] = {}
 
+    @abstractmethod
     def _new(self) -> C:
-        raise NotImplementedError
+        """Return a cell at zero."""
 
     def cell(self, *values: str) -> C:
         """Return the cell of these label values, made on first use; the overflow cell when the cap is
