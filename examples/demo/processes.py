@@ -59,9 +59,20 @@ class Processes:
             environ: additional variables.
             log: write its output to the log (True) or to this terminal (False).
         """
+        starting = asyncio.ensure_future(self._start(name, argv, environ, log))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # A Ctrl-C just now: the child is on its way, and has to be known to be stopped.
+            await starting
+            raise
+
+    async def _start(
+        self, name: str, argv: Sequence[str], environ: Mapping[str, str], log: bool
+    ) -> asyncio.subprocess.Process:
         output = (self._logs / f"{name}.log").open("wb") if log else None
         try:
-            process = await asyncio.create_subprocess_exec(
+            self._running[name] = process = await asyncio.create_subprocess_exec(
                 *argv,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
                 stdin=asyncio.subprocess.DEVNULL,
@@ -72,7 +83,6 @@ class Processes:
         finally:
             if output is not None:
                 output.close()
-        self._running[name] = process
         return process
 
     async def wait_for_http(self, name: str, url: str, seconds: float = 30.0) -> None:
