@@ -16,7 +16,6 @@ import uvicorn
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from prometheus_client.parser import text_string_to_metric_families
 
-from rolloutobs.errors import ConfigurationError
 from rum_collector.app import create_app
 from rum_collector.bundle import Bundle
 from rum_collector.scrub import scrub, template
@@ -133,13 +132,10 @@ async def serving(app: Any) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    if Bundle.read() is None:
-        pytest.skip("the browser script is not built: npm ci && npm run build in rum_collector/browser")
-    try:
-        chromium = find_chromium(BrowserSettings.from_env(os.environ))
-    except ConfigurationError as problem:
-        pytest.skip(str(problem))
+    assert Bundle.read() is not None, "run `make install`: the browser script is not built"
     async with async_playwright() as playwright:
+        settings = BrowserSettings.from_env(os.environ)
+        chromium = find_chromium(settings, playwright.chromium.executable_path)
         launched = await playwright.chromium.launch(
             executable_path=chromium, args=FLAGS, ignore_default_args=["--disable-back-forward-cache"]
         )
