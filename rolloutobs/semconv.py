@@ -36,6 +36,11 @@ LABEL_SETS_DROPPED_TOTAL: Final = "rolloutobs_label_sets_dropped_total"
 DURATION_BOUNDS: Final = tuple(round(0.005 * 1.5**i, 6) for i in range(20))
 """Upper bounds in seconds, log-regular (factor 1.5, 5 ms to 11 s): a true x1.5 slow-down moves one bucket."""
 
+SEMCONV_DURATION_BOUNDS: Final = (
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+)  # fmt: skip
+"""Source: OpenTelemetry HTTP semantic conventions, metric ``http.server.request.duration``."""
+
 METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
 )

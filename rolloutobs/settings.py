@@ -1,37 +1,70 @@
 """Settings of `instrument()`, and the only place that looks at environment variables.
 
 Belongs here: what a process is told from outside and its validation. Does not belong here: anything that acts
-on it.
+on it, or looks at files (`rolloutobs.detection`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import unquote
+from enum import StrEnum
+from typing import Any, Final
 
+from rolloutobs import semconv, variables
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import UNKNOWN_VERSION, Identity, Track
 
-__all__ = ["DEFAULT_EXCLUDED_PATHS", "UNKNOWN_SERVICE", "Settings"]
+__all__ = [
+    "DEFAULT_EXCLUDED_PATHS",
+    "UNKNOWN_SERVICE",
+    "VARIABLES",
+    "Naming",
+    "OnConflict",
+    "Settings",
+    "SpanMode",
+    "Variable",
+]
 
 UNKNOWN_SERVICE = "unknown"
 DEFAULT_EXCLUDED_PATHS = frozenset({"/metrics", "/healthz", "/livez", "/readyz"})
 """What a kubelet or a Prometheus asks for: without users, and often enough to drown them."""
 DEFAULT_METRICS_PATH = "/metrics"
+DEFAULT_LABELS_FILE = "/etc/podinfo/labels"
 DEFAULT_SAMPLING_RATIO = 0.1
 MAX_IDENTITY_CHARS = 128
-_OFF = frozenset({"", "off", "none"})
-_BOOLEANS = {
-    "true": True,
-    "1": True,
-    "on": True,
-    "yes": True,
-    "false": False,
-    "0": False,
-    "off": False,
-    "no": False,
-}
+MAX_PORT = 65535
+
+
+class SpanMode(StrEnum):
+    """Who makes the server span; there is always exactly one."""
+
+    OWN = "own"
+    """We do, on the OpenTelemetry API; what a framework or an agent would make besides is kept from it."""
+    CONTRIB = "contrib"
+    """OpenTelemetry's own ASGI or WSGI middleware does, with its hooks and options; we stamp it."""
+    OFF = "off"
+    """Nobody here does: whatever span is active is stamped."""
+
+
+class Naming(StrEnum):
+    """The names of the server metrics."""
+
+    DEFAULT = "default"
+    """``http_requests_total``, ``http_request_duration_seconds``: what dashboards and rules use."""
+    SEMCONV = "semconv"
+    """OpenTelemetry's: ``http_server_request_duration_seconds`` with ``http_route`` and so on."""
+
+
+class OnConflict(StrEnum):
+    """What to do about metrics of the same names that another instrumentation exposes."""
+
+    REPLACE = "replace"
+    """Ours are shown, theirs left out, with one warning."""
+    ADOPT = "adopt"
+    """Theirs are shown, stamped; ours are not made."""
+    PREFIX = "prefix"
+    """Both are shown; ours with the prefix ``rolloutobs_``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,28 +83,91 @@ class Settings:
     """``deployment.environment.name``; empty: not reported."""
     revision: str = ""
     """Source revision, label of ``app_build_info``; empty: not reported."""
+    image: str = ""
+    """Container image that runs; its tag is the version where nothing better is known."""
+    labels_file: str | None = DEFAULT_LABELS_FILE
+    """File of a Downward API volume with the pod's labels: version, service and the live track. Read again
+    when it changes. A file that is not there is no error; ``None``: not looked for."""
+    old_track_seconds: float = 900.0
+    """How long the counts of an earlier track stay exposed, frozen, after the track has changed. Seconds; 15
+    minutes outlast any scrape interval."""
+
     metrics_path: str | None = DEFAULT_METRICS_PATH
     """Path that answers with the metrics of the process, relative to the app's root path; ``None``: no such
     path.
     """
+    metrics_port: int | None = None
+    """Port of its own for ``/metrics``, besides the path; ``None``: none. For apps whose port is public,
+    and for workers without a server."""
+    metrics_token: tuple[str, ...] = ()
+    """Tokens, one of which a scrape has to present (``Authorization: Bearer ...``); empty: anyone may
+    scrape."""
+    metrics_dir: str | None = None
+    """Folder in which the workers of one server share their counts. ``None``: a folder below the temporary
+    one where several workers are detected, else memory."""
+    naming: Naming = Naming.DEFAULT
+    """Names of the server metrics."""
+    on_conflict: OnConflict = OnConflict.REPLACE
+    """What to do about another instrumentation's metrics of the same names."""
+    duration_bounds: tuple[float, ...] | None = None
+    """Upper bounds of the duration histograms in seconds, ascending; ``None``: those of the naming (factor
+    1.5 from 5 ms to 11 s, or OpenTelemetry's)."""
+    max_label_sets: int = 2000
+    """Label sets per metric; what comes after is counted in one ``_overflow`` series."""
+    caller_label: bool = False
+    """Whether ``http_requests_total`` is split by who called (``caller``, ``caller_version``): shows which
+    pair of versions fails."""
+    exemplars: bool = True
+    """Whether histograms keep the trace of a recent sampled request per bucket, for OpenMetrics scrapes."""
+    process_metrics: bool = True
+    """Whether memory, CPU, open files, event-loop lag and garbage collection of the process are exposed."""
+
     excluded_paths: frozenset[str] = DEFAULT_EXCLUDED_PATHS
     """Exact paths without spans and metrics, relative to the app's root path."""
+    excluded_urls: tuple[str, ...] = ()
+    """Regular expressions; a URL in which one is found has no spans and no metrics."""
+    captured_request_headers: tuple[str, ...] = ()
+    """Names (or regular expressions) of request headers that go on the span; none by default."""
+    captured_response_headers: tuple[str, ...] = ()
+    """The same for response headers."""
+    sanitized_headers: tuple[str, ...] = ()
+    """Captured headers whose values are replaced by ``[REDACTED]``."""
     server_timing: bool = True
     """Whether responses tell version, track and trace to the browser and to synthetic checks
     (``Server-Timing``).
     """
-    max_label_sets: int = 2000
-    """Label sets per metric; what comes after is counted in one ``_overflow`` series."""
+
+    spans: SpanMode = SpanMode.OWN
+    """Who makes the server span."""
     sampling_ratio: float | None = DEFAULT_SAMPLING_RATIO
     """Share of new traces kept, 0 to 1, where `instrument()` makes the tracer provider. ``None``: the
     OpenTelemetry SDK decides by ``OTEL_TRACES_SAMPLER``. Traces that a caller has sampled are always
     followed."""
+    canary_sampling_ratio: float | None = None
+    """The same while the track is ``canary``; ``None``: as `sampling_ratio`. A canary with 5 % of the traffic
+    needs more to leave enough traces."""
     export_traces: bool = False
     """Whether an OTLP endpoint is configured: if so, and no tracer provider is set, `instrument()` sets
     one.
     """
+    export_metrics: bool = False
+    """Whether the metrics are sent over OTLP as well (``OTEL_METRICS_EXPORTER`` names ``otlp``)."""
+    export_logs: bool = False
+    """Whether log records are sent over OTLP (``OTEL_LOGS_EXPORTER`` names ``otlp``, or an endpoint for
+    logs is set)."""
     otlp_grpc: bool = False
     """Whether ``OTEL_EXPORTER_OTLP_PROTOCOL`` asks for gRPC instead of HTTP with protobuf."""
+    sdk_disabled: bool = False
+    """``OTEL_SDK_DISABLED``: no spans and nothing exported; ``/metrics`` remains."""
+    logs: bool = True
+    """Whether log records carry version, track and trace, and are counted."""
+
+    secret: tuple[str, ...] = ()
+    """Signs identity and the synthetic mark between services; the first one signs, all are accepted. Empty:
+    both are hints that anyone can set."""
+    identity_hosts: tuple[str, ...] = ()
+    """Hosts to which our identity may go besides cluster-internal and private ones: patterns such as
+    ``*.example.com``; ``*`` allows all."""
 
     def __post_init__(self) -> None:
         """Validate.
@@ -81,6 +177,8 @@ class Settings:
         """
         # A plain "canary" is taken as well; anything else is refused here, not in a request.
         object.__setattr__(self, "track", Track.parse(str(self.track), "track"))
+        for name, kind in (("spans", SpanMode), ("naming", Naming), ("on_conflict", OnConflict)):
+            object.__setattr__(self, name, variables.one_of(kind)(name, str(getattr(self, name))))
         for name in ("service", "version", "environment", "revision"):
             _check_word(name, getattr(self, name))
         if not self.service or not self.version:
@@ -90,15 +188,37 @@ class Settings:
         for path in (*self.excluded_paths, self.metrics_path or "/"):
             if not path.startswith("/"):
                 raise ConfigurationError(f"path {path!r} must start with '/'")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
         if self.max_label_sets < 1:
             raise ConfigurationError(f"max_label_sets is {self.max_label_sets}; use at least 1")
-        if self.sampling_ratio is not None and not 0.0 <= self.sampling_ratio <= 1.0:
-            raise ConfigurationError(f"sampling_ratio is {self.sampling_ratio}; use a number from 0 to 1")
+        for name in ("sampling_ratio", "canary_sampling_ratio"):
+            ratio = getattr(self, name)
+            if ratio is not None and not 0.0 <= ratio <= 1.0:
+                raise ConfigurationError(f"{name} is {ratio}; use a number from 0 to 1")
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= MAX_PORT:
+            raise ConfigurationError(f"metrics_port is {self.metrics_port}; use a port from 0 to {MAX_PORT}")
+        if not self.old_track_seconds >= 0:
+            raise ConfigurationError(f"old_track_seconds is {self.old_track_seconds}; use 0 or more")
+        bounds = self.duration_bounds
+        if bounds is not None and (not bounds or list(bounds) != sorted(set(bounds)) or bounds[0] <= 0):
+            raise ConfigurationError(
+                f"duration_bounds is {bounds}; use ascending numbers of seconds above 0, such as 0.1, 0.5, 2"
+            )
 
     @property
     def identity(self) -> Identity:
         """Who this process is."""
         return Identity(self.service, self.version, self.track, self.environment)
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """Upper bounds of the duration histograms in seconds."""
+        if self.duration_bounds is not None:
+            return self.duration_bounds
+        named = self.naming is Naming.SEMCONV
+        return semconv.SEMCONV_DURATION_BOUNDS if named else semconv.DURATION_BOUNDS
 
     def overridden(
         self, *, service: str | None = None, version: str | None = None, track: Track | str | None = None
@@ -117,45 +237,98 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the settings from environment variables; what is not set keeps its default.
+        """Read the settings from environment variables (`VARIABLES`); what is not set keeps its default.
 
-        ``OTEL_SERVICE_NAME``, ``ROLLOUTOBS_VERSION`` or ``APP_VERSION``, ``ROLLOUTOBS_TRACK``,
-        ``ROLLOUTOBS_REVISION`` come before the entries of ``OTEL_RESOURCE_ATTRIBUTES``.
+        The variables of a field are asked in their order, and come before the entries of
+        ``OTEL_RESOURCE_ATTRIBUTES``.
 
         Raises:
             ConfigurationError: a variable has a value that cannot be used.
         """
-        resource = _resource_attributes(environ)
+        given: dict[str, Any] = {}
+        resource = variables.resource_attributes(environ)
+        for variable in VARIABLES:
+            for name in variable.names:
+                text = environ.get(name)
+                if text is not None and (text.strip() or variable.empty_is_a_value):
+                    given[variable.field] = variable.read(name, text)
+                    break
+            else:
+                text = next(
+                    (resource[key] for key in variable.resource if resource.get(key, "").strip()), None
+                )
+                if text is not None:
+                    given[variable.field] = variable.read(variable.names[0], text)
+        for field, name in _SECRETS.items():
+            given[field] = variables.secrets(environ, name)
+        given.setdefault("sampling_ratio", _sampling_ratio(environ))
+        given.update(_exports(environ))
+        return cls(**given)
 
-        def first(*candidates: str | None, default: str = "") -> str:
-            return next((text.strip() for text in candidates if text and text.strip()), default)
 
-        get = environ.get
-        return cls(
-            service=first(get("OTEL_SERVICE_NAME"), resource.get("service.name"), default=UNKNOWN_SERVICE),
-            version=first(
-                get("ROLLOUTOBS_VERSION"),
-                get("APP_VERSION"),
-                resource.get("service.version"),
-                default=UNKNOWN_VERSION,
-            ),
-            track=Track.parse(
-                first(get("ROLLOUTOBS_TRACK"), resource.get("rolloutobs.track")), "ROLLOUTOBS_TRACK"
-            ),
-            environment=first(
-                resource.get("deployment.environment.name"), resource.get("deployment.environment")
-            ),
-            revision=first(get("ROLLOUTOBS_REVISION"), resource.get("vcs.ref.head.revision")),
-            metrics_path=_path(get("ROLLOUTOBS_METRICS_PATH")),
-            excluded_paths=_paths(get("ROLLOUTOBS_EXCLUDED_PATHS")),
-            server_timing=_boolean("ROLLOUTOBS_SERVER_TIMING", get("ROLLOUTOBS_SERVER_TIMING"), default=True),
-            max_label_sets=_integer(
-                "ROLLOUTOBS_MAX_LABEL_SETS", get("ROLLOUTOBS_MAX_LABEL_SETS"), default=2000
-            ),
-            sampling_ratio=_sampling_ratio(environ),
-            export_traces=_exports_traces(environ),
-            otlp_grpc=_otlp_protocol(environ) == "grpc",
-        )
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """An environment variable of one field."""
+
+    field: str
+    names: tuple[str, ...]
+    """The first one that is set counts."""
+    read: Callable[[str, str], Any] = lambda name, text: text.strip()
+    resource: tuple[str, ...] = ()
+    """Entries of ``OTEL_RESOURCE_ATTRIBUTES`` that are asked where no variable is set."""
+    empty_is_a_value: bool = False
+
+
+def _track(name: str, text: str) -> Track:
+    return Track.parse(text, name)
+
+
+def _path_set(name: str, text: str) -> frozenset[str]:
+    return frozenset(variables.words(name, text))
+
+
+_HEADERS: Final = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_"
+VARIABLES: Final = (
+    Variable("service", ("OTEL_SERVICE_NAME",), resource=("service.name",)),
+    Variable("version", ("ROLLOUTOBS_VERSION", "APP_VERSION"), resource=("service.version",)),
+    Variable("track", ("ROLLOUTOBS_TRACK",), _track, ("rolloutobs.track",)),
+    Variable(
+        "environment",
+        ("ROLLOUTOBS_ENVIRONMENT",),
+        resource=("deployment.environment.name", "deployment.environment"),
+    ),
+    Variable("revision", ("ROLLOUTOBS_REVISION",), resource=("vcs.ref.head.revision",)),
+    Variable("image", ("ROLLOUTOBS_IMAGE", "APP_IMAGE")),
+    Variable("labels_file", ("ROLLOUTOBS_LABELS_FILE",), variables.path_or_off, empty_is_a_value=True),
+    Variable("old_track_seconds", ("ROLLOUTOBS_OLD_TRACK_SECONDS",), variables.number),
+    Variable("metrics_path", ("ROLLOUTOBS_METRICS_PATH",), variables.path_or_off, empty_is_a_value=True),
+    Variable("metrics_port", ("ROLLOUTOBS_METRICS_PORT",), variables.whole),
+    Variable("metrics_dir", ("ROLLOUTOBS_METRICS_DIR",)),
+    Variable("naming", ("ROLLOUTOBS_NAMING",), variables.one_of(Naming)),
+    Variable("on_conflict", ("ROLLOUTOBS_ON_CONFLICT",), variables.one_of(OnConflict)),
+    Variable("duration_bounds", ("ROLLOUTOBS_DURATION_BOUNDS",), variables.bounds),
+    Variable("max_label_sets", ("ROLLOUTOBS_MAX_LABEL_SETS",), variables.whole),
+    Variable("caller_label", ("ROLLOUTOBS_CALLER_LABEL",), variables.boolean),
+    Variable("exemplars", ("ROLLOUTOBS_EXEMPLARS",), variables.boolean),
+    Variable("process_metrics", ("ROLLOUTOBS_PROCESS_METRICS",), variables.boolean),
+    Variable("excluded_paths", ("ROLLOUTOBS_EXCLUDED_PATHS",), _path_set, empty_is_a_value=True),
+    Variable(
+        "excluded_urls",
+        ("OTEL_PYTHON_ASGI_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS"),
+        variables.words,
+    ),
+    Variable("captured_request_headers", (_HEADERS + "SERVER_REQUEST",), variables.words),
+    Variable("captured_response_headers", (_HEADERS + "SERVER_RESPONSE",), variables.words),
+    Variable("sanitized_headers", (_HEADERS + "SANITIZE_FIELDS",), variables.words),
+    Variable("server_timing", ("ROLLOUTOBS_SERVER_TIMING",), variables.boolean),
+    Variable("spans", ("ROLLOUTOBS_SPANS",), variables.one_of(SpanMode)),
+    Variable("sampling_ratio", ("ROLLOUTOBS_SAMPLING_RATIO",), variables.number),
+    Variable("canary_sampling_ratio", ("ROLLOUTOBS_CANARY_SAMPLING_RATIO",), variables.number),
+    Variable("logs", ("ROLLOUTOBS_LOGS",), variables.boolean),
+    Variable("identity_hosts", ("ROLLOUTOBS_IDENTITY_HOSTS",), variables.words),
+)
+"""Every variable that is read as it stands; the rest is in `from_env`."""
+_SECRETS: Final = {"metrics_token": "ROLLOUTOBS_METRICS_TOKEN", "secret": "ROLLOUTOBS_SECRET"}
 
 
 def _check_word(name: str, text: str) -> None:
@@ -168,66 +341,37 @@ def _check_word(name: str, text: str) -> None:
         )
 
 
-def _resource_attributes(environ: Mapping[str, str]) -> dict[str, str]:
-    # Source: OpenTelemetry specification, Resource SDK, "Specifying resource information via an environment
-    # variable".
-    pairs = (item.partition("=") for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
-    return {name.strip(): unquote(value.strip()) for name, equals, value in pairs if equals}
-
-
-def _path(text: str | None) -> str | None:
-    if text is None:
-        return DEFAULT_METRICS_PATH
-    return None if text.strip().lower() in _OFF else text.strip()
-
-
-def _paths(text: str | None) -> frozenset[str]:
-    if text is None:
-        return DEFAULT_EXCLUDED_PATHS
-    return frozenset(path.strip() for path in text.split(",") if path.strip())
-
-
-def _boolean(name: str, text: str | None, *, default: bool) -> bool:
-    if text is None or not text.strip():
-        return default
-    try:
-        return _BOOLEANS[text.strip().lower()]
-    except KeyError:
-        raise ConfigurationError(f"{name} is {text!r}; use 'true' or 'false'") from None
-
-
-def _integer(name: str, text: str | None, *, default: int) -> int:
-    if text is None or not text.strip():
-        return default
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigurationError(f"{name} is {text!r}; use a whole number") from None
-
-
 def _sampling_ratio(environ: Mapping[str, str]) -> float | None:
-    text = environ.get("ROLLOUTOBS_SAMPLING_RATIO", "").strip()
-    if text:
-        try:
-            return float(text)
-        except ValueError:
-            raise ConfigurationError(
-                f"ROLLOUTOBS_SAMPLING_RATIO is {text!r}; use a number from 0 to 1"
-            ) from None
     return None if environ.get("OTEL_TRACES_SAMPLER", "").strip() else DEFAULT_SAMPLING_RATIO
 
 
-def _exports_traces(environ: Mapping[str, str]) -> bool:
+def _exports(environ: Mapping[str, str]) -> dict[str, bool]:
+    """Return what goes out over OTLP. Source: OpenTelemetry specification, "Environment variables".
+
+    Traces go to any endpoint. Metrics and logs go only where that is said: the metrics are scraped, and
+    logs are usually shipped, already.
+    """
+
     def text(name: str) -> str:
         return environ.get(name, "").strip()
 
-    endpoint = text("OTEL_EXPORTER_OTLP_ENDPOINT") or text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    # Another exporter by name is set up by the team itself or by opentelemetry-instrument, not here.
-    exporters = {name.strip() for name in (text("OTEL_TRACES_EXPORTER") or "otlp").split(",")}
-    return bool(endpoint) and "otlp" in exporters and text("OTEL_SDK_DISABLED").lower() != "true"
+    def named(signal: str) -> bool:
+        # Another exporter by name is set up by the team itself or by opentelemetry-instrument, not here.
+        return "otlp" in {name.strip() for name in text(f"OTEL_{signal}_EXPORTER").split(",")}
 
+    def endpoint(signal: str) -> bool:
+        return bool(text("OTEL_EXPORTER_OTLP_ENDPOINT") or text(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"))
 
-def _otlp_protocol(environ: Mapping[str, str]) -> str:
-    # Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter": http/protobuf is the default.
-    specific = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "").strip()
-    return (specific or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip() or "http/protobuf").lower()
+    disabled = text("OTEL_SDK_DISABLED").lower() == "true"
+    on = not disabled
+    traces = endpoint("TRACES") and (named("TRACES") or not text("OTEL_TRACES_EXPORTER"))
+    logs_endpoint = bool(text("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")) and not text("OTEL_LOGS_EXPORTER")
+    # http/protobuf is the default. Source: "OpenTelemetry Protocol Exporter".
+    protocol = text("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or text("OTEL_EXPORTER_OTLP_PROTOCOL")
+    return {
+        "export_traces": on and traces,
+        "export_metrics": on and named("METRICS"),
+        "export_logs": on and (named("LOGS") or logs_endpoint),
+        "otlp_grpc": protocol.lower() == "grpc",
+        "sdk_disabled": disabled,
+    }

@@ -1,8 +1,11 @@
+from dataclasses import fields
+
 import pytest
 
 from rolloutobs import Settings, Track
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import Identity
+from rolloutobs.settings import VARIABLES, Naming, OnConflict, SpanMode
 
 
 def test_an_empty_environment_gives_the_defaults():
@@ -105,6 +108,13 @@ def test_the_protocol_of_the_exporter_is_read():
         ({"ROLLOUTOBS_MAX_LABEL_SETS": "0"}, "use at least 1"),
         ({"ROLLOUTOBS_SAMPLING_RATIO": "10%"}, "ROLLOUTOBS_SAMPLING_RATIO is '10%'"),
         ({"ROLLOUTOBS_SAMPLING_RATIO": "10"}, "use a number from 0 to 1"),
+        ({"ROLLOUTOBS_CANARY_SAMPLING_RATIO": "-1"}, "canary_sampling_ratio is -1"),
+        ({"ROLLOUTOBS_METRICS_PORT": "70000"}, "use a port from 0 to 65535"),
+        ({"ROLLOUTOBS_OLD_TRACK_SECONDS": "nan"}, "use 0 or more"),
+        ({"ROLLOUTOBS_DURATION_BOUNDS": "0.5,0.1"}, "use ascending numbers of seconds"),
+        ({"ROLLOUTOBS_DURATION_BOUNDS": "fast"}, "ROLLOUTOBS_DURATION_BOUNDS is 'fast'"),
+        ({"ROLLOUTOBS_SPANS": "both"}, "ROLLOUTOBS_SPANS is 'both'; use one of 'own', 'contrib', 'off'"),
+        ({"ROLLOUTOBS_SECRET_FILE": "/nowhere/secret"}, "which cannot be read"),
         ({"ROLLOUTOBS_METRICS_PATH": "metrics"}, "path 'metrics' must start with '/'"),
         ({"ROLLOUTOBS_EXCLUDED_PATHS": "/a,b"}, "path 'b' must start with '/'"),
         ({"APP_VERSION": 'a"b'}, "version is"),
@@ -127,3 +137,63 @@ def test_a_track_given_as_a_word_is_a_track():
 def test_empty_names_are_refused():
     with pytest.raises(ConfigurationError, match="must not be empty"):
         Settings(service="shop").overridden(version="")
+
+
+def test_every_variable_belongs_to_a_field_and_every_field_is_described():
+    names = {field.name for field in fields(Settings)}
+    assert {variable.field for variable in VARIABLES} <= names
+
+
+def test_what_issue_three_added_is_read():
+    settings = Settings.from_env(
+        {
+            "ROLLOUTOBS_LABELS_FILE": "off",
+            "ROLLOUTOBS_METRICS_PORT": "9464",
+            "ROLLOUTOBS_METRICS_DIR": "/var/run/cells",
+            "ROLLOUTOBS_NAMING": "semconv",
+            "ROLLOUTOBS_ON_CONFLICT": "Adopt",
+            "ROLLOUTOBS_SPANS": "contrib",
+            "ROLLOUTOBS_SECRET": "new, old",
+            "ROLLOUTOBS_METRICS_TOKEN": "t",
+            "ROLLOUTOBS_IDENTITY_HOSTS": "*.example.com",
+            "OTEL_PYTHON_EXCLUDED_URLS": "client/.*/info,healthcheck",
+            "OTEL_SDK_DISABLED": "TRUE",
+        }
+    )
+    assert settings.labels_file is None
+    assert settings.metrics_port == 9464
+    assert settings.metrics_dir == "/var/run/cells"
+    assert settings.naming is Naming.SEMCONV
+    assert settings.bounds[:3] == (0.005, 0.01, 0.025)
+    assert settings.on_conflict is OnConflict.ADOPT
+    assert settings.spans is SpanMode.CONTRIB
+    assert settings.secret == ("new", "old")
+    assert settings.metrics_token == ("t",)
+    assert settings.identity_hosts == ("*.example.com",)
+    assert settings.excluded_urls == ("client/.*/info", "healthcheck")
+    assert settings.sdk_disabled
+
+
+def test_secrets_come_from_files_too(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("new\nold\n")
+    assert Settings.from_env({"ROLLOUTOBS_SECRET_FILE": str(path)}).secret == ("new", "old")
+    path.write_text(" \n")
+    with pytest.raises(ConfigurationError, match="which is empty"):
+        Settings.from_env({"ROLLOUTOBS_SECRET_FILE": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("environ", "metrics", "logs"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, False, False),
+        ({"OTEL_METRICS_EXPORTER": "otlp"}, True, False),
+        ({"OTEL_LOGS_EXPORTER": "otlp,console"}, False, True),
+        ({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://x"}, False, True),
+        ({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://x", "OTEL_LOGS_EXPORTER": "none"}, False, False),
+        ({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, False, False),
+    ],
+)
+def test_metrics_and_logs_go_over_otlp_only_where_that_is_said(environ, metrics, logs):
+    settings = Settings.from_env(environ)
+    assert (settings.export_metrics, settings.export_logs) == (metrics, logs)
