@@ -24,6 +24,7 @@ __all__ = [
     "Settings",
     "SpanMode",
     "Variable",
+    "check_word",
 ]
 
 UNKNOWN_SERVICE = "unknown"
@@ -79,6 +80,10 @@ class Settings:
     """The side of the rollout; ``Track.NONE``: no rollout is known, and no track is reported (never
     guessed).
     """
+    track_is_fixed: bool | None = None
+    """Whether the app itself named its track: it then stays, whatever the pod's labels say. ``None``: it is,
+    where a track is given here. A track from the environment is not fixed: variables are frozen when a pod
+    starts, its labels are not."""
     environment: str = ""
     """``deployment.environment.name``; empty: not reported."""
     revision: str = ""
@@ -88,6 +93,9 @@ class Settings:
     labels_file: str | None = DEFAULT_LABELS_FILE
     """File of a Downward API volume with the pod's labels: version, service and the live track. Read again
     when it changes. A file that is not there is no error; ``None``: not looked for."""
+    labels_interval_seconds: float = 2.0
+    """How often the file is looked at. Seconds; a kubelet writes a changed label into it within one or two,
+    and a change of the track is seen after at most one and a half intervals."""
     old_track_seconds: float = 900.0
     """How long the counts of an earlier track stay exposed, frozen, after the track has changed. Seconds; 15
     minutes outlast any scrape interval."""
@@ -177,10 +185,12 @@ class Settings:
         """
         # A plain "canary" is taken as well; anything else is refused here, not in a request.
         object.__setattr__(self, "track", Track.parse(str(self.track), "track"))
+        if self.track_is_fixed is None:
+            object.__setattr__(self, "track_is_fixed", bool(self.track))
         for name, kind in (("spans", SpanMode), ("naming", Naming), ("on_conflict", OnConflict)):
             object.__setattr__(self, name, variables.one_of(kind)(name, str(getattr(self, name))))
         for name in ("service", "version", "environment", "revision"):
-            _check_word(name, getattr(self, name))
+            check_word(name, getattr(self, name))
         if not self.service or not self.version:
             raise ConfigurationError(
                 "service and version must not be empty; leave them out if they are not known"
@@ -201,6 +211,10 @@ class Settings:
             raise ConfigurationError(f"metrics_port is {self.metrics_port}; use a port from 0 to {MAX_PORT}")
         if not self.old_track_seconds >= 0:
             raise ConfigurationError(f"old_track_seconds is {self.old_track_seconds}; use 0 or more")
+        if not self.labels_interval_seconds > 0:
+            raise ConfigurationError(
+                f"labels_interval_seconds is {self.labels_interval_seconds}; use a number above 0"
+            )
         bounds = self.duration_bounds
         if bounds is not None and (not bounds or list(bounds) != sorted(set(bounds)) or bounds[0] <= 0):
             raise ConfigurationError(
@@ -228,11 +242,13 @@ class Settings:
         Raises:
             ConfigurationError: `track` is not a track, or another value cannot be used.
         """
+        named = self.track if track is None else Track.parse(str(track), "track")
         return replace(
             self,
             service=self.service if service is None else service.strip(),
             version=self.version if version is None else version.strip(),
-            track=self.track if track is None else Track.parse(str(track), "track"),
+            track=named,
+            track_is_fixed=self.track_is_fixed if track is None else bool(named),
         )
 
     @classmethod
@@ -245,7 +261,7 @@ class Settings:
         Raises:
             ConfigurationError: a variable has a value that cannot be used.
         """
-        given: dict[str, Any] = {}
+        given: dict[str, Any] = {"track_is_fixed": False}
         resource = variables.resource_attributes(environ)
         for variable in VARIABLES:
             for name in variable.names:
@@ -300,6 +316,7 @@ VARIABLES: Final = (
     Variable("revision", ("ROLLOUTOBS_REVISION",), resource=("vcs.ref.head.revision",)),
     Variable("image", ("ROLLOUTOBS_IMAGE", "APP_IMAGE")),
     Variable("labels_file", ("ROLLOUTOBS_LABELS_FILE",), variables.path_or_off, empty_is_a_value=True),
+    Variable("labels_interval_seconds", ("ROLLOUTOBS_LABELS_INTERVAL_SECONDS",), variables.number),
     Variable("old_track_seconds", ("ROLLOUTOBS_OLD_TRACK_SECONDS",), variables.number),
     Variable("metrics_path", ("ROLLOUTOBS_METRICS_PATH",), variables.path_or_off, empty_is_a_value=True),
     Variable("metrics_port", ("ROLLOUTOBS_METRICS_PORT",), variables.whole),
@@ -331,7 +348,12 @@ VARIABLES: Final = (
 _SECRETS: Final = {"metrics_token": "ROLLOUTOBS_METRICS_TOKEN", "secret": "ROLLOUTOBS_SECRET"}
 
 
-def _check_word(name: str, text: str) -> None:
+def check_word(name: str, text: str) -> None:
+    """Check that `text` can be a service, a version, an environment or a revision.
+
+    Raises:
+        ConfigurationError: it cannot; the message begins with `name`.
+    """
     # Ends up in a quoted header parameter, in baggage and in label values: what is plain in all three is
     # allowed.
     if len(text) > MAX_IDENTITY_CHARS or any(not "!" <= c <= "~" or c in '"\\' for c in text):

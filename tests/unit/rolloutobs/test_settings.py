@@ -111,6 +111,7 @@ def test_the_protocol_of_the_exporter_is_read():
         ({"ROLLOUTOBS_CANARY_SAMPLING_RATIO": "-1"}, "canary_sampling_ratio is -1"),
         ({"ROLLOUTOBS_METRICS_PORT": "70000"}, "use a port from 0 to 65535"),
         ({"ROLLOUTOBS_OLD_TRACK_SECONDS": "nan"}, "use 0 or more"),
+        ({"ROLLOUTOBS_LABELS_INTERVAL_SECONDS": "0"}, "labels_interval_seconds is 0.0; use a number above 0"),
         ({"ROLLOUTOBS_DURATION_BOUNDS": "0.5,0.1"}, "use ascending numbers of seconds"),
         ({"ROLLOUTOBS_DURATION_BOUNDS": "fast"}, "ROLLOUTOBS_DURATION_BOUNDS is 'fast'"),
         ({"ROLLOUTOBS_SPANS": "both"}, "ROLLOUTOBS_SPANS is 'both'; use one of 'own', 'contrib', 'off'"),
@@ -132,6 +133,21 @@ def test_a_track_given_as_a_word_is_a_track():
     assert Settings(track="canary").track is Track.CANARY
     with pytest.raises(ConfigurationError, match="track is 'green'"):
         Settings(track="green")
+
+
+def test_only_a_track_that_the_app_itself_names_is_fixed():
+    from_env = Settings.from_env({"ROLLOUTOBS_TRACK": "canary"})
+    assert not from_env.track_is_fixed
+    assert not from_env.overridden(version="2").track_is_fixed
+    assert from_env.overridden(track="canary").track_is_fixed
+    assert not from_env.overridden(track="").track_is_fixed
+    assert Settings(track="canary").track_is_fixed
+    assert not Settings().track_is_fixed
+
+
+def test_the_interval_of_the_labels_is_read():
+    assert Settings().labels_interval_seconds == 2.0
+    assert Settings.from_env({"ROLLOUTOBS_LABELS_INTERVAL_SECONDS": "0.5"}).labels_interval_seconds == 0.5
 
 
 def test_empty_names_are_refused():
