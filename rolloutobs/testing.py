@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opentelemetry import propagate
-from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -19,7 +18,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from rolloutobs.telemetry import current
+from rolloutobs.telemetry import current, hub
 
 __all__ = [
     "Answer",
@@ -164,14 +163,16 @@ def sample_value(samples: Sequence[Sample], name: str, **labels: str) -> float |
 
 @contextmanager
 def isolated_telemetry() -> Iterator[None]:
-    """Undo what `instrument` does to the process: the global propagator, and who speaks outside of
-    requests.
+    """Undo what `instrument` does to the process: the global propagator, who speaks outside of requests, and
+    all counts.
     """
     textmap = propagate.get_global_textmap()
-    stamp = current.current(Context())
-    current.set_process_stamp(None)
+    live = current.process_identity()
+    current.set_process_identity(None)
+    recorded = hub.forget_all()
     try:
         yield
     finally:
         propagate.set_global_textmap(textmap)
-        current.set_process_stamp(stamp)
+        current.set_process_identity(live)
+        hub.recall(recorded)

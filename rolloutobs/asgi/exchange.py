@@ -79,7 +79,7 @@ class Exchange:
             wrapper.failures.record(Where.REQUEST, error)
         self._inbound = inbound
         self._span = span
-        wrapper.in_flight.value += 1.0
+        wrapper.http.in_flight.value += 1.0
         self._token = _attach(context)
 
     async def receive(self) -> Message:
@@ -138,7 +138,7 @@ class Exchange:
         self._open = _COMPLETE
         seconds = perf_counter() - self._start
         wrapper = self._wrapper
-        wrapper.in_flight.value -= 1.0
+        wrapper.http.in_flight.value -= 1.0
         if self._gone:
             outcome = CLIENT_CLOSED_REQUEST
         try:
@@ -152,7 +152,7 @@ class Exchange:
             what = (self._method, route, outcome, self._inbound.synthetic)
             counter, histogram = wrapper.pairs.get(what) or wrapper.http.pair(what)
             counter.value += 1.0
-            histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
+            histogram.counts[bisect_left(histogram.bounds, seconds)] += 1.0
             histogram.sum += seconds
             span = self._span
             if span.__class__ is UnsampledSpan or span is None or not span.is_recording():

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
-
-from prometheus_client.metrics_core import Metric
+from collections.abc import Iterable
 
 from rolloutobs import semconv
-from rolloutobs.settings import Settings
-from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramCell, HistogramFamily, NumberCell
+from rolloutobs.telemetry.cells import HistogramCell, NumberCell
+from rolloutobs.telemetry.hub import Hub
 
 __all__ = ["HttpMetrics"]
 
@@ -28,39 +25,29 @@ class HttpMetrics:
     The cells of an outcome are found with one lookup; labels are strings only when a set is new.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        cap = settings.max_label_sets
+    def __init__(self, hub: Hub) -> None:
         dimensions = (semconv.LABEL_METHOD, semconv.LABEL_ROUTE)
-        self._requests = CounterFamily(
+        self._requests = hub.counter(
             semconv.HTTP_REQUESTS_TOTAL,
             "Requests answered; 500 if the app raised, 499 if the client left before the answer was whole.",
             (*dimensions, semconv.LABEL_STATUS, semconv.LABEL_SYNTHETIC),
-            cap,
         )
-        self._durations = HistogramFamily(
+        self._durations = hub.histogram(
             semconv.HTTP_REQUEST_DURATION_SECONDS,
             "Time from the request to the last byte of the answer, without background tasks.",
             (*dimensions, semconv.LABEL_STATUS_CLASS, semconv.LABEL_SYNTHETIC),
-            semconv.DURATION_BOUNDS,
-            cap,
         )
-        in_flight = GaugeFamily(semconv.HTTP_REQUESTS_IN_FLIGHT, "Requests being answered now.", ())
-        self.in_flight = in_flight.cell()
-        build = GaugeFamily(semconv.APP_BUILD_INFO, "Always 1; says what runs.", (semconv.LABEL_REVISION,))
-        build.cell(settings.revision).value = 1.0
-        started = GaugeFamily(
-            semconv.APP_START_TIME_SECONDS, "Unix time at which the app was instrumented, in seconds.", ()
-        )
-        started.cell().value = time.time()
-        self._dropped = CounterFamily(
-            semconv.LABEL_SETS_DROPPED_TOTAL,
-            "Lookups of label sets that are counted as _overflow because there are too many.",
-            (semconv.LABEL_METRIC,),
-        )
-        self._families = (self._requests, self._durations, in_flight, build, started)
-        self._cap = cap
+        self._in_flight = hub.gauge(semconv.HTTP_REQUESTS_IN_FLIGHT, "Requests being answered now.", ())
+        self.in_flight = self._in_flight.cell()
+        """Looked at by the hot path, as is `pairs`."""
+        self._cap = hub.settings.max_label_sets
         self.pairs: dict[Outcome, Pair] = {}
         """What `pair` has made; the hot path looks here, and adds to the cells itself."""
+        hub.store.on_move(self._look_up_again)
+
+    def _look_up_again(self) -> None:
+        self.pairs.clear()
+        self.in_flight = self._in_flight.cell()
 
     def pair(self, what: Outcome) -> Pair:
         """Return counter and histogram of an outcome, for `pairs` to keep."""
@@ -80,11 +67,3 @@ class HttpMetrics:
             known = method if method in semconv.METHODS else semconv.METHOD_OTHER
             for status in FROM_ZERO_STATUSES:
                 self._requests.cell(known, route, status, "")
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
-        for family in self._families:
-            yield family.collect()
-        for family in (self._requests, self._durations):
-            self._dropped.cell(family.name).value = float(family.dropped)
-        yield self._dropped.collect()

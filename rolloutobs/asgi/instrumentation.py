@@ -14,9 +14,9 @@ from rolloutobs.asgi.wrapper import SCOPE_KEY, Wrapper
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import UNKNOWN_VERSION, Track
 from rolloutobs.settings import UNKNOWN_SERVICE, Settings
-from rolloutobs.telemetry.current import current, set_process_stamp
 from rolloutobs.telemetry.export import set_exporting_provider
-from rolloutobs.telemetry.failures import Failures, Where
+from rolloutobs.telemetry.failures import Where
+from rolloutobs.telemetry.hub import new_hub
 from rolloutobs.telemetry.propagation import install_propagator
 
 __all__ = ["InstrumentedApp", "instrument"]
@@ -63,16 +63,14 @@ def instrument(
     base = Settings.from_env(os.environ) if settings is None else settings
     final = base.overridden(service=service, version=version, track=track)
     _warn_about_unknown(final)
-    failures = Failures()
+    hub = new_hub(final)
     provider = tracer_provider
-    exporting = None if provider is not None else set_exporting_provider(final, failures)
+    exporting = None if provider is not None else set_exporting_provider(final, hub.failures)
 
     in_place = _is_starlette(type(app))
     call: ASGIApp = type(app).__call__.__get__(app) if in_place else app
-    wrapper = Wrapper(call, app, final, provider, failures, exporting)
+    wrapper = Wrapper(call, app, hub, provider, exporting)
     install_propagator()
-    if current() is None:
-        set_process_stamp(wrapper.stamp)
     if not in_place:
         wrapped: Any = InstrumentedApp(app, wrapper)
         return wrapped  # type: ignore[no-any-return]

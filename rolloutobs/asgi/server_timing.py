@@ -12,7 +12,7 @@ from opentelemetry.trace import Span
 
 from rolloutobs import semconv
 from rolloutobs.asgi.types import Message
-from rolloutobs.identity import Identity
+from rolloutobs.telemetry.current import Live
 
 __all__ = ["HTML", "ServerTiming", "is_shared"]
 
@@ -25,11 +25,8 @@ _SHARED_CACHE_HEADERS = frozenset({b"cdn-cache-control", b"surrogate-control"})
 class ServerTiming:
     """Adds identity and trace of the answer to response headers; existing ``Server-Timing`` headers stay."""
 
-    def __init__(self, identity: Identity) -> None:
-        entries = [(semconv.SERVER_TIMING_VERSION, identity.version)]
-        if identity.track:
-            entries.append((semconv.SERVER_TIMING_TRACK, identity.track.value))
-        self._identity = ", ".join(f'{name};desc="{value}"' for name, value in entries)
+    def __init__(self, live: Live) -> None:
+        self._live = live
 
     def add(self, message: Message, span: Span | None) -> Message:
         """Return a copy of the ``http.response.start`` in `message` with the header added.
@@ -38,7 +35,7 @@ class ServerTiming:
             message: left as it is; its headers may be any iterable.
             span: server span; ``None``, or one without a valid context, sends no ``traceparent``.
         """
-        value = self._identity
+        value = self._live.stamp.server_timing
         span_context = None if span is None else span.get_span_context()
         if span_context is not None and span_context.is_valid:
             traceparent = (

@@ -6,18 +6,15 @@ from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
-from prometheus_client import REGISTRY
 
 from rolloutobs.asgi.attributes import request_attributes, span_method
 from rolloutobs.asgi.http_metrics import HttpMetrics
 from rolloutobs.asgi.routes import RouteReader, known_routes
 from rolloutobs.asgi.server_timing import ServerTiming
 from rolloutobs.asgi.types import ASGIApp, Message, Receive, Scope, Send
-from rolloutobs.settings import Settings
-from rolloutobs.telemetry.current import Stamp, stamped
+from rolloutobs.telemetry.current import with_identity
 from rolloutobs.telemetry.export import flush
-from rolloutobs.telemetry.failures import Failures, Where
-from rolloutobs.telemetry.metrics import Exposition, exposition
+from rolloutobs.telemetry.hub import Hub
 from rolloutobs.telemetry.propagation import Extractor
 from rolloutobs.telemetry.traces import ServerSpans
 
@@ -36,9 +33,8 @@ class Wrapper:
     Args:
         app: the app inside.
         listed: object whose routes are listed for the counters that start from zero.
-        settings: valid settings.
+        hub: what the app records, and its settings.
         provider: where spans go; ``None``: the global provider.
-        failures: counts what fails.
         flushed: tracer provider to flush at the end of the lifespan; ``None`` where the app owns it.
     """
 
@@ -46,28 +42,30 @@ class Wrapper:
         self,
         app: ASGIApp,
         listed: object,
-        settings: Settings,
+        hub: Hub,
         provider: Any,
-        failures: Failures,
         flushed: TracerProvider | None,
     ) -> None:
         self.app = app
+        settings = hub.settings
+        self.hub = hub
         self.settings = settings
-        self.failures = failures
-        self.http = HttpMetrics(settings)
-        self.in_flight, self.pairs = self.http.in_flight, self.http.pairs
-        self.stamp = Stamp.of(settings.identity)
-        self.base = stamped(self.stamp, Context())
+        self.failures = hub.failures
+        self.http = HttpMetrics(hub)
+        self.pairs = self.http.pairs
+        self.live = hub.live
+        self.base = with_identity(hub.live, Context())
         self.routes = RouteReader()
         self.extractor = Extractor()
         self.spans = ServerSpans(provider, self.base, self._describe)
-        self.timing = ServerTiming(settings.identity) if settings.server_timing else None
+        self.timing = ServerTiming(hub.live) if settings.server_timing else None
         self.special = settings.excluded_paths | ({settings.metrics_path} if settings.metrics_path else set())
         self._listed = listed
+        hub.before_collect.append(self._expect_routes)
         self._flushed = flushed
 
     def _describe(self, scope: Any) -> tuple[str, dict[str, Any]]:
-        return span_method(scope["method"]), request_attributes(scope, self.stamp.attributes)
+        return span_method(scope["method"]), request_attributes(scope, self.live.stamp.attributes)
 
     def excludes(self, scope: Scope) -> bool:
         """Return whether a path below a root path is excluded, or is that of the metrics."""
@@ -107,7 +105,7 @@ class Wrapper:
 
     async def _send_metrics(self, scope: Scope, send: Send) -> None:
         accept = b",".join(value for name, value in scope.get("headers", ()) if name == b"accept")
-        answer = self.render(accept.decode("latin-1"))
+        answer = self.hub.render(accept.decode("latin-1"))
         headers = [
             (b"content-type", answer.content_type.encode("ascii")),
             (b"content-length", str(len(answer.body)).encode("ascii")),
@@ -115,18 +113,5 @@ class Wrapper:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
-    def render(self, accept: str = "") -> Exposition:
-        """Return every metric of the process, stamped with the identity of this app."""
-        try:
-            routes = known_routes(self._listed)
-            self.http.expect(pair for pair in routes if pair[1] not in self.special)
-        except Exception as error:
-            self.failures.record(Where.METRICS, error)
-        sources = (self.http, self.failures.family, REGISTRY)
-        try:
-            return exposition(sources, self.settings.identity, accept, self.failures)
-        except ValueError as error:
-            # An Accept header that prometheus_client cannot read, or a sample that OpenMetrics does not
-            # allow.
-            self.failures.record(Where.METRICS, error)
-            return exposition(sources, self.settings.identity, "", self.failures)
+    def _expect_routes(self) -> None:
+        self.http.expect(pair for pair in known_routes(self._listed) if pair[1] not in self.special)

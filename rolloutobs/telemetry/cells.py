@@ -11,10 +11,13 @@ and the store of an addition.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -22,19 +25,75 @@ from prometheus_client.core import (
     HistogramMetricFamily,
 )
 from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Exemplar as PrometheusExemplar
 from prometheus_client.utils import floatToGoString
 
 from rolloutobs import semconv
 
-__all__ = ["CounterFamily", "GaugeFamily", "HistogramCell", "HistogramFamily", "NumberCell"]
+__all__ = [
+    "MEMORY",
+    "Allocator",
+    "CounterFamily",
+    "Definition",
+    "Exemplar",
+    "Family",
+    "GaugeFamily",
+    "HistogramCell",
+    "HistogramFamily",
+    "Kind",
+    "Merge",
+    "NumberCell",
+]
 
 MAX_LABEL_SETS = 2000
 """Default cap of label sets per family. Source: the OpenTelemetry SDK's default cardinality limit."""
 OVERFLOW = "_overflow"
 """Value of every label of the one cell that takes what does not fit under the cap."""
 MAX_LABEL_CHARS = 128
+_making = threading.Lock()
 OMITTED_WHEN_EMPTY = frozenset({semconv.LABEL_SYNTHETIC, semconv.LABEL_REVISION})
 """Labels that are not rendered without a value: user traffic has no ``synthetic`` label."""
+
+
+class Kind(StrEnum):
+    """What a family holds."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Merge(StrEnum):
+    """How the gauges of several workers make one. Those of a worker that has ended do not count."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """All that is needed to make an equal family elsewhere, for example in another worker."""
+
+    kind: Kind
+    name: str
+    documentation: str
+    label_names: tuple[str, ...]
+    bounds: tuple[float, ...] = ()
+    """Of histograms: upper bounds, ascending, without +Inf."""
+    merge: Merge = Merge.SUM
+    """Of gauges."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One observation of a bucket, and the trace that it belongs to."""
+
+    trace_id: int
+    span_id: int
+    value: float
+    timestamp: float
+    """Unix time in seconds."""
 
 
 class NumberCell:
@@ -53,42 +112,94 @@ class NumberCell:
 class HistogramCell:
     """One histogram: counts per bucket (not cumulative; the last one is above every bound) and the sum."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("_exemplars", "bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
+        self.counts: MutableSequence[float] = [0.0] * (len(bounds) + 1)
         self.sum = 0.0
+        self._exemplars: dict[int, Exemplar] = {}
 
     def observe(self, value: float) -> None:
         """Count `value` in the bucket whose upper bound is the first that is not below it (``le``)."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1.0
         self.sum += value
 
+    def exemplify(self, exemplar: Exemplar) -> None:
+        """Keep `exemplar` as the one of its bucket."""
+        self._exemplars[bisect_left(self.bounds, exemplar.value)] = exemplar
 
+    def exemplars(self) -> dict[int, Exemplar]:
+        """Return the newest exemplar by index of its bucket."""
+        return dict(self._exemplars)
+
+
+class Allocator(Protocol):
+    """Where the cells of a family are kept: in memory, or where other workers see them."""
+
+    def number(self, definition: Definition, values: tuple[str, ...]) -> NumberCell:
+        """Return a new cell at zero."""
+
+    def histogram(self, definition: Definition, values: tuple[str, ...]) -> HistogramCell:
+        """Return a new cell at zero."""
+
+
+class _Memory:
+    def number(self, definition: Definition, values: tuple[str, ...]) -> NumberCell:
+        return NumberCell()
+
+    def histogram(self, definition: Definition, values: tuple[str, ...]) -> HistogramCell:
+        return HistogramCell(definition.bounds)
+
+
+MEMORY: Allocator = _Memory()
 C = TypeVar("C", NumberCell, HistogramCell)
 
 
-class _Family(ABC, Generic[C]):
+class Family(ABC, Generic[C]):
     """The cells of one metric, keyed by label values in the order of `label_names`.
 
     Label values are cut to 128 characters. ``dropped`` counts lookups that landed in the overflow cell
     because `max_sets` was reached; the overflow cell keeps their counts.
     """
 
-    def __init__(
-        self, name: str, documentation: str, label_names: Sequence[str], max_sets: int = MAX_LABEL_SETS
-    ) -> None:
-        self.name = name
-        self.documentation = documentation
-        self.label_names = tuple(label_names)
+    def __init__(self, definition: Definition, max_sets: int = MAX_LABEL_SETS) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self.documentation = definition.documentation
+        self.label_names = definition.label_names
         self.max_sets = max_sets
         self.dropped = 0
+        self.on_drop: Callable[[], None] | None = None
+        self._allocator = MEMORY
         self._cells: dict[tuple[str, ...], C] = {}
 
     @abstractmethod
-    def _new(self) -> C:
+    def _new(self, values: tuple[str, ...]) -> C:
         """Return a cell at zero."""
+
+    @abstractmethod
+    def _restore(self, cell: C, old: C) -> None:
+        """Put what `old` holds into the new `cell`."""
+
+    @abstractmethod
+    def collect(self) -> Metric:
+        """Return the family as prometheus_client renders it."""
+
+    def move(self, allocator: Allocator, *, keep: bool) -> None:
+        """Make all cells anew with `allocator`; whoever holds an old one adds to nothing.
+
+        Args:
+            allocator: of these and of all further cells.
+            keep: whether the new cells start with what the old ones hold, or at zero.
+        """
+        self._allocator = allocator
+        moved: dict[tuple[str, ...], C] = {}
+        for values, old in self.items():
+            moved[values] = cell = self._new(values)
+            if keep:
+                self._restore(cell, old)
+        self._cells = moved
 
     def cell(self, *values: str) -> C:
         """Return the cell of these label values, made on first use; the overflow cell when the cap is
@@ -105,8 +216,15 @@ class _Family(ABC, Generic[C]):
         key = tuple(map(_label_value, values))
         if key not in self._cells and len(self._cells) >= self.max_sets:
             self.dropped += 1
+            if self.on_drop is not None:
+                self.on_drop()
             key = (OVERFLOW,) * len(self.label_names)
-        return self._cells.setdefault(key, self._new())
+        with _making:
+            # Two threads that ask at once get the same; the other one would count into nothing.
+            found = self._cells.get(key)
+            if found is None:
+                found = self._cells[key] = self._new(key)
+            return found
 
     def items(self) -> Iterator[tuple[tuple[str, ...], C]]:
         """Iterate over a snapshot of (label values, cell)."""
@@ -124,11 +242,21 @@ def _label_value(text: str) -> str:
     return text[:MAX_LABEL_CHARS].encode("utf-8", "replace").decode("utf-8")
 
 
-class CounterFamily(_Family[NumberCell]):
+class _NumberFamily(Family[NumberCell]):
+    def _new(self, values: tuple[str, ...]) -> NumberCell:
+        return self._allocator.number(self.definition, values)
+
+    def _restore(self, cell: NumberCell, old: NumberCell) -> None:
+        cell.value = old.value
+
+
+class CounterFamily(_NumberFamily):
     """A counter; `name` carries its ``_total``."""
 
-    def _new(self) -> NumberCell:
-        return NumberCell()
+    def __init__(
+        self, name: str, documentation: str, label_names: Sequence[str], max_sets: int = MAX_LABEL_SETS
+    ) -> None:
+        super().__init__(Definition(Kind.COUNTER, name, documentation, tuple(label_names)), max_sets)
 
     def collect(self) -> Metric:
         """Return the family as prometheus_client renders it."""
@@ -138,11 +266,19 @@ class CounterFamily(_Family[NumberCell]):
         return metric
 
 
-class GaugeFamily(_Family[NumberCell]):
+class GaugeFamily(_NumberFamily):
     """A gauge; set ``cell.value``."""
 
-    def _new(self) -> NumberCell:
-        return NumberCell()
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        label_names: Sequence[str],
+        max_sets: int = MAX_LABEL_SETS,
+        merge: Merge = Merge.SUM,
+    ) -> None:
+        definition = Definition(Kind.GAUGE, name, documentation, tuple(label_names), (), merge)
+        super().__init__(definition, max_sets)
 
     def collect(self) -> Metric:
         """Return the family as prometheus_client renders it."""
@@ -152,7 +288,7 @@ class GaugeFamily(_Family[NumberCell]):
         return metric
 
 
-class HistogramFamily(_Family[HistogramCell]):
+class HistogramFamily(Family[HistogramCell]):
     """A classic histogram with fixed upper bounds, ascending, without +Inf."""
 
     def __init__(
@@ -163,21 +299,37 @@ class HistogramFamily(_Family[HistogramCell]):
         bounds: Sequence[float],
         max_sets: int = MAX_LABEL_SETS,
     ) -> None:
-        super().__init__(name, documentation, label_names, max_sets)
-        self.bounds = tuple(bounds)
+        definition = Definition(Kind.HISTOGRAM, name, documentation, tuple(label_names), tuple(bounds))
+        super().__init__(definition, max_sets)
+        self.bounds = definition.bounds
         self._le = [str(floatToGoString(b)) for b in self.bounds] + ["+Inf"]  # type: ignore[no-untyped-call]
 
-    def _new(self) -> HistogramCell:
-        return HistogramCell(self.bounds)
+    def _new(self, values: tuple[str, ...]) -> HistogramCell:
+        return self._allocator.histogram(self.definition, values)
+
+    def _restore(self, cell: HistogramCell, old: HistogramCell) -> None:
+        for i, count in enumerate(old.counts):
+            cell.counts[i] = count
+        cell.sum = old.sum
+        for exemplar in old.exemplars().values():
+            cell.exemplify(exemplar)
 
     def collect(self) -> Metric:
         """Return the family as prometheus_client renders it: cumulative buckets, count and sum."""
         metric = HistogramMetricFamily(self.name, self.documentation)
         for labels, cell in self._labelled():
-            total = 0
-            for le, count in zip(self._le, list(cell.counts), strict=True):
+            total = 0.0
+            exemplars = cell.exemplars()
+            for i, (le, count) in enumerate(zip(self._le, list(cell.counts), strict=True)):
                 total += count
-                metric.add_sample(self.name + "_bucket", {**labels, "le": le}, float(total))
-            metric.add_sample(self.name + "_count", labels, float(total))
+                found = exemplars.get(i)
+                shown = None if found is None else _shown(found)
+                metric.add_sample(self.name + "_bucket", {**labels, "le": le}, total, exemplar=shown)
+            metric.add_sample(self.name + "_count", labels, total)
             metric.add_sample(self.name + "_sum", labels, cell.sum)
         return metric
+
+
+def _shown(exemplar: Exemplar) -> PrometheusExemplar:
+    labels = {"trace_id": f"{exemplar.trace_id:032x}", "span_id": f"{exemplar.span_id:016x}"}
+    return PrometheusExemplar(labels, exemplar.value, exemplar.timestamp)

@@ -1,4 +1,4 @@
-"""Which identity speaks: of the request that is running, else of the process.
+"""Which identity speaks: of the request that is running, else of the process; and which track it is on now.
 
 Two instrumented apps in one process (tests, an admin app) each keep their own identity this way; code
 outside of any request, such as a background thread, speaks for the process.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -17,13 +17,21 @@ from opentelemetry.context import Context, attach, create_key, detach, get_curre
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 
 from rolloutobs import semconv
-from rolloutobs.identity import Identity
+from rolloutobs.identity import Identity, Track
 
-__all__ = ["Stamp", "context_calls", "current", "set_process_stamp", "stamped"]
+__all__ = [
+    "Live",
+    "Stamp",
+    "context_calls",
+    "current",
+    "process_identity",
+    "set_process_identity",
+    "with_identity",
+]
 
 ContextCalls = tuple[Callable[[], Context], Callable[[Context], Any], Callable[[Any], None]]
 
-_STAMP_KEY = create_key("rolloutobs-stamp")
+_LIVE_KEY = create_key("rolloutobs-identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,8 @@ class Stamp:
     """Of every span: ``app.version``, and ``rolloutobs.track`` where a track is known."""
     baggage: Mapping[str, str]
     """Entries for the next hop; a track that is not known is the empty string, and not sent."""
+    server_timing: str
+    """Entries of a ``Server-Timing`` header: version, and track where one is known."""
 
     @classmethod
     def of(cls, identity: Identity) -> Stamp:
@@ -47,27 +57,56 @@ class Stamp:
             semconv.BAGGAGE_VERSION: identity.version,
             semconv.BAGGAGE_TRACK: identity.track.value,
         }
-        return cls(identity, MappingProxyType(attributes), MappingProxyType(baggage))
+        timing = [(semconv.SERVER_TIMING_VERSION, identity.version)]
+        if identity.track:
+            timing.append((semconv.SERVER_TIMING_TRACK, identity.track.value))
+        return cls(
+            identity,
+            MappingProxyType(attributes),
+            MappingProxyType(baggage),
+            ", ".join(f'{name};desc="{value}"' for name, value in timing),
+        )
+
+
+class Live:
+    """The identity of one app as it is now. `stamp` is replaced as a whole when the track changes, so whoever
+    reads it once has values that belong together.
+    """
+
+    __slots__ = ("stamp",)
+
+    def __init__(self, identity: Identity) -> None:
+        self.stamp = Stamp.of(identity)
+
+    def retrack(self, track: Track) -> None:
+        """Put the app on `track`; requests that are running follow at once."""
+        self.stamp = Stamp.of(replace(self.stamp.identity, track=track))
 
 
 class _Process:
-    stamp: Stamp | None = None
+    live: Live | None = None
 
 
-def set_process_stamp(stamp: Stamp | None) -> None:
+def set_process_identity(live: Live | None) -> None:
     """Set who speaks outside of requests; ``None``: nobody (spans and baggage are left alone there)."""
-    _Process.stamp = stamp
+    _Process.live = live
 
 
 def current(context: Context | None = None) -> Stamp | None:
     """Return the stamp of `context` (default: the current one), else of the process, else ``None``."""
-    found = get_value(_STAMP_KEY, context)
-    return found if isinstance(found, Stamp) else _Process.stamp
+    found = get_value(_LIVE_KEY, context)
+    live = found if isinstance(found, Live) else _Process.live
+    return None if live is None else live.stamp
 
 
-def stamped(stamp: Stamp, context: Context) -> Context:
-    """Return `context` with `stamp` in it."""
-    return set_value(_STAMP_KEY, stamp, context)
+def process_identity() -> Live | None:
+    """Return who speaks outside of requests."""
+    return _Process.live
+
+
+def with_identity(live: Live, context: Context) -> Context:
+    """Return `context` in which `live` speaks."""
+    return set_value(_LIVE_KEY, live, context)
 
 
 def context_calls() -> ContextCalls:

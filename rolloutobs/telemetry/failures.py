@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from rolloutobs import semconv
 from rolloutobs.telemetry.cells import CounterFamily
+from rolloutobs.telemetry.store import Store
 
 __all__ = ["Failures", "Where"]
 
@@ -24,26 +25,37 @@ class Where(StrEnum):
     METRICS = "metrics"
     """Answering ``/metrics``, for example a collector of the app that raised."""
     EXPORT = "export"
-    """Sending spans; counted per batch that was lost."""
+    """Sending spans, metrics or log records; counted per batch that was lost."""
+    TRACK = "track"
+    """Reading the pod's labels: a file that cannot be read, or a value that is no track."""
+    OPERATION = "operation"
+    """Recording one operation: its metrics, its span, or reading who asked for it."""
+    PUSH = "push"
+    """Pushing metrics to a Pushgateway; counted per push that was lost."""
+    SERVE = "serve"
+    """Serving metrics on a port of their own."""
+    STORE = "store"
+    """The folder that workers share: it cannot be written, or another worker's file in it is damaged."""
 
 
 class Failures:
     """Counts failures of telemetry by place, and logs at most one a minute with its traceback."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.family = CounterFamily(
+    def __init__(self, store: Store | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.family: CounterFamily = (store or Store()).counter(
             semconv.INTERNAL_ERRORS_TOTAL,
             "Failures of telemetry itself; the app was not affected.",
             (semconv.LABEL_WHERE,),
         )
         # From zero, so that rate() and increase() see the first failure.
-        self._cells = {where: self.family.cell(where.value) for where in Where}
+        for where in Where:
+            self.family.cell(where.value)
         self._clock = clock
         self._silent_until = float("-inf")
 
     def record(self, where: Where, error: BaseException | str) -> None:
         """Count one failure; never raises."""
-        self._cells[where].inc()
+        self.family.cell(where.value).inc()
         now = self._clock()
         if now < self._silent_until:
             return

@@ -14,10 +14,11 @@ from typing import Protocol
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
+from rolloutobs import semconv
 from rolloutobs.identity import Identity
 from rolloutobs.telemetry.failures import Failures, Where
 
-__all__ = ["Collectable", "Exposition", "Stamped", "exposition"]
+__all__ = ["Collectable", "Exposition", "Stamped", "exposition", "read_all"]
 
 _logger = logging.getLogger("rolloutobs")
 
@@ -39,15 +40,52 @@ class Exposition:
     content_type: str
 
 
+def read_all(sources: Iterable[Collectable], failures: Failures | None = None) -> Iterator[Metric]:
+    """Yield the metrics of `sources`.
+
+    Of two metrics with one name the first wins (a name twice makes the whole exposition invalid), and the
+    loss is logged once. A source that raises is left out and counted; without `failures` the exception is
+    raised.
+    """
+    seen: set[str] = set()
+    for source in sources:
+        for metric in _read(source, failures):
+            if metric.name in seen:
+                _warn(metric.name)
+                continue
+            seen.add(metric.name)
+            yield metric
+
+
+def _read(source: Collectable, failures: Failures | None) -> list[Metric]:
+    try:
+        collected = source.collect()
+        return [collected] if isinstance(collected, Metric) else list(collected)
+    except Exception as error:
+        if failures is None:
+            raise
+        failures.record(Where.METRICS, error)
+        return []
+
+
+_warned: set[str] = set()
+
+
+def _warn(name: str) -> None:
+    if name not in _warned:
+        _warned.add(name)
+        _logger.warning(
+            "metric %r is exposed twice in this process; the first is shown, the other is left out. "
+            "Remove the other instrumentation, or rename its metric",
+            name,
+        )
+
+
 class Stamped:
     """Metrics of several sources with labels added, in the shape of a prometheus_client registry.
 
-    A label that a sample already has keeps its value. Of two metrics with one name the first wins (a name
-    twice makes the whole exposition invalid), and the loss is logged once. A source that raises is left out
-    and counted.
+    A label that a sample already has keeps its value; one with an empty value of ours is left out.
     """
-
-    _warned: frozenset[str] = frozenset()
 
     def __init__(
         self, sources: Iterable[Collectable], labels: Mapping[str, str], failures: Failures | None = None
@@ -58,43 +96,17 @@ class Stamped:
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric as a copy with the labels added."""
-        seen: set[str] = set()
-        for source in self._sources:
-            for metric in self._read(source):
-                if metric.name in seen:
-                    self._warn(metric.name)
-                    continue
-                seen.add(metric.name)
-                yield self._stamp(metric)
+        for metric in read_all(self._sources, self._failures):
+            copy = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+            copy.samples = [sample._replace(labels=self._stamped(sample.labels)) for sample in metric.samples]
+            yield copy
 
-    def _read(self, source: Collectable) -> list[Metric]:
-        try:
-            collected = source.collect()
-            return [collected] if isinstance(collected, Metric) else list(collected)
-        except Exception as error:
-            if self._failures is None:
-                raise
-            self._failures.record(Where.METRICS, error)
-            return []
-
-    def _stamp(self, metric: Metric) -> Metric:
-        labels = self._labels
-        copy = Metric(metric.name, metric.documentation, metric.type, metric.unit)
-        copy.samples = [
-            sample._replace(labels={**labels, **sample.labels} if sample.labels else labels)
-            for sample in metric.samples
-        ]
-        return copy
-
-    @classmethod
-    def _warn(cls, name: str) -> None:
-        if name not in cls._warned:
-            cls._warned |= {name}
-            _logger.warning(
-                "metric %r is exposed twice in this process; the first is shown, the other is left out. "
-                "Remove the other instrumentation, or rename its metric",
-                name,
-            )
+    def _stamped(self, labels: Mapping[str, str]) -> dict[str, str]:
+        stamped = {**self._labels, **labels}
+        if semconv.LABEL_TRACK in labels and not labels[semconv.LABEL_TRACK]:
+            # Counted before any track was known.
+            del stamped[semconv.LABEL_TRACK]
+        return stamped
 
 
 def exposition(

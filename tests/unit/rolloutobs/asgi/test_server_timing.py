@@ -3,13 +3,14 @@ from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, Tra
 
 from rolloutobs.asgi.server_timing import ServerTiming, is_shared
 from rolloutobs.identity import Identity, Track
+from rolloutobs.telemetry.current import Live
 
 SPAN = NonRecordingSpan(SpanContext(0xABC, 0xDEF, False, TraceFlags(1)))
 
 
 def test_identity_and_trace_are_appended_and_the_message_is_left_alone():
     message = {"type": "http.response.start", "status": 200, "headers": [(b"server-timing", b"db;dur=3")]}
-    told = ServerTiming(Identity("shop", "1.2.0", Track.CANARY)).add(message, SPAN)
+    told = ServerTiming(Live(Identity("shop", "1.2.0", Track.CANARY))).add(message, SPAN)
     assert told == {
         "type": "http.response.start",
         "status": 200,
@@ -27,7 +28,9 @@ def test_identity_and_trace_are_appended_and_the_message_is_left_alone():
 
 @pytest.mark.parametrize("span", [None, INVALID_SPAN])
 def test_without_a_trace_and_a_track_only_the_version_is_told(span):
-    told = ServerTiming(Identity("shop", "1.2.0")).add({"type": "http.response.start", "status": 200}, span)
+    told = ServerTiming(Live(Identity("shop", "1.2.0"))).add(
+        {"type": "http.response.start", "status": 200}, span
+    )
     assert told["headers"] == [(b"server-timing", b'version;desc="1.2.0"')]
 
 

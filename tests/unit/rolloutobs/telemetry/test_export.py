@@ -171,7 +171,7 @@ def exports(failures):
 
 
 def test_lost_batches_are_counted():
-    failures = Failures(FakeClock())
+    failures = Failures(clock=FakeClock())
     inner = Refuses([SpanExportResult.SUCCESS, SpanExportResult.FAILURE, OSError("collector is down")])
     exporter = CountedExporter(inner, failures)
     results = [exporter.export([]) for _ in range(3)]
@@ -183,14 +183,14 @@ def test_lost_batches_are_counted():
 
 
 def test_no_provider_is_set_where_no_endpoint_is_configured():
-    assert set_exporting_provider(Settings(), Failures(FakeClock())) is None
+    assert set_exporting_provider(Settings(), Failures(clock=FakeClock())) is None
 
 
 @pytest.mark.parametrize("grpc", [False, True])
 def test_a_missing_exporter_is_logged_with_its_pip_line_and_stops_nobody(monkeypatch, caplog, grpc):
     monkeypatch.setattr(export, "_HTTP", "opentelemetry.exporter.missing")
     monkeypatch.setattr(export, "_GRPC", "opentelemetry.exporter.missing")
-    failures = Failures(FakeClock())
+    failures = Failures(clock=FakeClock())
     settings = Settings(export_traces=True, otlp_grpc=grpc)
     assert set_exporting_provider(settings, failures) is None
     assert exports(failures) == 1

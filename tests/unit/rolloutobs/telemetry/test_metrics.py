@@ -3,9 +3,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from rolloutobs.identity import Identity, Track
+from rolloutobs.telemetry import metrics
 from rolloutobs.telemetry.cells import CounterFamily
 from rolloutobs.telemetry.failures import Failures
-from rolloutobs.telemetry.metrics import Stamped, exposition
+from rolloutobs.telemetry.metrics import exposition
 from rolloutobs.testing import FakeClock, parse_metrics
 
 SHOP = Identity("shop", "1.2.0", Track.CANARY)
@@ -14,7 +15,7 @@ STAMP = {"app": "shop", "version": "1.2.0", "track": "canary"}
 
 @pytest.fixture(autouse=True)
 def _nothing_warned(monkeypatch):
-    monkeypatch.setattr(Stamped, "_warned", frozenset())
+    monkeypatch.setattr(metrics, "_warned", set())
 
 
 def registry_of_an_app():
@@ -91,7 +92,7 @@ class Broken:
 
 
 def test_a_source_that_raises_is_left_out_and_counted():
-    failures = Failures(FakeClock())
+    failures = Failures(clock=FakeClock())
     samples = parse_metrics(exposition([Broken(), registry_of_an_app()], SHOP, "", failures).body.decode())
     assert any(sample.name == "queue_length" for sample in samples)
     assert {values[0]: cell.value for values, cell in failures.family.items()}["metrics"] == 1

@@ -11,12 +11,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from rolloutobs.identity import Identity, Track
 from rolloutobs.telemetry import propagation
-from rolloutobs.telemetry.current import Stamp, set_process_stamp, stamped
+from rolloutobs.telemetry.current import Live, set_process_identity, with_identity
 from rolloutobs.telemetry.propagation import NOTHING, Caller, Extractor, IdentityPropagator, inject
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = (b"traceparent", f"00-{TRACE}-{SPAN}-01".encode())
-SHOP = Stamp.of(Identity("shop", "1.2.0+build.5", Track.CANARY))
+SHOP = Live(Identity("shop", "1.2.0+build.5", Track.CANARY))
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +179,7 @@ def headers_sent_in(context):
 
 
 def test_the_identity_of_the_request_goes_out_percent_encoded():
-    context = stamped(SHOP, baggage.set_baggage("synthetic", "test", Context()))
+    context = with_identity(SHOP, baggage.set_baggage("synthetic", "test", Context()))
     span = NonRecordingSpan(SpanContext(int(TRACE, 16), int(SPAN, 16), False, TraceFlags(1)))
     headers = headers_sent_in(trace.set_span_in_context(span, context))
     assert headers == {
@@ -197,12 +197,12 @@ def test_each_hop_overwrites_the_identity_and_an_unknown_track_erases_it():
     carried = Context()
     for name, value in {"service": "gateway", "version": "9", "track": "stable"}.items():
         carried = baggage.set_baggage(f"rolloutobs.{name}", value, carried)
-    headers = headers_sent_in(stamped(Stamp.of(Identity("shop", "1.2.0")), carried))
+    headers = headers_sent_in(with_identity(Live(Identity("shop", "1.2.0")), carried))
     assert headers == {"baggage": "rolloutobs.service=shop,rolloutobs.version=1.2.0"}
 
 
 def test_outside_of_requests_the_process_speaks():
-    set_process_stamp(SHOP)
+    set_process_identity(SHOP)
     assert "rolloutobs.service=shop" in headers_sent_in(Context())["baggage"]
 
 
@@ -211,7 +211,7 @@ def test_nobody_speaks_in_a_process_that_is_not_instrumented():
 
 
 def test_inject_changes_the_headers_it_is_given():
-    set_process_stamp(SHOP)
+    set_process_identity(SHOP)
     headers = {"accept": "text/html"}
     assert inject(headers) is headers
     assert headers.keys() == {"accept", "baggage"}
@@ -220,7 +220,7 @@ def test_inject_changes_the_headers_it_is_given():
 def test_a_propagator_without_baggage_stays_without():
     propagate.set_global_textmap(TraceContextTextMapPropagator())
     propagation.install_propagator()
-    set_process_stamp(SHOP)
+    set_process_identity(SHOP)
     assert headers_sent_in(Context()) == {}
 
 

@@ -16,17 +16,17 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 
 from rolloutobs.identity import Identity, Track
-from rolloutobs.telemetry.current import Stamp, current, set_process_stamp, stamped
+from rolloutobs.telemetry.current import Live, current, set_process_identity, with_identity
 from rolloutobs.telemetry.propagation import NOTHING, Inbound
 from rolloutobs.telemetry.traces import ServerSpans, UnsampledSpan, stamp_spans_of
 from rolloutobs.testing import SpanRecorder
 
-STAMP = Stamp.of(Identity("shop", "1.2.0", Track.CANARY))
-BASE = stamped(STAMP, Context())
+STAMP = Live(Identity("shop", "1.2.0", Track.CANARY))
+BASE = with_identity(STAMP, Context())
 
 
 def describe(scope):
-    return "GET", {"url.path": scope["path"], **STAMP.attributes}
+    return "GET", {"url.path": scope["path"], **STAMP.stamp.attributes}
 
 
 def spans_of(provider):
@@ -47,7 +47,7 @@ def test_without_a_provider_there_is_no_span_but_the_trace_is_passed_on():
     span, context = start(spans, remote(sampled=True))
     assert span is None
     assert trace.get_current_span(context).get_span_context().trace_id == 0x1234
-    assert current(context) is STAMP
+    assert current(context) is STAMP.stamp
     span, context = start(spans)
     assert not trace.get_current_span(context).get_span_context().is_valid
 
@@ -56,7 +56,7 @@ def test_a_sampled_span_is_recorded_with_its_attributes_and_is_current():
     recorder = SpanRecorder()
     span, context = start(spans_of(recorder.provider))
     assert trace.get_current_span(context) is span
-    assert current(context) is STAMP
+    assert current(context) is STAMP.stamp
     span.end()
     (ended,) = recorder.spans
     assert ended.name == "GET"
@@ -189,7 +189,7 @@ def test_baggage_and_values_of_the_caller_in_the_process_stay_in_the_context():
         _, context = start(spans, inbound, local)
         assert context["mine"] == 1
         assert baggage.get_baggage("tenant", context) == "acme"
-        assert current(context) is STAMP
+        assert current(context) is STAMP.stamp
 
 
 def in_span(provider, kind, sampler_on=True):
@@ -238,7 +238,7 @@ def test_spans_of_others_are_stamped_with_the_identity_of_their_request():
     tracer = recorder.provider.get_tracer("database")
     tracer.start_span("select", BASE).end()
     tracer.start_span("nobody", Context()).end()
-    set_process_stamp(Stamp.of(Identity("worker", "7")))
+    set_process_identity(Live(Identity("worker", "7")))
     tracer.start_span("background", Context()).end()
     assert [dict(span.attributes) for span in recorder.spans] == [
         {"app.version": "1.2.0", "rolloutobs.track": "canary"},

@@ -1,0 +1,213 @@
+"""Everything that one app records in this process, and the answer to a scrape.
+
+Each instrumented app has a `Hub` of its own; what belongs to no app (operations, log records, memory) is
+shared by all of them. A process without an app has one too, made from the environment when it is first
+asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from prometheus_client import REGISTRY
+from prometheus_client.metrics_core import Metric
+
+from rolloutobs import semconv
+from rolloutobs.identity import Track
+from rolloutobs.settings import Settings
+from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily, Merge
+from rolloutobs.telemetry.current import Live, process_identity, set_process_identity
+from rolloutobs.telemetry.failures import Failures, Where
+from rolloutobs.telemetry.generations import Generations
+from rolloutobs.telemetry.metrics import Collectable, Exposition, exposition, read_all
+from rolloutobs.telemetry.store import PROCESS, Store
+
+__all__ = ["Hub", "forget_all", "new_hub", "process", "process_store"]
+
+
+class Hub:
+    """What one app identity records in this process.
+
+    Args:
+        settings: complete.
+        store: of the process.
+        book: name of this app's book in `store`.
+        failures: of the process.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        book: str,
+        failures: Failures,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.book = book
+        self.failures = failures
+        self.live = Live(settings.identity)
+        self.generations = Generations(settings.track.value, settings.old_track_seconds)
+        self.before_collect: list[Callable[[], None]] = []
+        """Called before each scrape, to refresh what is only known then."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        build = self.gauge(
+            semconv.APP_BUILD_INFO, "Always 1; says what runs.", (semconv.LABEL_REVISION,), Merge.MAX
+        )
+        build.cell(settings.revision).value = 1.0
+        started = self.gauge(
+            semconv.APP_START_TIME_SECONDS,
+            "Unix time at which the app was instrumented, in seconds.",
+            (),
+            Merge.MIN,
+        )
+        started.cell().value = clock()
+
+    def counter(self, name: str, documentation: str, label_names: Iterable[str]) -> CounterFamily:
+        """Return a counter of this app."""
+        cap = self.settings.max_label_sets
+        return self.store.counter(name, documentation, tuple(label_names), book=self.book, max_sets=cap)
+
+    def gauge(
+        self, name: str, documentation: str, label_names: Iterable[str], merge: Merge = Merge.SUM
+    ) -> GaugeFamily:
+        """Return a gauge of this app."""
+        return self.store.gauge(name, documentation, tuple(label_names), book=self.book, merge=merge)
+
+    def histogram(
+        self,
+        name: str,
+        documentation: str,
+        label_names: Iterable[str],
+        bounds: tuple[float, ...] | None = None,
+    ) -> HistogramFamily:
+        """Return a histogram of this app; without `bounds`, with those of the settings (seconds)."""
+        return self.store.histogram(
+            name,
+            documentation,
+            tuple(label_names),
+            self.settings.bounds if bounds is None else bounds,
+            book=self.book,
+            max_sets=self.settings.max_label_sets,
+        )
+
+    def retrack(self, track: Track) -> None:
+        """Put the app on `track`: all counts start from zero under it, every signal follows at once."""
+        with self._lock:
+            if track is self.live.stamp.identity.track:
+                return
+            self.generations.switch(track.value, self._collect(), self._clock())
+            self.live.retrack(track)
+
+    def _collect(self) -> list[Metric]:
+        for refresh in self.before_collect:
+            try:
+                refresh()
+            except Exception as error:
+                self.failures.record(Where.METRICS, error)
+        return list(read_all(self._sources(), self.failures))
+
+    def _sources(self) -> tuple[Collectable, ...]:
+        return (_Book(self.store, self.book), _Book(self.store, PROCESS), REGISTRY)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric of the process, not yet stamped, with what earlier tracks have counted."""
+        with self._lock:
+            return iter(list(self.generations.split(self._collect(), self._clock())))
+
+    def render(self, accept: str = "") -> Exposition:
+        """Return every metric of the process, stamped with the identity of this app.
+
+        Args:
+            accept: the ``Accept`` header of the scrape.
+        """
+        identity = self.live.stamp.identity
+        try:
+            return exposition((self,), identity, accept, self.failures)
+        except ValueError as error:
+            # A sample that OpenMetrics does not allow.
+            self.failures.record(Where.METRICS, error)
+            return exposition((self,), identity, "", self.failures)
+
+
+class _Book:
+    """One book of a store, as a source of metrics."""
+
+    def __init__(self, store: Store, book: str) -> None:
+        self._store = store
+        self._book = book
+
+    def collect(self) -> Iterator[Metric]:
+        return self._store.collect(self._book)
+
+
+class _Process:
+    """What there is one of in a process."""
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.failures = Failures(self.store)
+        self.hubs: list[Hub] = []
+        self.lock = threading.RLock()
+
+
+_process = _Process()
+
+
+def _forked() -> None:
+    _process.lock = threading.RLock()
+    _process.store.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def new_hub(settings: Settings) -> Hub:
+    """Return a hub for one more app of this process; the first one speaks for the process."""
+    with _process.lock:
+        hub = Hub(settings, _process.store, f"app{len(_process.hubs)}", _process.failures)
+        _process.hubs.append(hub)
+        if process_identity() is None:
+            set_process_identity(hub.live)
+        return hub
+
+
+def process() -> Hub:
+    """Return the first hub of this process, made from the environment where no app has made one.
+
+    Raises:
+        ConfigurationError: there is none yet, and a variable has a value that cannot be used.
+    """
+    with _process.lock:
+        return _process.hubs[0] if _process.hubs else new_hub(Settings.from_env(os.environ))
+
+
+def process_store() -> Store:
+    """Return the store of this process."""
+    return _process.store
+
+
+def process_failures() -> Failures:
+    """Return the guard's counter of this process."""
+    return _process.failures
+
+
+def forget_all() -> Any:
+    """Start over as a process that has recorded nothing, for tests; return what `recall` takes."""
+    global _process
+    before, _process = _process, _Process()
+    return before
+
+
+def recall(before: Any) -> None:
+    """Put back what `forget_all` has returned."""
+    global _process
+    _process = before
