@@ -64,6 +64,7 @@ def instrument(
     final = base.overridden(service=service, version=version, track=track)
     _warn_about_unknown(final)
     hub = new_hub(final)
+    hub.tracer_provider = tracer_provider
     provider = tracer_provider
     exporting = None if provider is not None else set_exporting_provider(final, hub.failures)
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from opentelemetry.trace import TracerProvider
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
 
@@ -54,6 +55,8 @@ class Hub:
         self.failures = failures
         self.live = Live(settings.identity)
         self.generations = Generations(settings.track.value, settings.old_track_seconds)
+        self.tracer_provider: TracerProvider | None = None
+        """Where the spans of this app go; ``None``: the global provider, whenever one is set."""
         self.before_collect: list[Callable[[], None]] = []
         """Called before each scrape, to refresh what is only known then."""
         self._clock = clock
