@@ -34,6 +34,8 @@ class Where(StrEnum):
     """Pushing metrics to a Pushgateway; counted per push that was lost."""
     SERVE = "serve"
     """Serving metrics on a port of their own."""
+    LOGS = "logs"
+    """Stamping or counting a log record, or taking the fingerprint of an error."""
     STORE = "store"
     """The folder that workers share: it cannot be written, or another worker's file in it is damaged."""
 

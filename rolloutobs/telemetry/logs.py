@@ -1,0 +1,107 @@
+"""The log records of a process: stamped, counted by level, and the errors among them by fingerprint.
+
+A record is counted when it is made, that is when its logger is enabled for its level: what handlers and
+filters do with it afterwards differs between environments, the number of errors should not.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from rolloutobs import semconv
+from rolloutobs.telemetry import log_records
+from rolloutobs.telemetry.cells import CounterFamily
+from rolloutobs.telemetry.error_counts import ErrorCounts, errors_of, exception_of, record_exception
+from rolloutobs.telemetry.failures import Where
+from rolloutobs.telemetry.hub import Hub
+
+__all__ = ["LEVELS", "count", "disable", "enable", "failed", "record_exception"]
+
+LEVELS: Final = {
+    logging.DEBUG: "debug",
+    logging.INFO: "info",
+    logging.WARNING: "warning",
+    logging.ERROR: "error",
+    logging.CRITICAL: "critical",
+}
+OTHER: Final = "other"
+"""A level of the app's own."""
+FROM_ZERO: Final = ("warning", "error", "critical")
+"""Exposed at 0 from the start: else the first error of a version is no increase to Prometheus."""
+
+
+class _Counting:
+    """Counts each record, and the errors among them."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self._records: CounterFamily = hub.store.counter(
+            semconv.LOG_RECORDS_TOTAL,
+            "Log records of enabled loggers, whether or not a handler writes them.",
+            (semconv.LABEL_LEVEL,),
+        )
+        for level in FROM_ZERO:
+            self._records.cell(level)
+        self._errors: ErrorCounts = errors_of(hub)
+
+    def observe(self, record: logging.LogRecord) -> str:
+        """Count `record`; return the fingerprint if it is an error."""
+        error = None
+        if record.levelno >= logging.ERROR:
+            # structlog keeps it in the event that it hands over as the message.
+            told = record.exc_info or (record.msg.get("exc_info") if isinstance(record.msg, dict) else None)
+            error = exception_of(told)
+        return self.count(record.levelno, record.name, record.msg, error)
+
+    def count(self, level: int, logger: str, template: object, error: BaseException | None) -> str:
+        self._records.cell(LEVELS.get(level, OTHER)).inc()
+        if level < logging.ERROR:
+            return ""
+        return self._errors.message(logger, template, error)
+
+    def failed(self, error: Exception) -> None:
+        self.hub.failures.record(Where.LOGS, error)
+
+
+_counting: _Counting | None = None
+
+
+def enable(hub: Hub) -> None:
+    """Stamp and count every log record of this process; called again for another app, it changes nothing.
+
+    ``log_records_total{level}`` and ``app_errors_total{fingerprint,type}`` belong to the process: every app's
+    ``/metrics`` shows them. Records of our own loggers are stamped, and not counted.
+    """
+    global _counting
+    if _counting is None or _counting.hub.store is not hub.store:
+        _counting = _Counting(hub)
+    log_records.observe_with(_counting.observe, _counting.failed)
+
+
+def disable() -> None:
+    """Undo `enable`, for tests."""
+    global _counting
+    _counting = None
+    log_records.uninstall()
+
+
+def count(level: int, logger: str, template: object, error: BaseException | None) -> str:
+    """Count a record that does not go through `logging`; return the fingerprint if it is an error.
+
+    Does nothing where `enable` was not called; never raises.
+    """
+    counting = _counting
+    if counting is None or log_records.is_ours(logger):
+        return ""
+    try:
+        return counting.count(level, logger, template, error)
+    except Exception as failure:
+        failed(failure)
+        return ""
+
+
+def failed(error: Exception) -> None:
+    """Count a failure of ours where records are counted; elsewhere there is nobody to tell."""
+    if _counting is not None:
+        _counting.failed(error)
