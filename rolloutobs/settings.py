@@ -90,6 +90,9 @@ class Settings:
     """Source revision, label of ``app_build_info``; empty: not reported."""
     image: str = ""
     """Container image that runs; its tag is the version where nothing better is known."""
+    detection: bool = True
+    """Whether version, service and track are looked for where neither an argument nor a variable names them:
+    in the pod's labels, the image, the installed distribution and the working tree."""
     labels_file: str | None = DEFAULT_LABELS_FILE
     """File of a Downward API volume with the pod's labels: version, service and the live track. Read again
     when it changes. A file that is not there is no error; ``None``: not looked for."""
@@ -315,6 +318,7 @@ VARIABLES: Final = (
     ),
     Variable("revision", ("ROLLOUTOBS_REVISION",), resource=("vcs.ref.head.revision",)),
     Variable("image", ("ROLLOUTOBS_IMAGE", "APP_IMAGE")),
+    Variable("detection", ("ROLLOUTOBS_DETECTION",), variables.boolean),
     Variable("labels_file", ("ROLLOUTOBS_LABELS_FILE",), variables.path_or_off, empty_is_a_value=True),
     Variable("labels_interval_seconds", ("ROLLOUTOBS_LABELS_INTERVAL_SECONDS",), variables.number),
     Variable("old_track_seconds", ("ROLLOUTOBS_OLD_TRACK_SECONDS",), variables.number),

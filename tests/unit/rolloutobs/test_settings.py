@@ -145,6 +145,11 @@ def test_only_a_track_that_the_app_itself_names_is_fixed():
     assert not Settings().track_is_fixed
 
 
+def test_detection_can_be_turned_off():
+    assert Settings().detection
+    assert not Settings.from_env({"ROLLOUTOBS_DETECTION": "off"}).detection
+
+
 def test_the_interval_of_the_labels_is_read():
     assert Settings().labels_interval_seconds == 2.0
     assert Settings.from_env({"ROLLOUTOBS_LABELS_INTERVAL_SECONDS": "0.5"}).labels_interval_seconds == 0.5
