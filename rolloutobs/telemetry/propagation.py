@@ -39,6 +39,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from rolloutobs import semconv
 from rolloutobs.identity import Track
+from rolloutobs.telemetry.callers import with_caller
 from rolloutobs.telemetry.current import current
 
 __all__ = ["NOTHING", "Caller", "Extractor", "IdentityPropagator", "Inbound", "inject", "install_propagator"]
@@ -218,6 +219,9 @@ def _with_baggage(parent: SpanContext | None, entries: dict[str, str], context: 
     for name, value in entries.items():
         if name not in _OWN_KEYS:
             context = baggage.set_baggage(name, value, context)
+    if caller is not None:
+        # For log records; the span has it from `Inbound`.
+        context = with_caller(caller, context)
     synthetic = entries.get(semconv.BAGGAGE_SYNTHETIC, "").partition(";")[0] == semconv.BAGGAGE_SYNTHETIC_TEST
     return Inbound(parent, context or None, caller, synthetic)
 
