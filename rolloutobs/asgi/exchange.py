@@ -14,6 +14,7 @@ from opentelemetry.trace import Span, StatusCode
 
 from rolloutobs import semconv
 from rolloutobs.asgi.attributes import error_type, span_method
+from rolloutobs.asgi.contrib import name_by_route
 from rolloutobs.asgi.server_timing import HTML, is_shared
 from rolloutobs.asgi.types import Message, Receive, Scope, Send
 from rolloutobs.asgi.wrapper import SCOPE_KEY, Wrapper
@@ -67,13 +68,15 @@ class Exchange:
         method = scope["method"]
         self._method = method if method in semconv.METHODS else semconv.METHOD_OTHER
         scope[SCOPE_KEY] = True
-        # The keys by which the two frameworks keep themselves from tracing a request twice.
-        scope["fastapi.telemetry"] = None
-        scope["starlette.opentelemetry"] = True
         inbound, span, context = NOTHING, None, wrapper.base
         try:
             inbound = wrapper.extractor.extract(scope["headers"])
-            span, context = wrapper.spans.start(scope, inbound, _get_current())
+            spans = wrapper.spans or wrapper.choose_spans()
+            span, context = spans.start(scope, inbound, _get_current())
+            if span is not None:
+                # The keys by which the two frameworks keep themselves from tracing a request twice.
+                scope["fastapi.telemetry"] = None
+                scope["starlette.opentelemetry"] = True
         except Exception as error:
             # Metrics go on without a span: they need neither headers nor a sampler.
             wrapper.failures.record(Where.REQUEST, error)
@@ -111,6 +114,8 @@ class Exchange:
             self._status = message["status"]
             if message.get("trailers"):
                 self._open = _TRAILERS
+            if self._wrapper.tags:
+                self._wrapper.tag()
             timing = self._wrapper.timing
             if timing is None:
                 return message
@@ -155,18 +160,24 @@ class Exchange:
             histogram.counts[bisect_left(histogram.bounds, seconds)] += 1.0
             histogram.sum += seconds
             span = self._span
-            if span.__class__ is UnsampledSpan or span is None or not span.is_recording():
+            if span.__class__ is UnsampledSpan:
                 self._span = None
-                return
-            self._ended_ns = time_ns()
-            self._describe(span, route, outcome)
-            if outcome < INTERNAL_SERVER_ERROR and error is None:
-                span.end(self._ended_ns)
-                self._span = None
-            # Else it stays open until the app has returned: Starlette sends a 500, then raises what is
-            # behind.
+            else:
+                self._finish(span, route, outcome, error)
         except Exception as failure:
             wrapper.failures.record(Where.REQUEST, failure)
+
+    def _finish(self, span: Span | None, route: str, outcome: int, error: BaseException | None) -> None:
+        if span is None or not span.is_recording():
+            self._span = None
+            name_by_route(self._scope, self._method, route)
+            return
+        self._ended_ns = time_ns()
+        self._describe(span, route, outcome)
+        if outcome < INTERNAL_SERVER_ERROR and error is None:
+            span.end(self._ended_ns)
+            self._span = None
+        # Else it stays open until the app has returned: Starlette sends a 500, then raises what is behind.
 
     def _describe(self, span: Span, route: str, outcome: int) -> None:
         if self._status:

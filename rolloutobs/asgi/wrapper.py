@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 
 from rolloutobs.asgi.attributes import request_attributes, span_method
+from rolloutobs.asgi.contrib import with_contrib
 from rolloutobs.asgi.http_metrics import HttpMetrics
 from rolloutobs.asgi.routes import RouteReader, known_routes
 from rolloutobs.asgi.server_timing import ServerTiming
 from rolloutobs.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from rolloutobs.settings import SpanMode
 from rolloutobs.telemetry.current import with_identity
 from rolloutobs.telemetry.export import flush
 from rolloutobs.telemetry.hub import Hub
+from rolloutobs.telemetry.others import OthersSpans, Tag, taggers, traced_by
 from rolloutobs.telemetry.propagation import Extractor
 from rolloutobs.telemetry.traces import ServerSpans
 
 __all__ = ["SCOPE_KEY", "Wrapper"]
+
+_logger = logging.getLogger("rolloutobs")
 
 SCOPE_KEY = "rolloutobs"
 """In the scope of every request that a wrapper has seen: an instrumented app that is mounted leaves it
@@ -57,7 +64,10 @@ class Wrapper:
         self.base = with_identity(hub.live, Context())
         self.routes = RouteReader()
         self.extractor = Extractor()
-        self.spans = ServerSpans(provider, self.base, self._describe)
+        self._provider = provider
+        self.spans: ServerSpans | OthersSpans | None = None
+        """Who makes the server spans; known with the first request, when the app's middleware is complete."""
+        self.tags: tuple[Tag, ...] = ()
         self.timing = ServerTiming(hub.live) if settings.server_timing else None
         self.special = settings.excluded_paths | ({settings.metrics_path} if settings.metrics_path else set())
         self._listed = listed
@@ -66,6 +76,36 @@ class Wrapper:
 
     def _describe(self, scope: Any) -> tuple[str, dict[str, Any]]:
         return span_method(scope["method"]), request_attributes(scope, self.live.stamp.attributes)
+
+    def choose_spans(self) -> ServerSpans | OthersSpans:
+        """Decide who makes the server span of every request to this app."""
+        mode = self.settings.spans
+        spans: ServerSpans | OthersSpans = OthersSpans(self._provider, self.base)
+        if self.settings.sdk_disabled:
+            mode = SpanMode.OFF
+        if mode is not SpanMode.OFF:
+            other = traced_by(self._built(), self._provider or trace.get_tracer_provider())
+            if other is None and mode is SpanMode.CONTRIB:
+                self.app = with_contrib(self.app, self._provider)
+            elif other is None:
+                spans = ServerSpans(self._provider, self.base, self._describe)
+            elif mode is SpanMode.OWN:
+                _logger.info("the server spans are left to %s, and stamped", other)
+        self.tags = taggers()
+        self.spans = spans
+        return spans
+
+    def _built(self) -> object:
+        """Return the app with its middleware; Starlette builds it with the first request, which this is."""
+        app: Any = self._listed
+        if getattr(app, "middleware_stack", app) is None:
+            app.middleware_stack = app.build_middleware_stack()
+        return app
+
+    def tag(self) -> None:
+        """Put version and track on the trace of whichever agent has one."""
+        for tag in self.tags:
+            tag(self.live.stamp)
 
     def excludes(self, scope: Scope) -> bool:
         """Return whether a path below a root path is excluded, or is that of the metrics."""

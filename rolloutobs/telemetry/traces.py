@@ -15,7 +15,8 @@ from random import getrandbits
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.baggage import get_baggage
+from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace import Tracer as SdkTracer
@@ -30,7 +31,9 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
+from rolloutobs import semconv
 from rolloutobs._version import __version__
+from rolloutobs.telemetry.callers import caller_of
 from rolloutobs.telemetry.current import current
 from rolloutobs.telemetry.propagation import Inbound
 
@@ -54,7 +57,7 @@ Start = tuple[Span | None, Context]
 
 class StampProcessor(SpanProcessor):
     """Puts ``app.version`` and ``rolloutobs.track`` on every span that is not ours (ours carry them from the
-    start).
+    start), and the caller on server spans that someone else makes.
     """
 
     def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
@@ -63,8 +66,16 @@ class StampProcessor(SpanProcessor):
         if scope is not None and scope.name == SCOPE_NAME:
             return
         stamp = current(parent_context)
-        if stamp is not None:
-            span.set_attributes(stamp.attributes)
+        if stamp is None:
+            return
+        span.set_attributes(stamp.attributes)
+        if span.kind is SpanKind.SERVER:
+            context = get_current() if parent_context is None else parent_context
+            caller = caller_of(context)
+            if caller is not None:
+                span.set_attributes(caller.attributes)
+            if get_baggage(semconv.BAGGAGE_SYNTHETIC, context) == semconv.BAGGAGE_SYNTHETIC_TEST:
+                span.set_attribute(semconv.ATTR_SYNTHETIC_TYPE, semconv.SYNTHETIC_TYPE_TEST)
 
 
 _stamped_providers: weakref.WeakSet[Any] = weakref.WeakSet()
