@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from rolloutobs._version import __version__
-from rolloutobs.cli import compare, gate, policy
+from rolloutobs.cli import compare, gate, identity, policy
 from rolloutobs.cli.options import EXIT_CODES
 from rolloutobs.errors import RolloutobsError
 
@@ -33,6 +33,7 @@ Subparsers = Any
 COMMANDS: Final[Sequence[Callable[[Subparsers], None]]] = (
     compare.add_parser,
     gate.add_parser,
+    identity.add_parser,
     policy.add_parser,
 )
 
@@ -42,6 +43,7 @@ examples:
   rolloutobs gate --app shop --prometheus http://prometheus:9090 --html report.html
   rolloutobs compare --app shop --prometheus http://prometheus:9090 --window 30m
   rolloutobs policy show
+  rolloutobs identity
 
 {EXIT_CODES}
 """

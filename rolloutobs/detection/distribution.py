@@ -36,8 +36,8 @@ class Owner:
     """A distribution that owns a module of the app."""
 
     def __init__(self, found: Distribution) -> None:
-        self.name = str(found.metadata["Name"] or "")
-        self.version = str(found.metadata["Version"] or "")
+        self.name = found.name
+        self.version = found.version
         self.requires = frozenset(_required(found))
 
     @property
@@ -55,7 +55,7 @@ def distribution_looks(modules: Sequence[AppModule]) -> tuple[Look, Look]:
     """
     place = f"distribution of {', '.join(module.name for module in modules)}" if modules else "distribution"
     if not modules:
-        return (Look(place, reason="the app's module is not known"),) * 2
+        return (Look(place, reason="the app's module is not known; rolloutobs identity MODULE names it"),) * 2
     owners: dict[str, Owner] = {}
     for module in modules:
         owner = owner_of(module)
@@ -86,7 +86,7 @@ def owner_of(module: AppModule) -> Owner | None:
     found = None if module.is_installed else _editable(file)
     if found is None:
         found = _by_name(module.top, file) or _by_package(module.top, file)
-    return None if found is None or _normal(found.metadata["Name"] or "") == _OURS else Owner(found)
+    return None if found is None or _normal(found.name) == _OURS else Owner(found)
 
 
 def _editable(file: Path) -> Distribution | None:
@@ -125,11 +125,12 @@ def _by_name(top: str, file: Path) -> Distribution | None:
 
 
 def _by_package(top: str, file: Path) -> Distribution | None:
-    for name in _packages().get(top, ()):
-        found = distribution(name)
-        if _installed(found, top, file):
-            return found
-    return None
+    # Nothing is installed around the source of most projects: then the long list is not needed either.
+    folders = {str(candidate.locate_file("")) for candidate in distributions()}
+    if not any(file.is_relative_to(Path(folder).resolve()) for folder in folders):
+        return None
+    candidates = map(distribution, _packages().get(top, ()))
+    return next((found for found in candidates if _installed(found, top, file)), None)
 
 
 @functools.lru_cache(maxsize=1)
