@@ -113,6 +113,12 @@ class Settings:
     metrics_token: tuple[str, ...] = ()
     """Tokens, one of which a scrape has to present (``Authorization: Bearer ...``); empty: anyone may
     scrape."""
+    pushgateway: str = ""
+    """Prometheus Pushgateway (``http://pushgateway:9091``) that gets the metrics at the end of each job, of
+    ``operation("job", ...)``; empty: none. Only for processes that end; others are scraped."""
+    push_instance: str = ""
+    """Name of this process's group in the Pushgateway, besides the service; empty: the name of the first job that
+    ends. Jobs of one service that run at the same time need different ones."""
     metrics_dir: str | None = None
     """Folder in which the workers of one server share their counts. ``None``: a folder below the temporary
     one where several workers are detected, else memory."""
@@ -168,6 +174,8 @@ class Settings:
     logs is set)."""
     otlp_grpc: bool = False
     """Whether ``OTEL_EXPORTER_OTLP_PROTOCOL`` asks for gRPC instead of HTTP with protobuf."""
+    otlp_logs_grpc: bool = False
+    """The same for log records (``OTEL_EXPORTER_OTLP_LOGS_PROTOCOL``)."""
     sdk_disabled: bool = False
     """``OTEL_SDK_DISABLED``: no spans and nothing exported; ``/metrics`` remains."""
     logs: bool = True
@@ -324,6 +332,8 @@ VARIABLES: Final = (
     Variable("old_track_seconds", ("ROLLOUTOBS_OLD_TRACK_SECONDS",), variables.number),
     Variable("metrics_path", ("ROLLOUTOBS_METRICS_PATH",), variables.path_or_off, empty_is_a_value=True),
     Variable("metrics_port", ("ROLLOUTOBS_METRICS_PORT",), variables.whole),
+    Variable("pushgateway", ("ROLLOUTOBS_PUSHGATEWAY",)),
+    Variable("push_instance", ("ROLLOUTOBS_PUSH_INSTANCE",)),
     Variable("metrics_dir", ("ROLLOUTOBS_METRICS_DIR",)),
     Variable("naming", ("ROLLOUTOBS_NAMING",), variables.one_of(Naming)),
     Variable("on_conflict", ("ROLLOUTOBS_ON_CONFLICT",), variables.one_of(OnConflict)),
@@ -392,12 +402,17 @@ def _exports(environ: Mapping[str, str]) -> dict[str, bool]:
     on = not disabled
     traces = endpoint("TRACES") and (named("TRACES") or not text("OTEL_TRACES_EXPORTER"))
     logs_endpoint = bool(text("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")) and not text("OTEL_LOGS_EXPORTER")
-    # http/protobuf is the default. Source: "OpenTelemetry Protocol Exporter".
-    protocol = text("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or text("OTEL_EXPORTER_OTLP_PROTOCOL")
+
+    def grpc(signal: str) -> bool:
+        # http/protobuf is the default. Source: "OpenTelemetry Protocol Exporter".
+        protocol = text(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or text("OTEL_EXPORTER_OTLP_PROTOCOL")
+        return protocol.lower() == "grpc"
+
     return {
         "export_traces": on and traces,
         "export_metrics": on and named("METRICS"),
         "export_logs": on and (named("LOGS") or logs_endpoint),
-        "otlp_grpc": protocol.lower() == "grpc",
+        "otlp_grpc": grpc("TRACES"),
+        "otlp_logs_grpc": grpc("LOGS"),
         "sdk_disabled": disabled,
     }

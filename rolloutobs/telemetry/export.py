@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Protocol
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -21,7 +22,7 @@ from rolloutobs.errors import MissingExtraError
 from rolloutobs.settings import Settings
 from rolloutobs.telemetry.failures import Failures, Where
 
-__all__ = ["CountedExporter", "flush", "set_exporting_provider"]
+__all__ = ["CountedExporter", "Flushable", "flush", "resource_of", "set_exporting_provider"]
 
 _logger = logging.getLogger("rolloutobs")
 _HTTP = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
@@ -74,7 +75,7 @@ def set_exporting_provider(settings: Settings, failures: Failures) -> TracerProv
         failures.record(Where.EXPORT, error)
         return None
     sampler = None if settings.sampling_ratio is None else ParentBasedTraceIdRatio(settings.sampling_ratio)
-    provider = TracerProvider(sampler=sampler, resource=_resource(settings))
+    provider = TracerProvider(sampler=sampler, resource=resource_of(settings))
     provider.add_span_processor(BatchSpanProcessor(CountedExporter(exporter, failures)))
     trace.set_tracer_provider(provider)
     return provider
@@ -91,7 +92,8 @@ def _exporter(settings: Settings) -> SpanExporter:
     return exporter
 
 
-def _resource(settings: Settings) -> Resource:
+def resource_of(settings: Settings) -> Resource:
+    """Return the resource of everything that is exported."""
     # The track is not here: a resource never changes, a track does.
     attributes = {"service.name": settings.service, "service.version": settings.version}
     if settings.environment:
@@ -99,7 +101,14 @@ def _resource(settings: Settings) -> Resource:
     return Resource.create(attributes)
 
 
-def flush(provider: TracerProvider, seconds: float = FLUSH_SECONDS) -> None:
+class Flushable(Protocol):
+    """A provider of spans, metrics or log records."""
+
+    def force_flush(self, timeout_millis: int = ...) -> bool:
+        """Send what is queued."""
+
+
+def flush(provider: Flushable, seconds: float = FLUSH_SECONDS) -> None:
     """Send what is queued, for at most `seconds`; a collector that hangs costs no more than that."""
     # force_flush of the batch processor does not keep to its own timeout.
     thread = threading.Thread(target=provider.force_flush, name="rolloutobs-flush", daemon=True)
