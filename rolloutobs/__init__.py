@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rolloutobs.asgi import instrument
     from rolloutobs.identity import Identity, Track
+    from rolloutobs.operations import operation
     from rolloutobs.settings import Settings
+    from rolloutobs.telemetry.pushing import push_metrics
+    from rolloutobs.telemetry.serving import serve_metrics
 
-__all__ = ["Identity", "Settings", "Track", "instrument"]
+__all__ = ["Identity", "Settings", "Track", "instrument", "operation", "push_metrics", "serve_metrics"]
 
 _HOMES = {
     "Identity": "rolloutobs.identity",
     "Settings": "rolloutobs.settings",
     "Track": "rolloutobs.identity",
     "instrument": "rolloutobs.asgi",
+    "operation": "rolloutobs.operations",
+    "push_metrics": "rolloutobs.telemetry.pushing",
+    "serve_metrics": "rolloutobs.telemetry.serving",
 }
 
 
