@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opentelemetry.context import Context, create_key, set_value
+from opentelemetry.context import Context, create_key, get_current, set_value
+
+from rolloutobs.telemetry.current import LIVE_KEY
 
 if TYPE_CHECKING:
     from rolloutobs.telemetry.propagation import Caller
 
-__all__ = ["caller_of", "with_caller"]
+__all__ = ["caller_of", "of_this_request", "with_caller"]
 
 _CALLER_KEY = create_key("rolloutobs-caller")
 
@@ -26,3 +28,13 @@ def caller_of(context: Context) -> Caller | None:
     """Return who made the request of `context`; ``None``: nobody who says so, or no request."""
     found: Caller | None = context.get(_CALLER_KEY)  # type: ignore[assignment]
     return found
+
+
+def of_this_request(extracted: Context) -> Context:
+    """Return `extracted` with what the running request is known by: whose it is, and who called.
+
+    Whoever else traces here reads the headers once more, into a context of their own.
+    """
+    running = get_current()
+    known = {key: running[key] for key in (LIVE_KEY, _CALLER_KEY) if key in running}
+    return Context({**extracted, **known}) if known else extracted

@@ -20,6 +20,7 @@ from rolloutobs import semconv
 from rolloutobs.identity import Identity, Track
 
 __all__ = [
+    "LIVE_KEY",
     "Live",
     "Stamp",
     "context_calls",
@@ -31,7 +32,7 @@ __all__ = [
 
 ContextCalls = tuple[Callable[[], Context], Callable[[Context], Any], Callable[[Any], None]]
 
-_LIVE_KEY = create_key("rolloutobs-identity")
+LIVE_KEY = create_key("rolloutobs-identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def set_process_identity(live: Live | None) -> None:
 
 def current(context: Context | None = None) -> Stamp | None:
     """Return the stamp of `context` (default: the current one), else of the process, else ``None``."""
-    found = get_value(_LIVE_KEY, context)
+    found = get_value(LIVE_KEY, context)
     live = found if isinstance(found, Live) else _Process.live
     return None if live is None else live.stamp
 
@@ -106,7 +107,7 @@ def process_identity() -> Live | None:
 
 def with_identity(live: Live, context: Context) -> Context:
     """Return `context` in which `live` speaks."""
-    return set_value(_LIVE_KEY, live, context)
+    return set_value(LIVE_KEY, live, context)
 
 
 def context_calls() -> ContextCalls:

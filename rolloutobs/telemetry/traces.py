@@ -78,14 +78,15 @@ class StampProcessor(SpanProcessor):
                 span.set_attribute(semconv.ATTR_SYNTHETIC_TYPE, semconv.SYNTHETIC_TYPE_TEST)
 
 
-_stamped_providers: weakref.WeakSet[Any] = weakref.WeakSet()
+# By identity: not every provider can be hashed (Logfire's is a dataclass that compares).
+_stamped_providers: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 def stamp_spans_of(provider: object) -> None:
     """Add a `StampProcessor` to `provider`, once; a provider that takes no processors is left as it is."""
     add = getattr(provider, "add_span_processor", None)
-    if callable(add) and provider not in _stamped_providers:
-        _stamped_providers.add(provider)
+    if callable(add) and id(provider) not in _stamped_providers:
+        _stamped_providers[id(provider)] = provider
         add(StampProcessor())
 
 

@@ -1,0 +1,5 @@
+import os
+
+os.environ["DD_TRACE_OTEL_ENABLED"] = "true"
+
+import with_ddtrace  # noqa: F401
