@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from rolloutobs.telemetry import current, hub
+from rolloutobs.telemetry import current, hub, logs
 
 __all__ = [
     "Answer",
@@ -163,8 +163,8 @@ def sample_value(samples: Sequence[Sample], name: str, **labels: str) -> float |
 
 @contextmanager
 def isolated_telemetry() -> Iterator[None]:
-    """Undo what `instrument` does to the process: the global propagator, who speaks outside of requests, and
-    all counts.
+    """Undo what `instrument` does to the process: the global propagator, who speaks outside of requests, all
+    counts, and what is done to log records.
     """
     textmap = propagate.get_global_textmap()
     live = current.process_identity()
@@ -176,3 +176,4 @@ def isolated_telemetry() -> Iterator[None]:
         propagate.set_global_textmap(textmap)
         current.set_process_identity(live)
         hub.recall(recorded)
+        logs.disable()

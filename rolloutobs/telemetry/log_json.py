@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from rolloutobs.telemetry.log_records import install
-from rolloutobs.telemetry.log_values import extras, message, plain, stamps, text
+from rolloutobs.telemetry.log_values import exception, extras, message, plain, stamps, text
 
 __all__ = ["JSONFormatter"]
 
+_EXCEPTION: Final = ("type", "message", "stacktrace")
 _CORE: Final = frozenset({"timestamp", "level", "logger", "message", "exception", "stack"})
 
 
@@ -60,11 +60,9 @@ class JSONFormatter(logging.Formatter):
         }
         for name, value in extras(record).items():
             fields[f"extra_{name}" if name in fields or name in _CORE else name] = value
-        if record.exc_info:
-            fields["exception"] = _exception(record)
-        elif record.exc_text:
-            # Of a record from another process, or one that went through a queue.
-            fields["exception"] = {"stacktrace": text(record.exc_text)}
+        raised = exception(record)
+        if raised is not None:
+            fields["exception"] = dict(zip(_EXCEPTION, raised, strict=True))
         if record.stack_info:
             fields["stack"] = text(record.stack_info)
         return {**self._static, **fields} if self._static else fields
@@ -74,21 +72,3 @@ def _timestamp(created: float) -> str:
     return (
         datetime.fromtimestamp(created, UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
     )
-
-
-def _exception(record: logging.LogRecord) -> dict[str, str]:
-    info = record.exc_info
-    # What handlers set by hand may be anything; `logging` makes a tuple of it.
-    kind, error, trace = info if isinstance(info, tuple) else (None, None, None)
-    if kind is None:
-        return {}
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return {"type": name, "message": text(error), "stacktrace": _stacktrace(kind, error, trace)}
-
-
-def _stacktrace(kind: Any, error: Any, trace: Any) -> str:
-    try:
-        return text("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
-    except Exception as failure:
-        # Source lines that cannot be read, an exception whose notes are no text.
-        return f"<traceback cannot be written: {type(failure).__qualname__}>"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import traceback
 from collections.abc import Mapping
 from typing import Any, Final
 
 from rolloutobs.telemetry.log_records import FIELDS, own_fields
 
-__all__ = ["RESERVED", "extras", "message", "plain", "stamps", "text"]
+__all__ = ["RESERVED", "exception", "extras", "message", "plain", "stamps", "text"]
 
 RESERVED: Final = frozenset(vars(logging.makeLogRecord({}))) - FIELDS | {"message", "asctime", "taskName"}
 """What `logging` itself puts on a record; everything else is an extra."""
@@ -67,6 +68,33 @@ def message(record: logging.LogRecord) -> str:
         return text(record.getMessage())
     except Exception:
         return f"{text(record.msg)} {text(record.args)}"
+
+
+def exception(record: logging.LogRecord) -> tuple[str, str, str] | None:
+    """Return class, message and stack trace of the exception that `record` carries; ``None`` without one.
+
+    Of a record from another process only the stack trace is known; the others are empty strings.
+    """
+    info: Any = record.exc_info
+    if not info:
+        return ("", "", text(record.exc_text)) if record.exc_text else None
+    # What somebody has set by hand may be anything; `logging` makes a tuple of it.
+    kind, error, trace = info if isinstance(info, tuple) else (None, None, None)
+    if kind is None:
+        return None
+    return _class_name(kind), text(error), _stacktrace(kind, error, trace)
+
+
+def _class_name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _stacktrace(kind: Any, error: Any, trace: Any) -> str:
+    try:
+        return text("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+    except Exception as failure:
+        # Source lines that cannot be read, an exception whose notes are no text.
+        return f"<traceback cannot be written: {type(failure).__qualname__}>"
 
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -7,16 +7,25 @@ filters do with it afterwards differs between environments, the number of errors
 from __future__ import annotations
 
 import logging
-from typing import Final
+import sys
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry._logs import get_logger_provider
 
 from rolloutobs import semconv
-from rolloutobs.telemetry import log_records
+from rolloutobs.telemetry import export, log_records
 from rolloutobs.telemetry.cells import CounterFamily
 from rolloutobs.telemetry.error_counts import ErrorCounts, errors_of, exception_of, record_exception
+from rolloutobs.telemetry.export import FLUSH_SECONDS
 from rolloutobs.telemetry.failures import Where
 from rolloutobs.telemetry.hub import Hub
 
-__all__ = ["LEVELS", "count", "disable", "enable", "failed", "record_exception"]
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import LoggerProvider
+
+    from rolloutobs.telemetry.export_logs import Sender
+
+__all__ = ["LEVELS", "count", "disable", "enable", "failed", "flush", "record_exception"]
 
 LEVELS: Final = {
     logging.DEBUG: "debug",
@@ -77,13 +86,53 @@ def enable(hub: Hub) -> None:
     if _counting is None or _counting.hub.store is not hub.store:
         _counting = _Counting(hub)
     log_records.observe_with(_counting.observe, _counting.failed)
+    if hub.settings.export_logs and _Sending.sender is None:
+        _send(hub)
+    if _stamp_exported not in hub.before_collect:
+        hub.before_collect.append(_stamp_exported)
+    _stamp_exported()
 
 
 def disable() -> None:
-    """Undo `enable`, for tests."""
+    """Undo `enable`, for tests; a logger provider that it has set remains set."""
     global _counting
     _counting = None
     log_records.uninstall()
+    if _Sending.sender is not None:
+        _Sending.sender.stop()
+    _Sending.sender = _Sending.provider = None
+
+
+def flush(seconds: float = FLUSH_SECONDS) -> None:
+    """Send what is queued, for at most `seconds`; does nothing where nothing is sent."""
+    if _Sending.provider is not None:
+        export.flush(_Sending.provider, seconds)
+
+
+class _Sending:
+    """What goes out over OTLP."""
+
+    sender: Sender | None = None
+    provider: LoggerProvider | None = None
+
+
+def _send(hub: Hub) -> None:
+    # Imported only where it is used: it is most of the SDK for log records.
+    from rolloutobs.telemetry.export_logs import Sender, set_exporting_logger_provider
+
+    provider = set_exporting_logger_provider(hub.settings, hub.failures)
+    if provider is not None:
+        _Sending.provider = provider
+        _Sending.sender = Sender(provider, hub.failures)
+        _Sending.sender.start()
+
+
+def _stamp_exported() -> None:
+    """Stamp what others send as well; they may have set their provider later than we were enabled."""
+    if "opentelemetry.sdk._logs" in sys.modules:
+        from rolloutobs.telemetry.export_logs import stamp_logs_of
+
+        stamp_logs_of(get_logger_provider())
 
 
 def count(level: int, logger: str, template: object, error: BaseException | None) -> str:
