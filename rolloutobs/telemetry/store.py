@@ -142,10 +142,14 @@ class Store:
 
     def collect(self, book: str) -> Iterator[Metric]:
         """Yield the metrics of `book`: those of all workers where they are shared."""
+        for family in self.families(book):
+            yield family.collect()
+
+    def families(self, *books: str) -> list[Family[Any]]:
+        """Return the families of `books`, book by book, as they are to be shown: with the cells of all workers
+        where they are shared (copies then), else with the live ones."""
         with self._lock:
             families: Mapping[tuple[str, str], Family[Any]] = dict(self._families)
         if self.backing is not None:
             families = self.backing.read()
-        for (of, _), family in families.items():
-            if of == book:
-                yield family.collect()
+        return [family for book in books for (of, _), family in families.items() if of == book]
