@@ -45,6 +45,11 @@ FINGERPRINT_OTHER: Final = "_other"
 INTERNAL_ERRORS_TOTAL: Final = "rolloutobs_internal_errors_total"
 LABEL_SETS_DROPPED_TOTAL: Final = "rolloutobs_label_sets_dropped_total"
 
+BAGGAGE_REJECTED_TOTAL: Final = "rolloutobs_baggage_rejected_total"
+IDENTITY_WITHHELD_TOTAL: Final = "rolloutobs_identity_withheld_total"
+LABEL_CALLER: Final = "caller"
+LABEL_CALLER_VERSION: Final = "caller_version"
+
 DURATION_BOUNDS: Final = tuple(round(0.005 * 1.5**i, 6) for i in range(20))
 """Upper bounds in seconds, log-regular (factor 1.5, 5 ms to 11 s): a true x1.5 slow-down moves one bucket."""
 
@@ -151,6 +156,8 @@ SYNTHETIC_TYPE_TEST: Final = "test"
 BAGGAGE_SERVICE: Final = "rolloutobs.service"
 BAGGAGE_VERSION: Final = "rolloutobs.version"
 BAGGAGE_TRACK: Final = "rolloutobs.track"
+BAGGAGE_SIGNATURE: Final = "rolloutobs.sig"
+"""Proves the three above and the mark below, where a secret is set."""
 BAGGAGE_SYNTHETIC: Final = "synthetic"
 BAGGAGE_SYNTHETIC_TEST: Final = "test"
 

@@ -60,7 +60,7 @@ class Order(BaseModel):
 
 
 async def _stamp(request: httpx2.Request) -> None:
-    inject(request.headers)
+    inject(request.headers, url=request.url)
 
 
 @asynccontextmanager

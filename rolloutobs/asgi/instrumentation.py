@@ -71,7 +71,7 @@ def instrument(
     in_place = _is_starlette(type(app))
     call: ASGIApp = type(app).__call__.__get__(app) if in_place else app
     wrapper = Wrapper(call, app, hub, provider, exporting)
-    install_propagator()
+    install_propagator(hub)
     if not in_place:
         wrapped: Any = InstrumentedApp(app, wrapper)
         return wrapped  # type: ignore[no-any-return]

@@ -63,7 +63,7 @@ class Wrapper:
         self.live = hub.live
         self.base = with_identity(hub.live, Context())
         self.routes = RouteReader()
-        self.extractor = Extractor()
+        self.extractor = Extractor(hub)
         self._provider = provider
         self.spans: ServerSpans | OthersSpans | None = None
         """Who makes the server spans; known with the first request, when the app's middleware is complete."""

@@ -24,6 +24,8 @@ class Where(StrEnum):
     """Recording one request: its metrics, its span or its ``Server-Timing``."""
     METRICS = "metrics"
     """Answering ``/metrics``, for example a collector of the app that raised."""
+    PROPAGATION = "propagation"
+    """Writing who calls into the headers of a call, or judging what a caller says."""
     EXPORT = "export"
     """Sending spans, metrics or log records; counted per batch that was lost."""
     TRACK = "track"

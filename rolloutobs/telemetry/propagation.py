@@ -4,29 +4,30 @@ Outwards, `IdentityPropagator` wraps the global propagator, so that whatever inj
 client instrumentation, ``propagate.inject``, `inject` below) also says which service, version and track is
 calling. With a client that has no instrumentation::
 
-    await client.get(url, headers=inject())          # httpx2, httpx, requests, aiohttp: any client
+    await client.get(url, headers=inject(url=url))          # httpx2, httpx, requests, aiohttp: any client
 
-``opentelemetry-instrumentation-httpx`` from 0.66b2 on knows httpx2 (`HTTPX2ClientInstrumentor`); with it,
-nothing is left to do. It adds a client span per call, `inject` does not.
+OpenTelemetry's instrumentations for httpx and httpx2, requests, urllib3, aiohttp, gRPC and Celery need
+nothing else. They add a client span per call, `inject` does not.
 
-Inwards, `Extractor` reads the caller and the trace. The three ``rolloutobs.*`` entries are taken out of the
-baggage that the app sees: they speak of the caller, and are written anew at each hop. ``synthetic=test``
-stays.
+Our identity goes to hosts of the cluster and of private networks, and to those in ``identity_hosts``. Where
+it is not known to which host a call goes (``inject()`` without `url`, an instrumentation that does not say)
+it stays at home, and ``rolloutobs_identity_withheld_total`` counts that. The trace and the app's own baggage
+are never touched.
+
+Inwards, see `rolloutobs.telemetry.inbound`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote, unquote_plus
+import logging
+import time
+from collections.abc import Callable, MutableMapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import baggage, propagate
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, get_current
 from opentelemetry.propagate import get_global_textmap
-from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import (
     Getter,
     Setter,
@@ -34,243 +35,143 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
-from opentelemetry.trace import SpanContext, TraceFlags, TraceState, get_current_span
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from rolloutobs import semconv
-from rolloutobs.identity import Track
-from rolloutobs.telemetry.callers import with_caller
-from rolloutobs.telemetry.current import current
+from rolloutobs.telemetry.callers import of_this_request
+from rolloutobs.telemetry.current import Stamp, current
+from rolloutobs.telemetry.failures import Where
+from rolloutobs.telemetry.hosts import HostList
+from rolloutobs.telemetry.inbound import Extractor
+from rolloutobs.telemetry.signing import Claim, Signer
+from rolloutobs.telemetry.targets import OWN, target_of, to_target
+from rolloutobs.telemetry.trust import NOTHING, OWN_KEYS, Caller, Inbound, Trust, is_synthetic, with_entries
 
-__all__ = ["NOTHING", "Caller", "Extractor", "IdentityPropagator", "Inbound", "inject", "install_propagator"]
+if TYPE_CHECKING:
+    from rolloutobs.telemetry.hub import Hub
 
-Headers = Sequence[tuple[bytes, bytes]]
-"""Names in lower case, as ASGI demands."""
+__all__ = [
+    "NOTHING",
+    "OWN",
+    "Caller",
+    "Extractor",
+    "IdentityPropagator",
+    "Inbound",
+    "Withheld",
+    "inject",
+    "install_propagator",
+]
 
-# Source: W3C Trace Context level 2, section 3.2.2 (version 00; anything else goes to the propagator itself).
-_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
-# Source: W3C Baggage, section 3.3.1 (baggage-octet, and properties after ";") and RFC 9110 (token).
-_BAGGAGE_KEY = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BAGGAGE_VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e \t]*")
-# Source: W3C Baggage, section 3.3.2, limits.
-_MAX_BAGGAGE_BYTES = 8192
-_MAX_BAGGAGE_MEMBERS = 180
-# Source: opentelemetry's own limit; a longer list is dropped, as there.
-_MAX_TRACESTATE_BYTES = 8192
-_MAX_CALLER_CHARS = 128
-_MAX_KNOWN = 256
-_MAX_KNOWN_BYTES = 512
-_TRACKS = frozenset(track.value for track in Track)
-_W3C = [TraceContextTextMapPropagator, W3CBaggagePropagator]
-_OWN_KEYS = frozenset({semconv.BAGGAGE_SERVICE, semconv.BAGGAGE_VERSION, semconv.BAGGAGE_TRACK})
-_PROPAGATED = frozenset({b"traceparent", b"tracestate", b"baggage"})
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who called, as the caller says; what it does not say, or says badly, is the empty string."""
-
-    service: str = ""
-    version: str = ""
-    track: str = ""
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """Attributes of the server span."""
-        pairs = (
-            (semconv.ATTR_CALLER_SERVICE, self.service),
-            (semconv.ATTR_CALLER_VERSION, self.version),
-            (semconv.ATTR_CALLER_TRACK, self.track),
-        )
-        return {name: value for name, value in pairs if value}
+_logger = logging.getLogger("rolloutobs")
+_HEADER = "baggage"
+# Source: RFC 2104 section 3: a key shorter than the hash weakens it; 128 bits is what the signature has.
+_MIN_SECRET_CHARS = 16
+_warned: set[str] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
-    """What the headers of one request carry."""
+class Withheld(StrEnum):
+    """Why a call went out without our identity: the label ``reason``."""
 
-    parent: SpanContext | None = None
-    """The remote parent, valid; ``None``: this request starts a trace."""
-    context: Context | None = None
-    """Baggage and whatever else a configured propagator reads; ``None``: nothing."""
-    caller: Caller | None = None
-    synthetic: bool = False
-
-
-NOTHING = Inbound()
-
-
-class _RawHeaders(Getter[Headers]):
-    def get(self, carrier: Headers, key: str) -> list[str] | None:
-        wanted = key.lower().encode("latin-1", "replace")
-        values = [value.decode("latin-1") for name, value in carrier if name == wanted]
-        if len(values) > 1 and wanted == b"baggage":
-            # The baggage propagator reads the first header only; RFC 9110 section 5.3 joins them.
-            return [",".join(values)]
-        return values or None
-
-    def keys(self, carrier: Headers) -> list[str]:
-        return [name.decode("latin-1") for name, _ in carrier]
-
-
-_RAW_HEADERS = _RawHeaders()
-
-
-class Extractor:
-    """Reads `Inbound` from raw headers.
-
-    Where the global propagator is the default pair (``tracecontext``, ``baggage``) the headers are read in
-    one pass; any other goes through its own ``extract``. Both give the same result.
-    """
-
-    def __init__(self) -> None:
-        self._seen: TextMapPropagator | None = None
-        self._is_w3c = False
-        self._known_baggage: dict[bytes, Inbound] = {}
-
-    def extract(self, headers: Headers) -> Inbound:
-        """Return what `headers` carry; headers that are not valid count as absent."""
-        textmap = get_global_textmap()
-        if textmap is not self._seen:
-            self._is_w3c = _is_w3c(textmap)
-            self._seen = textmap
-        if not self._is_w3c:
-            return _generic(textmap, headers)
-        for name, _ in headers:
-            if name in _PROPAGATED:
-                return self._from_w3c(textmap, [item for item in headers if item[0] in _PROPAGATED])
-        return NOTHING
-
-    def _from_w3c(self, textmap: TextMapPropagator, found: Headers) -> Inbound:
-        by_name: dict[bytes, bytes] = dict(found)
-        if len(by_name) != len(found):
-            return _generic(textmap, found)
-        parent = None
-        traceparent = by_name.get(b"traceparent")
-        if traceparent is not None:
-            match = _TRACEPARENT.fullmatch(traceparent)
-            if match is None:
-                return _generic(textmap, found)
-            parent = _parent(match, by_name.get(b"tracestate"))
-        carried = by_name.get(b"baggage")
-        if carried is None:
-            return Inbound(parent)
-        # The same callers send the same few headers over and over.
-        known = self._known_baggage.get(carried)
-        if known is None:
-            known = _with_baggage(None, _parse_baggage(carried), Context())
-            if len(carried) <= _MAX_KNOWN_BYTES:
-                if len(self._known_baggage) >= _MAX_KNOWN:
-                    self._known_baggage.clear()
-                self._known_baggage[carried] = known
-        return Inbound(parent, known.context, known.caller, known.synthetic)
-
-
-def _is_w3c(textmap: TextMapPropagator) -> bool:
-    inner = textmap.inner if isinstance(textmap, IdentityPropagator) else textmap
-    parts = getattr(inner, "_propagators", None) if type(inner) is CompositePropagator else None
-    return parts is not None and [type(part) for part in parts] == _W3C
-
-
-def _parent(match: re.Match[bytes], tracestate: bytes | None) -> SpanContext | None:
-    trace_id, span_id, flags = match.groups()
-    if trace_id == _NO_TRACE or span_id == _NO_SPAN:
-        return None
-    state = tracestate.decode("latin-1") if tracestate and len(tracestate) <= _MAX_TRACESTATE_BYTES else None
-    return SpanContext(
-        int(trace_id, 16),
-        int(span_id, 16),
-        is_remote=True,
-        trace_flags=TraceFlags(int(flags, 16)),
-        trace_state=TraceState.from_header([state]) if state else None,
-    )
-
-
-def _parse_baggage(header: bytes) -> dict[str, str]:
-    """Return the entries; those that are not valid are left out. Our own keys are percent-decoded only."""
-    if len(header) > _MAX_BAGGAGE_BYTES:
-        return {}
-    entries: dict[str, str] = {}
-    for member in header.decode("latin-1").split(",", _MAX_BAGGAGE_MEMBERS)[:_MAX_BAGGAGE_MEMBERS]:
-        name, equals, value = member.partition("=")
-        name, value = name.strip(" \t"), value.strip(" \t")
-        if not equals or not _BAGGAGE_KEY.fullmatch(name) or not _BAGGAGE_VALUE.fullmatch(value):
-            continue
-        if name in _OWN_KEYS:
-            # A "+" is a "+" here ("1.2.0+build.5"); form encoding would read a blank.
-            entries[name] = unquote(value.partition(";")[0].rstrip())
-        else:
-            entries[unquote_plus(name).strip()] = unquote_plus(value).strip()
-    return entries
-
-
-def _generic(textmap: TextMapPropagator, headers: Headers) -> Inbound:
-    context = textmap.extract(headers, context=Context(), getter=_RAW_HEADERS)
-    parent = get_current_span(context).get_span_context()
-    entries = {name: str(value) for name, value in baggage.get_all(context).items()}
-    for name in _OWN_KEYS & entries.keys():
-        context = baggage.remove_baggage(name, context)
-    return _with_baggage(parent if parent.is_valid else None, entries, context)
-
-
-def _with_baggage(parent: SpanContext | None, entries: dict[str, str], context: Context) -> Inbound:
-    caller = _caller(entries)
-    for name, value in entries.items():
-        if name not in _OWN_KEYS:
-            context = baggage.set_baggage(name, value, context)
-    if caller is not None:
-        # For log records; the span has it from `Inbound`.
-        context = with_caller(caller, context)
-    synthetic = entries.get(semconv.BAGGAGE_SYNTHETIC, "").partition(";")[0] == semconv.BAGGAGE_SYNTHETIC_TEST
-    return Inbound(parent, context or None, caller, synthetic)
-
-
-def _caller(entries: Mapping[str, str]) -> Caller | None:
-    if _OWN_KEYS.isdisjoint(entries):
-        return None
-    track = entries.get(semconv.BAGGAGE_TRACK, "")
-    return Caller(
-        _word(entries.get(semconv.BAGGAGE_SERVICE, "")),
-        _word(entries.get(semconv.BAGGAGE_VERSION, "")),
-        track if track in _TRACKS else "",
-    )
-
-
-def _word(text: str) -> str:
-    return text if len(text) <= _MAX_CALLER_CHARS and text.isprintable() else ""
+    NOT_ALLOWED = "host_not_allowed"
+    """The host is neither private nor in ``identity_hosts``."""
+    UNKNOWN = "host_unknown"
+    """Nothing says to which host the call goes."""
 
 
 class IdentityPropagator(TextMapPropagator):
     """Writes service, version and track of this process into the baggage that `inner` injects.
 
     Where `inner` carries no baggage (``OTEL_PROPAGATORS`` without ``baggage``) nothing is added.
+
+    Args:
+        inner: what injects and extracts.
+        hub: of the app that speaks: its secret, its ``identity_hosts``, and where what is left out is
+            counted. ``None``: no secret, private hosts only, and nothing is counted.
+        clock: Unix time in seconds.
+
+    Raises:
+        ConfigurationError: ``identity_hosts`` has what is not a host.
     """
 
-    def __init__(self, inner: TextMapPropagator) -> None:
+    def __init__(
+        self, inner: TextMapPropagator, hub: Hub | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self.inner = inner
+        secrets = () if hub is None else hub.settings.secret
+        self.hosts = HostList(() if hub is None else hub.settings.identity_hosts)
+        self._carries_baggage = _HEADER in inner.fields
+        self._signer = Signer(secrets[0], clock) if secrets else None
+        self._trust = Trust(hub, clock)
+        self._failures = None if hub is None else hub.failures
+        self._withheld = None
+        if hub is not None:
+            self._withheld = hub.store.counter(
+                semconv.IDENTITY_WITHHELD_TOTAL,
+                "Calls that went out without our identity, because of where they went.",
+                (semconv.LABEL_REASON,),
+            )
+            for reason in Withheld:
+                self._withheld.cell(reason.value)
 
     def extract(
         self, carrier: Any, context: Context | None = None, getter: Getter[Any] = default_getter
     ) -> Context:
-        """Extract with the inner propagator."""
-        return self.inner.extract(carrier, context, getter)
+        """Extract with the inner propagator; where a secret is set, without what is not proved."""
+        extracted = self.inner.extract(carrier, context, getter)
+        if context is None:
+            extracted = of_this_request(extracted)
+        if not self._trust.checks:
+            return extracted
+        try:
+            entries = {name: str(value) for name, value in baggage.get_all(extracted).items()}
+            judged = self._trust.judge(entries, extracted)
+            if judged.doubt is None:
+                return extracted
+            self._trust.count(judged.doubt)
+            return judged.inbound.context or Context()
+        except Exception as error:
+            self._failed(error)
+            return extracted
 
     def inject(
         self, carrier: Any, context: Context | None = None, setter: Setter[Any] = default_setter
     ) -> None:
-        """Inject with the inner propagator, the identity overwritten with our own."""
+        """Inject with the inner propagator, the identity overwritten with our own or taken out."""
         if context is None:
             context = get_current()
-        stamp = current(context)
-        if stamp is not None:
-            for name, value in stamp.baggage.items():
-                if value:
-                    context = baggage.set_baggage(name, value, context)
-                else:
-                    # An unknown track of ours must not go out as that of whoever called us.
-                    context = baggage.remove_baggage(name, context)
+        if self._carries_baggage:
+            try:
+                context = self._outbound(carrier, context, setter)
+            except Exception as error:
+                self._failed(error)
         self.inner.inject(carrier, context, setter)
+
+    def _outbound(self, carrier: Any, context: Context, setter: Setter[Any]) -> Context:
+        stamp = current(context)
+        if stamp is None:
+            return context
+        entries = {name: value for name, value in baggage.get_all(context).items() if name not in OWN_KEYS}
+        reason = self._reason_to_withhold(context)
+        if reason is None:
+            entries |= {name: value for name, value in stamp.baggage.items() if value}
+            if self._signer is not None:
+                entries[semconv.BAGGAGE_SIGNATURE] = self._signer.signature(_claim(stamp, entries))
+        else:
+            _forget(carrier, setter)
+            if self._withheld is not None:
+                self._withheld.cell(reason.value).inc()
+        return with_entries(entries, context)
+
+    def _reason_to_withhold(self, context: Context) -> Withheld | None:
+        if self.hosts.all:
+            return None
+        target = target_of(context)
+        if target is None:
+            return Withheld.UNKNOWN
+        return None if self.hosts.allows(target) else Withheld.NOT_ALLOWED
+
+    def _failed(self, error: Exception) -> None:
+        if self._failures is not None:
+            self._failures.record(Where.PROPAGATION, error)
 
     @property
     def fields(self) -> set[str]:
@@ -278,20 +179,81 @@ class IdentityPropagator(TextMapPropagator):
         return self.inner.fields
 
 
-def install_propagator() -> None:
-    """Wrap the global propagator; does nothing when it is wrapped already."""
+def _claim(stamp: Stamp, entries: dict[str, object]) -> Claim:
+    identity = stamp.identity
+    mark = semconv.BAGGAGE_SYNTHETIC_TEST if is_synthetic(entries) else ""
+    return Claim(identity.service, identity.version, identity.track.value, mark)
+
+
+def _forget(carrier: Any, setter: Setter[Any]) -> None:
+    """Take our identity out of headers that another host has had: clients send them on to where its answer
+    redirects.
+    """
+    sent = carrier.get(_HEADER) if isinstance(carrier, MutableMapping) else None
+    if not isinstance(sent, str):
+        return
+    members = sent.split(",")
+    kept = [member for member in members if member.partition("=")[0].strip() not in OWN_KEYS]
+    if not kept:
+        del carrier[_HEADER]
+    elif len(kept) < len(members):
+        setter.set(carrier, _HEADER, ",".join(kept))
+
+
+def install_propagator(hub: Hub | None = None) -> None:
+    """Wrap the global propagator; does nothing when it is wrapped already.
+
+    One process has one: the secret and the hosts of its first app hold for all calls that it makes.
+
+    Args:
+        hub: of the app that is instrumented.
+
+    Raises:
+        ConfigurationError: ``identity_hosts`` has what is not a host.
+    """
+    if hub is not None:
+        _warn_about(hub)
     textmap = get_global_textmap()
     if not isinstance(textmap, IdentityPropagator):
-        propagate.set_global_textmap(IdentityPropagator(textmap))
+        propagate.set_global_textmap(IdentityPropagator(textmap, hub))
 
 
-def inject(headers: MutableMapping[str, str] | None = None) -> MutableMapping[str, str]:
+def _warn_about(hub: Hub) -> None:
+    short = [len(secret) for secret in hub.settings.secret if len(secret) < _MIN_SECRET_CHARS]
+    if short:
+        _warn_once(
+            f"ROLLOUTOBS_SECRET has {min(short)} characters and can be guessed; use at least "
+            f"{_MIN_SECRET_CHARS} random ones, such as those of `openssl rand -hex 32`"
+        )
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        _logger.warning("%s", message)
+
+
+def inject(
+    headers: MutableMapping[str, str] | None = None, *, url: object = None
+) -> MutableMapping[str, str]:
     """Add ``traceparent`` and ``baggage`` of the running request to `headers`, and return them.
 
     Args:
         headers: of an outgoing request, changed in place (a dict, or the headers object of any HTTP client);
             ``None`` makes a dict.
+        url: where the request goes: a URL, ``host:port`` or a gRPC target, as text or as an object whose
+            text is one; `OWN` for what only our own services read. ``None``: not known, and our identity is
+            left out unless ``identity_hosts`` is ``*``, because it could be anyone.
     """
     carrier: MutableMapping[str, str] = {} if headers is None else headers
+    if url is not None:
+        propagate.inject(carrier, to_target(url, get_current()))
+        return carrier
+    textmap = get_global_textmap()
+    if isinstance(textmap, IdentityPropagator) and not textmap.hosts.all:
+        _warn_once(
+            "inject() does not know where the request goes, so it leaves out who is calling: use "
+            "inject(headers, url=...), or set ROLLOUTOBS_IDENTITY_HOSTS=*"
+        )
     propagate.inject(carrier)
     return carrier

@@ -18,7 +18,7 @@ from rolloutobs import Identity, Settings, Track, instrument
 from rolloutobs.asgi import instrumentation
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.telemetry.current import current
-from rolloutobs.telemetry.propagation import IdentityPropagator
+from rolloutobs.telemetry.propagation import IdentityPropagator, inject
 from rolloutobs.testing import SpanRecorder, call, sample_value, scrape
 
 CANARY = Settings(service="shop", version="1.2.0", track="canary")
@@ -172,9 +172,7 @@ async def test_what_the_app_sends_on_says_who_it_is():
     sent = []
 
     async def app(scope, receive, send):
-        headers = {}
-        propagate.inject(headers)
-        sent.append(headers)
+        sent.append(inject(url="http://users:8080/"))
         await PlainTextResponse("ok")(scope, receive, send)
 
     wrapped = instrument(app, settings=CANARY, tracer_provider=SpanRecorder().provider)

@@ -1,6 +1,6 @@
+import logging
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, attach, detach
@@ -9,184 +9,74 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from rolloutobs import semconv
+from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import Identity, Track
+from rolloutobs.settings import Settings
 from rolloutobs.telemetry import propagation
 from rolloutobs.telemetry.current import Live, set_process_identity, with_identity
-from rolloutobs.telemetry.propagation import NOTHING, Caller, Extractor, IdentityPropagator, inject
+from rolloutobs.telemetry.failures import Where
+from rolloutobs.telemetry.hub import new_hub
+from rolloutobs.telemetry.inbound import Extractor
+from rolloutobs.telemetry.propagation import OWN, IdentityPropagator, inject, install_propagator
+from rolloutobs.telemetry.signing import Claim, Verifier, sign_synthetic
+from rolloutobs.telemetry.trust import Caller
+from rolloutobs.testing import FakeClock, SpanRecorder
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-TRACEPARENT = (b"traceparent", f"00-{TRACE}-{SPAN}-01".encode())
 SHOP = Live(Identity("shop", "1.2.0+build.5", Track.CANARY))
+SECRET = "0123456789abcdef"
+INSIDE, OUTSIDE = "http://users.shop.svc:8080/u/1", "https://api.stripe.com/v1/charges"
+SAID = "rolloutobs.service=shop,rolloutobs.version=1.2.0%2Bbuild.5,rolloutobs.track=canary"
+
+
+def w3c():
+    return CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 
 
 @pytest.fixture(autouse=True)
 def _default_propagators():
-    w3c = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
-    propagate.set_global_textmap(w3c)
-    propagation.install_propagator()
+    propagate.set_global_textmap(w3c())
+    install_propagator()
+    propagation._warned.clear()
 
 
-def baggage_header(text):
-    return (b"baggage", text.encode())
-
-
-def test_headers_without_a_trace_carry_nothing():
-    assert Extractor().extract([(b"host", b"shop"), (b"accept", b"*/*")]) is NOTHING
-
-
-def test_trace_caller_and_synthetic_are_read():
-    inbound = Extractor().extract(
-        [
-            TRACEPARENT,
-            (b"tracestate", b"vendor=1"),
-            baggage_header(
-                "rolloutobs.service=gateway,rolloutobs.version=1.1.0%2Bfix,rolloutobs.track=stable,"
-                "synthetic=test,tenant=acme%20inc"
-            ),
-        ]
-    )
-    parent = inbound.parent
-    assert (f"{parent.trace_id:032x}", f"{parent.span_id:016x}") == (TRACE, SPAN)
-    assert parent.is_remote
-    assert parent.trace_flags.sampled
-    assert parent.trace_state == {"vendor": "1"}
-    assert inbound.caller == Caller("gateway", "1.1.0+fix", "stable")
-    assert inbound.synthetic
-    assert baggage.get_all(inbound.context) == {"synthetic": "test", "tenant": "acme inc"}
-
-
-def test_our_values_are_percent_decoded_only():
-    inbound = Extractor().extract([baggage_header("rolloutobs.version=1.2.0+build.5;ttl=1")])
-    assert inbound.caller == Caller(version="1.2.0+build.5")
-
-
-@pytest.mark.parametrize(
-    ("text", "caller"),
-    [
-        ("rolloutobs.track=purple,rolloutobs.service=gw", Caller("gw")),
-        (f"rolloutobs.version={'x' * 129}", Caller()),
-        ("rolloutobs.version=%00%0Aevil", Caller()),
-        ("rolloutobs.service", None),
-        ("other=1", None),
-        ("", None),
-    ],
-)
-def test_what_a_caller_says_is_validated(text, caller):
-    assert Extractor().extract([baggage_header(text)]).caller == caller
-
-
-def test_baggage_too_long_is_absent():
-    assert Extractor().extract([baggage_header("rolloutobs.service=gw," + "a=b," * 3000)]).caller is None
-
-
-def test_the_same_baggage_of_another_request_is_read_from_memory_and_equal():
-    extractor = Extractor()
-    header = baggage_header("rolloutobs.service=gw,tenant=1")
-    first = extractor.extract([TRACEPARENT, header])
-    second = extractor.extract([header])
-    assert (first.caller, first.context) == (second.caller, second.context)
-    assert first.parent is not None
-    assert second.parent is None
-    for number in range(600):
-        extractor.extract([baggage_header(f"tenant={number}")])
-    assert len(extractor._known_baggage) <= 256
-
-
-TRACEPARENTS = [
-    f"00-{TRACE}-{SPAN}-01",
-    f"00-{TRACE}-{SPAN}-00",
-    f"00-{TRACE}-{SPAN}-03",
-    f"00-{TRACE}-{SPAN}-ff",
-    f" 00-{TRACE}-{SPAN}-01 ",
-    f"01-{TRACE}-{SPAN}-01-more",
-    f"00-{TRACE}-{SPAN}-01-more",
-    f"ff-{TRACE}-{SPAN}-01",
-    f"00-{'0' * 32}-{SPAN}-01",
-    f"00-{TRACE}-{'0' * 16}-01",
-    f"00-{TRACE.upper()}-{SPAN}-01",
-    "00-1-2-01",
-    "",
-]
-
-
-@pytest.mark.parametrize("value", TRACEPARENTS)
-@pytest.mark.parametrize("state", [None, "a=1,b=2", "broken state", ""])
-def test_the_quick_reader_agrees_with_the_propagator(value, state):
-    headers = [(b"traceparent", value.encode())]
-    if state is not None:
-        headers.append((b"tracestate", state.encode()))
-    carrier = {name.decode(): text.decode() for name, text in headers}
-    expected = trace.get_current_span(
-        TraceContextTextMapPropagator().extract(carrier, Context())
-    ).get_span_context()
-    parent = Extractor().extract(headers).parent
-    assert parent == (expected if expected.is_valid else None)
-
-
-def test_a_header_sent_twice_is_read_as_the_propagator_reads_it():
-    other = (b"traceparent", f"00-{TRACE[::-1]}-{SPAN}-01".encode())
-    inbound = Extractor().extract([TRACEPARENT, other])
-    assert f"{inbound.parent.trace_id:032x}" == TRACE
-    both = [baggage_header("rolloutobs.service=gw"), baggage_header("rolloutobs.version=1")]
-    assert Extractor().extract(both).caller == Caller("gw", "1")
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from([b"traceparent", b"tracestate", b"baggage"]), st.binary(max_size=80)))
-)
-def test_no_bytes_break_the_reader(headers):
-    inbound = Extractor().extract(headers)
-    assert inbound.parent is None or inbound.parent.is_valid
-
-
-class OneHeader(TextMapPropagator):
-    """A propagator of another format: `x-trace: <trace>-<span>`."""
-
-    def extract(self, carrier, context=None, getter=None):
-        values = getter.get(carrier, "x-trace")
-        if not values:
-            return context
-        trace_id, span_id = (int(part, 16) for part in values[0].split("-"))
-        span = NonRecordingSpan(SpanContext(trace_id, span_id, True, TraceFlags(1)))
-        return trace.set_span_in_context(span, context)
-
-    def inject(self, carrier, context=None, setter=None):
-        setter.set(carrier, "x-trace", "0")
-
-    @property
-    def fields(self):
-        return {"x-trace"}
-
-
-def test_another_global_propagator_is_used_whenever_it_is_set():
-    extractor = Extractor()
-    assert extractor.extract([TRACEPARENT]).parent is not None
-    propagate.set_global_textmap(CompositePropagator([OneHeader(), W3CBaggagePropagator()]))
-    inbound = extractor.extract(
-        [TRACEPARENT, (b"x-trace", b"abc-def"), baggage_header("rolloutobs.service=gw,tenant=acme")]
-    )
-    assert inbound.parent.trace_id == 0xABC
-    assert inbound.caller == Caller("gw")
-    assert baggage.get_all(inbound.context) == {"tenant": "acme"}
-
-
-def headers_sent_in(context):
+def headers_sent_in(context, url=INSIDE):
     token = attach(context)
     try:
-        return inject()
+        return inject(url=url)
     finally:
         detach(token)
 
 
+def traced(context):
+    span = NonRecordingSpan(SpanContext(int(TRACE, 16), int(SPAN, 16), False, TraceFlags(1)))
+    return trace.set_span_in_context(span, context)
+
+
+def use(**settings):
+    """Let an app with these settings speak; return its hub."""
+    hub = new_hub(Settings(service="shop", version="1.2.0", **settings))
+    propagate.set_global_textmap(w3c())
+    install_propagator(hub)
+    return hub
+
+
+def withheld(hub, reason):
+    family = hub.store.counter(
+        semconv.IDENTITY_WITHHELD_TOTAL,
+        "Calls that went out without our identity, because of where they went.",
+        ("reason",),
+    )
+    return family.cell(reason).value
+
+
 def test_the_identity_of_the_request_goes_out_percent_encoded():
     context = with_identity(SHOP, baggage.set_baggage("synthetic", "test", Context()))
-    span = NonRecordingSpan(SpanContext(int(TRACE, 16), int(SPAN, 16), False, TraceFlags(1)))
-    headers = headers_sent_in(trace.set_span_in_context(span, context))
+    headers = headers_sent_in(traced(context))
     assert headers == {
         "traceparent": f"00-{TRACE}-{SPAN}-01",
-        "baggage": (
-            "synthetic=test,rolloutobs.service=shop,rolloutobs.version=1.2.0%2Bbuild.5,rolloutobs.track=canary"
-        ),
+        "baggage": f"synthetic=test,{SAID}",
     }
     received = Extractor().extract([(name.encode(), value.encode()) for name, value in headers.items()])
     assert received.caller == Caller("shop", "1.2.0+build.5", "canary")
@@ -213,20 +103,187 @@ def test_nobody_speaks_in_a_process_that_is_not_instrumented():
 def test_inject_changes_the_headers_it_is_given():
     set_process_identity(SHOP)
     headers = {"accept": "text/html"}
-    assert inject(headers) is headers
+    assert inject(headers, url=INSIDE) is headers
     assert headers.keys() == {"accept", "baggage"}
 
 
 def test_a_propagator_without_baggage_stays_without():
     propagate.set_global_textmap(TraceContextTextMapPropagator())
-    propagation.install_propagator()
+    install_propagator()
     set_process_identity(SHOP)
     assert headers_sent_in(Context()) == {}
 
 
 def test_the_global_propagator_is_wrapped_once():
     once = propagate.get_global_textmap()
-    propagation.install_propagator()
+    install_propagator()
     assert propagate.get_global_textmap() is once
     assert isinstance(once, IdentityPropagator)
     assert once.fields == {"traceparent", "tracestate", "baggage"}
+
+
+# --- to whom
+
+
+def test_the_identity_stays_at_home_and_everything_else_goes_everywhere():
+    hub = use()
+    context = traced(
+        baggage.set_baggage("user", "müller", baggage.set_baggage("synthetic", "test", Context()))
+    )
+    for times in (1, 2):
+        assert headers_sent_in(context, OUTSIDE) == {
+            "traceparent": f"00-{TRACE}-{SPAN}-01",
+            "baggage": "synthetic=test,user=m%C3%BCller",
+        }
+        assert withheld(hub, "host_not_allowed") == times
+    assert "rolloutobs.service=shop" in headers_sent_in(context)["baggage"]
+    assert withheld(hub, "host_not_allowed") == 2
+
+
+def test_hosts_outside_can_be_allowed():
+    use(identity_hosts=("*.example.com",))
+    assert headers_sent_in(Context(), "https://api.example.com/")
+    assert not headers_sent_in(Context(), "https://example.org/")
+    use(identity_hosts=("*",))
+    assert headers_sent_in(Context(), OUTSIDE)
+    assert headers_sent_in(Context(), None)
+
+
+def test_a_host_that_is_not_known_is_outside_and_that_is_said_once(caplog):
+    hub = use()
+    for times in (1, 2):
+        assert headers_sent_in(Context(), None) == {}
+        assert withheld(hub, "host_unknown") == times
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "url=" in caplog.text
+
+
+def test_what_only_our_own_services_read_is_inside():
+    use()
+    assert headers_sent_in(Context(), OWN) == {"baggage": "rolloutobs.service=shop,rolloutobs.version=1.2.0"}
+
+
+def test_any_object_that_reads_as_a_url_will_do():
+    import httpx2
+
+    use()
+    assert headers_sent_in(Context(), httpx2.URL(INSIDE))
+    assert not headers_sent_in(Context(), httpx2.URL(OUTSIDE))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (SAID, None),
+        (f"a=1,{SAID},b=2,rolloutobs.sig=1.2.3", "a=1,b=2"),
+        ("a=1", "a=1"),
+    ],
+)
+def test_a_redirect_does_not_carry_the_identity_outside(before, after):
+    use()
+    headers = {"baggage": before}
+    inject(headers, url=OUTSIDE)
+    assert headers.get("baggage") == after
+
+
+@pytest.mark.parametrize("name", ["server.address", "net.peer.name", "url.full"])
+def test_a_client_span_says_where_a_call_goes(name):
+    hub = use()
+    tracer = SpanRecorder().provider.get_tracer("client")
+    for host, sent in (("users", True), ("api.stripe.com", False)):
+        value = f"https://{host}/" if name == "url.full" else host
+        for kind in (trace.SpanKind.CLIENT, trace.SpanKind.SERVER):
+            with tracer.start_as_current_span("GET", kind=kind, attributes={name: value}):
+                headers = {}
+                propagate.inject(headers)
+            # The address in a server span is our own.
+            assert ("baggage" in headers) == (sent and kind is trace.SpanKind.CLIENT)
+    assert withheld(hub, "host_not_allowed") == 1
+    assert withheld(hub, "host_unknown") == 2
+
+
+def test_a_host_that_is_none_is_refused_at_start_up():
+    with pytest.raises(ConfigurationError, match="identity_hosts"):
+        use(identity_hosts=("https://example.com",))
+
+
+# --- signed
+
+
+def test_what_we_say_is_signed_and_the_signature_is_used_again():
+    hub = new_hub(Settings(service="shop", version="1.2.0", track=Track.CANARY, secret=(SECRET, "another")))
+    clock = FakeClock()
+    propagate.set_global_textmap(IdentityPropagator(w3c(), hub, clock))
+    context = baggage.set_baggage("tenant", "acme", Context())
+    first = headers_sent_in(context)["baggage"]
+    clock.advance(29)
+    assert headers_sent_in(context)["baggage"] == first
+    clock.advance(1)
+    second = headers_sent_in(context)["baggage"]
+    assert second != first
+    name, _, signature = second.rpartition(",")[2].partition("=")
+    assert name == "rolloutobs.sig"
+    assert Verifier((SECRET,)).check(Claim("shop", "1.2.0", "canary"), signature, clock()) == clock() + 300
+    received = Extractor(hub, clock).extract([(b"baggage", second.encode())])
+    assert received.caller == Caller("shop", "1.2.0", "canary")
+    marked = headers_sent_in(baggage.set_baggage("synthetic", "test", context))["baggage"]
+    assert Extractor(hub, clock).extract([(b"baggage", marked.encode())]).synthetic
+
+
+def test_a_signature_follows_the_track_and_goes_nowhere_else():
+    hub = use(secret=(SECRET,))
+    before = headers_sent_in(Context())["baggage"]
+    hub.retrack(Track.STABLE)
+    after = headers_sent_in(Context())["baggage"]
+    assert "rolloutobs.track=stable" in after
+    assert before.rpartition("sig=")[2] != after.rpartition("sig=")[2]
+    assert headers_sent_in(Context(), OUTSIDE) == {}
+
+
+def test_other_instrumentations_do_not_hand_on_what_is_not_proved():
+    # What OpenTelemetry's own server instrumentations extract would go out again under our signature.
+    use(secret=(SECRET,))
+    forged = propagate.extract({"baggage": "synthetic=test,tenant=acme,rolloutobs.service=gw"}, Context())
+    assert baggage.get_all(forged) == {"tenant": "acme"}
+    import time
+
+    proved = propagate.extract({"baggage": sign_synthetic(SECRET, time.time())}, Context())
+    assert baggage.get_baggage("synthetic", proved) == "test"
+    assert propagate.extract({}, proved) == proved
+
+
+def test_a_secret_that_can_be_guessed_is_said(caplog):
+    use(secret=("short",))
+    assert "5 characters" in caplog.text
+
+
+# --- never breaks
+
+
+def test_what_fails_is_counted_and_the_call_goes_out():
+    hub = use()
+    propagator = propagate.get_global_textmap()
+    propagator.hosts = None
+    headers = headers_sent_in(traced(Context()))
+    assert headers == {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+    assert hub.failures.family.cell(Where.PROPAGATION.value).value == 1
+
+
+class Raises(TextMapPropagator):
+    def extract(self, carrier, context=None, getter=None):
+        raise RuntimeError("extract")
+
+    def inject(self, carrier, context=None, setter=None):
+        raise RuntimeError("inject")
+
+    @property
+    def fields(self):
+        return set()
+
+
+def test_errors_of_the_inner_propagator_are_its_own():
+    propagator = IdentityPropagator(Raises(), new_hub(Settings()))
+    with pytest.raises(RuntimeError, match="inject"):
+        propagator.inject({})
+    with pytest.raises(RuntimeError, match="extract"):
+        propagator.extract({})
