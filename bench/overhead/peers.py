@@ -161,7 +161,6 @@ def elastic(framework: Framework) -> Built:
     client = make_apm_client(
         {
             "SERVICE_NAME": "bench",
-            "DISABLE_SEND": True,
             "CLOUD_PROVIDER": "none",
             "CENTRAL_CONFIG": False,
             "TRANSPORT_CLASS": "bench.overhead.sinks.ElasticSink",

@@ -21,12 +21,21 @@ _CALLER = (b"baggage", b"rolloutobs.service=gateway,rolloutobs.version=1.1.0,rol
 
 
 class Caller:
-    """Calls an app as a server does."""
+    """Calls an app as a server does.
 
-    def __init__(self, header_count: int, extra: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    Args:
+        header_count: ordinary headers per request, at least 3.
+        extra: further headers.
+        unsampled: whether `extra` says that the caller does not sample this trace.
+    """
+
+    def __init__(
+        self, header_count: int, extra: Sequence[tuple[bytes, bytes]] = (), unsampled: bool = False
+    ) -> None:
         filler = ((f"x-header-{i}".encode(), b"value of some length") for i in range(header_count - 3))
-        self._headers = [*_BROWSER, *filler, *extra]
+        self.headers = [*_BROWSER, *filler, *extra]
         self._received = {"type": "http.request", "body": b"", "more_body": False}
+        self.unsampled = unsampled
         self.last_status = 0
 
     def scope(self, path: str) -> dict[str, Any]:
@@ -41,7 +50,7 @@ class Caller:
             "raw_path": path.encode(),
             "query_string": b"",
             "root_path": "",
-            "headers": self._headers,
+            "headers": self.headers,
             "client": ("10.0.0.1", 40000),
             "server": ("10.0.0.2", 8000),
             "state": {},
@@ -85,6 +94,6 @@ CASES: dict[str, Caller] = {
     "3 headers": Caller(3),
     "15 headers": Caller(15),
     "15 headers, called by an instrumented service (unsampled traceparent, baggage)": Caller(
-        15, [_UNSAMPLED, _CALLER]
+        15, [_UNSAMPLED, _CALLER], unsampled=True
     ),
 }
