@@ -146,8 +146,10 @@ class Store:
             yield family.collect()
 
     def families(self, *books: str) -> list[Family[Any]]:
-        """Return the families of `books`, book by book, as they are to be shown: with the cells of all workers
-        where they are shared (copies then), else with the live ones."""
+        """Return the families of `books`, book by book, as they are to be shown.
+
+        Where they are shared these are copies with the cells of all workers summed, else the live ones.
+        """
         with self._lock:
             families: Mapping[tuple[str, str], Family[Any]] = dict(self._families)
         if self.backing is not None:
