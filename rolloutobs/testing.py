@@ -148,7 +148,7 @@ async def scrape(app: Callable[..., Any], path: str = "/metrics") -> list[Sample
     return parse_metrics((await call(app, path)).body.decode())
 
 
-def sample_value(samples: Sequence[Sample], name: str, **labels: str) -> float | None:
+def sample_value(samples: Sequence[Sample], name: str, /, **labels: str) -> float | None:
     """Return the sum of the samples of this name that have these labels; ``None`` if there is none.
 
     A label given as the empty string must be absent or empty.
