@@ -74,7 +74,7 @@ class Recorder:
         self._cap = settings.max_label_sets
         self._exemplars = settings.exemplars
         self._seen: set[tuple[Kind, str, bool]] = set()
-        self._extractor = Extractor()
+        self._extractor = Extractor(hub)
         # An empty base: an operation inside of a request speaks for the app of that request.
         self._spans = _Spans(provider, Context(), _named)
 
@@ -168,7 +168,7 @@ def recorder() -> Recorder:
     hub = hubs.process()
     found = _recorders.get(hub)
     if found is None:
-        install_propagator()
+        install_propagator(hub)
         set_exporting_provider(hub.settings, hub.failures)
         serve_from_settings(hub)
         found = _recorders.setdefault(hub, Recorder(hub, hub.tracer_provider))
