@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rolloutobs.asgi import instrument
+    from rolloutobs.instrumentation import instrument
     from rolloutobs.identity import Identity, Track
     from rolloutobs.operations import operation
     from rolloutobs.settings import Settings
@@ -23,7 +23,7 @@ _HOMES = {
     "Identity": "rolloutobs.identity",
     "Settings": "rolloutobs.settings",
     "Track": "rolloutobs.identity",
-    "instrument": "rolloutobs.asgi",
+    "instrument": "rolloutobs.instrumentation",
     "operation": "rolloutobs.operations",
     "push_metrics": "rolloutobs.telemetry.pushing",
     "serve_metrics": "rolloutobs.telemetry.serving",

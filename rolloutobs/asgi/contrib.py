@@ -10,8 +10,8 @@ from typing import Any
 
 from opentelemetry.trace import Span, TracerProvider
 
-from rolloutobs.asgi.attributes import span_method
 from rolloutobs.asgi.types import ASGIApp, Scope
+from rolloutobs.http.attributes import span_method
 
 __all__ = ["name_by_route", "with_contrib"]
 

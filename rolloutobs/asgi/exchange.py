@@ -13,11 +13,11 @@ from time import perf_counter, time_ns
 from opentelemetry.trace import Span, StatusCode
 
 from rolloutobs import semconv
-from rolloutobs.asgi.attributes import error_type, span_method
 from rolloutobs.asgi.contrib import name_by_route
-from rolloutobs.asgi.server_timing import HTML, is_shared
 from rolloutobs.asgi.types import Message, Receive, Scope, Send
 from rolloutobs.asgi.wrapper import SCOPE_KEY, Wrapper
+from rolloutobs.http.attributes import error_type, span_method
+from rolloutobs.http.server_timing import HTML, is_shared
 from rolloutobs.telemetry.current import context_calls
 from rolloutobs.telemetry.failures import Where
 from rolloutobs.telemetry.propagation import NOTHING

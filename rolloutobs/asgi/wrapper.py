@@ -9,12 +9,12 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 
-from rolloutobs.asgi.attributes import request_attributes, span_method
 from rolloutobs.asgi.contrib import with_contrib
-from rolloutobs.asgi.http_metrics import HttpMetrics
 from rolloutobs.asgi.routes import RouteReader, known_routes
-from rolloutobs.asgi.server_timing import ServerTiming
 from rolloutobs.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from rolloutobs.http.attributes import request_attributes, span_method
+from rolloutobs.http.metrics import HttpMetrics
+from rolloutobs.http.server_timing import ServerTiming
 from rolloutobs.settings import SpanMode
 from rolloutobs.telemetry.current import with_identity
 from rolloutobs.telemetry.export import flush

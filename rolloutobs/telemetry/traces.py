@@ -40,7 +40,7 @@ from rolloutobs.telemetry.propagation import Inbound
 __all__ = ["ServerSpans", "StampProcessor", "UnsampledSpan", "stamp_spans_of"]
 
 SCOPE_NAME = "rolloutobs"
-# Source: semantic conventions of the release that the attributes in `rolloutobs.asgi.attributes` follow.
+# Source: semantic conventions of the release that the attributes in `rolloutobs.http.attributes` follow.
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
 _ALWAYS = 1 << 64

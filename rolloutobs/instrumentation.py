@@ -8,23 +8,20 @@ from typing import Any, TypeVar
 
 from opentelemetry.trace import TracerProvider
 
-from rolloutobs.asgi.exchange import Exchange
-from rolloutobs.asgi.types import ASGIApp, Receive, Scope, Send
-from rolloutobs.asgi.wrapper import SCOPE_KEY, Wrapper
+from rolloutobs.asgi.application import ATTRIBUTE, InstrumentedApp, instrumented_class
+from rolloutobs.asgi.types import ASGIApp
+from rolloutobs.asgi.wrapper import Wrapper
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import UNKNOWN_VERSION, Track
 from rolloutobs.settings import UNKNOWN_SERVICE, Settings
 from rolloutobs.telemetry.export import set_exporting_provider
-from rolloutobs.telemetry.failures import Where
 from rolloutobs.telemetry.hub import new_hub
 from rolloutobs.telemetry.propagation import install_propagator
 
-__all__ = ["InstrumentedApp", "instrument"]
+__all__ = ["instrument"]
 
 _logger = logging.getLogger("rolloutobs")
 A = TypeVar("A")
-_ATTRIBUTE = "_rolloutobs"
-_classes: dict[type, type] = {}
 _warned: set[str] = set()
 
 
@@ -55,7 +52,7 @@ def instrument(
     Raises:
         ConfigurationError: a setting or an environment variable cannot be used, or `app` is not callable.
     """
-    if isinstance(app, InstrumentedApp) or _ATTRIBUTE in getattr(app, "__dict__", {}):
+    if isinstance(app, InstrumentedApp) or ATTRIBUTE in getattr(app, "__dict__", {}):
         _warn_once("again", "instrument() was called again for one app; the first call holds")
         return app
     if not callable(app):
@@ -75,70 +72,14 @@ def instrument(
     if not in_place:
         wrapped: Any = InstrumentedApp(app, wrapper)
         return wrapped  # type: ignore[no-any-return]
-    app.__dict__[_ATTRIBUTE] = wrapper
-    app.__class__ = _instrumented_class(type(app))
+    app.__dict__[ATTRIBUTE] = wrapper
+    app.__class__ = instrumented_class(type(app))
     return app
-
-
-async def _serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one request, websocket or lifespan."""
-    wrapper: Wrapper = self._rolloutobs
-    exchange = None
-    if scope["type"] == "http" and SCOPE_KEY not in scope:
-        try:
-            excluded = scope["path"] in wrapper.special or (
-                scope.get("root_path") and wrapper.excludes(scope)
-            )
-            if not excluded:
-                exchange = Exchange(wrapper, scope, receive, send)
-        except Exception as error:
-            wrapper.failures.record(Where.REQUEST, error)
-    if exchange is None:
-        await wrapper.unrecorded(scope, receive, send)
-        return
-    raised = None
-    try:
-        await wrapper.app(scope, exchange.receive, exchange.send)
-    except BaseException as error:
-        raised = error
-        raise
-    finally:
-        exchange.close(raised)
-        # Else the exception, its traceback and this frame would keep each other alive.
-        raised = None
-
-
-class InstrumentedApp:
-    """An ASGI app with its wrapper; attributes are those of the app."""
-
-    def __init__(self, app: Any, wrapper: Wrapper) -> None:
-        self._app = app
-        self._rolloutobs = wrapper
-
-    __call__ = _serve
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("_app", _ATTRIBUTE):
-            # Not set yet: copy and pickle ask before __init__.
-            raise AttributeError(name)
-        return getattr(self._app, name)
 
 
 def _is_starlette(cls: type) -> bool:
     # By name, so that neither framework has to be installed.
     return any((c.__module__, c.__name__) == ("starlette.applications", "Starlette") for c in cls.__mro__)
-
-
-def _instrumented_class(cls: type) -> type:
-    """Return the subclass of `cls` whose calls go through the wrapper; one per class, and of the same
-    name.
-    """
-    if cls not in _classes:
-        namespace = {"__call__": _serve, "__module__": cls.__module__, "__doc__": cls.__doc__}
-        subclass = type(cls.__name__, (cls,), namespace)
-        subclass.__qualname__ = cls.__qualname__
-        _classes[cls] = subclass
-    return _classes[cls]
 
 
 def _warn_about_unknown(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 import pytest
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags
 
-from rolloutobs.asgi.server_timing import ServerTiming, is_shared
+from rolloutobs.http.server_timing import ServerTiming, is_shared
 from rolloutobs.identity import Identity, Track
 from rolloutobs.telemetry.current import Live
 

@@ -1,6 +1,6 @@
 import pytest
 
-from rolloutobs.asgi.attributes import error_type, request_attributes, span_method
+from rolloutobs.http.attributes import error_type, request_attributes, span_method
 from rolloutobs.testing import http_scope
 
 

@@ -6,16 +6,17 @@ wrong version, to everyone), and on every answer to synthetic traffic. Source: W
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
+from typing import Any
 
 from opentelemetry.trace import Span
 
 from rolloutobs import semconv
-from rolloutobs.asgi.types import Message
 from rolloutobs.telemetry.current import Live
 
 __all__ = ["HTML", "ServerTiming", "is_shared"]
 
+Message = MutableMapping[str, Any]
 HTML = (b"text/html", b"application/xhtml+xml")
 _NOT_SHARED = frozenset({"no-store", "private", "no-cache"})
 # Source: RFC 9213 (targeted cache control), and the header that CDNs read before it.
@@ -28,11 +29,10 @@ class ServerTiming:
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    def add(self, message: Message, span: Span | None) -> Message:
-        """Return a copy of the ``http.response.start`` in `message` with the header added.
+    def value(self, span: Span | None) -> str:
+        """Return the header's value.
 
         Args:
-            message: left as it is; its headers may be any iterable.
             span: server span; ``None``, or one without a valid context, sends no ``traceparent``.
         """
         value = self._live.stamp.server_timing
@@ -42,10 +42,17 @@ class ServerTiming:
                 f"00-{span_context.trace_id:032x}-{span_context.span_id:016x}-{span_context.trace_flags:02x}"
             )
             value += f', {semconv.SERVER_TIMING_TRACEPARENT};desc="{traceparent}"'
-        return {
-            **message,
-            "headers": [*message.get("headers", ()), (b"server-timing", value.encode("ascii"))],
-        }
+        return value
+
+    def add(self, message: Message, span: Span | None) -> Message:
+        """Return a copy of the ``http.response.start`` in `message` with the header added.
+
+        Args:
+            message: left as it is; its headers may be any iterable.
+            span: server span, as for `value`.
+        """
+        header = (b"server-timing", self.value(span).encode("ascii"))
+        return {**message, "headers": [*message.get("headers", ()), header]}
 
 
 def is_shared(headers: Iterable[tuple[bytes, bytes]]) -> bool:

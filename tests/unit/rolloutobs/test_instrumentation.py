@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from rolloutobs import Identity, Settings, Track, instrument
-from rolloutobs.asgi import instrumentation
+from rolloutobs import instrumentation
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.telemetry.current import current
 from rolloutobs.telemetry.propagation import IdentityPropagator, inject

@@ -1,0 +1,71 @@
+"""An ASGI app as it is served: its calls go through a `Wrapper`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rolloutobs.asgi.exchange import Exchange
+from rolloutobs.asgi.types import Receive, Scope, Send
+from rolloutobs.asgi.wrapper import SCOPE_KEY, Wrapper
+from rolloutobs.telemetry.failures import Where
+
+__all__ = ["ATTRIBUTE", "InstrumentedApp", "instrumented_class"]
+
+ATTRIBUTE = "_rolloutobs"
+_classes: dict[type, type] = {}
+
+
+async def _serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one request, websocket or lifespan."""
+    wrapper: Wrapper = self._rolloutobs
+    exchange = None
+    if scope["type"] == "http" and SCOPE_KEY not in scope:
+        try:
+            excluded = scope["path"] in wrapper.special or (
+                scope.get("root_path") and wrapper.excludes(scope)
+            )
+            if not excluded:
+                exchange = Exchange(wrapper, scope, receive, send)
+        except Exception as error:
+            wrapper.failures.record(Where.REQUEST, error)
+    if exchange is None:
+        await wrapper.unrecorded(scope, receive, send)
+        return
+    raised = None
+    try:
+        await wrapper.app(scope, exchange.receive, exchange.send)
+    except BaseException as error:
+        raised = error
+        raise
+    finally:
+        exchange.close(raised)
+        # Else the exception, its traceback and this frame would keep each other alive.
+        raised = None
+
+
+class InstrumentedApp:
+    """An ASGI app with its wrapper; attributes are those of the app."""
+
+    def __init__(self, app: Any, wrapper: Wrapper) -> None:
+        self._app = app
+        self._rolloutobs = wrapper
+
+    __call__ = _serve
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_app", ATTRIBUTE):
+            # Not set yet: copy and pickle ask before __init__.
+            raise AttributeError(name)
+        return getattr(self._app, name)
+
+
+def instrumented_class(cls: type) -> type:
+    """Return the subclass of `cls` whose calls go through the wrapper; one per class, and of the same
+    name.
+    """
+    if cls not in _classes:
+        namespace = {"__call__": _serve, "__module__": cls.__module__, "__doc__": cls.__doc__}
+        subclass = type(cls.__name__, (cls,), namespace)
+        subclass.__qualname__ = cls.__qualname__
+        _classes[cls] = subclass
+    return _classes[cls]

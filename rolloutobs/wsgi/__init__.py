@@ -1,0 +1,5 @@
+"""One outermost wrapper around a WSGI app: its requests counted, timed, traced and stamped.
+
+Belongs here: what knows ``environ``, ``start_response`` and the iterable of an answer. Does not belong here:
+what ASGI does as well (`rolloutobs.http`), or anything that changes what an app answers.
+"""
