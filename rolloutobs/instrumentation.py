@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from opentelemetry.trace import TracerProvider
@@ -18,11 +20,25 @@ from rolloutobs.telemetry.export import set_exporting_provider
 from rolloutobs.telemetry.hub import new_hub
 from rolloutobs.telemetry.propagation import install_propagator
 
-__all__ = ["instrument"]
+__all__ = ["instrument", "is_instrumented"]
 
 _logger = logging.getLogger("rolloutobs")
 A = TypeVar("A")
 _warned: set[str] = set()
+
+
+# By identity: not every app can be hashed, nor can all be referred to weakly; those that cannot are not
+# found here.
+_wrapped: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+def is_instrumented(app: object) -> bool:
+    """Return whether `instrument` has had `app`, or has returned it."""
+    return (
+        isinstance(app, InstrumentedApp)
+        or ATTRIBUTE in getattr(app, "__dict__", {})
+        or _wrapped.get(id(app)) is app
+    )
 
 
 def instrument(
@@ -70,6 +86,8 @@ def instrument(
     wrapper = Wrapper(call, app, hub, provider, exporting)
     install_propagator(hub)
     if not in_place:
+        with suppress(TypeError):
+            _wrapped[id(app)] = app
         wrapped: Any = InstrumentedApp(app, wrapper)
         return wrapped  # type: ignore[no-any-return]
     app.__dict__[ATTRIBUTE] = wrapper

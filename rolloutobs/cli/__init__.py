@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from rolloutobs._version import __version__
-from rolloutobs.cli import compare, gate, identity, policy
+from rolloutobs.cli import compare, gate, identity, policy, run
 from rolloutobs.cli.options import EXIT_CODES
 from rolloutobs.errors import RolloutobsError
 
@@ -35,6 +35,7 @@ COMMANDS: Final[Sequence[Callable[[Subparsers], None]]] = (
     gate.add_parser,
     identity.add_parser,
     policy.add_parser,
+    run.add_parser,
 )
 
 _EPILOG: Final = f"""\
@@ -44,6 +45,7 @@ examples:
   rolloutobs compare --app shop --prometheus http://prometheus:9090 --window 30m
   rolloutobs policy show
   rolloutobs identity
+  rolloutobs run -- uvicorn shop:app --workers 4
 
 {EXIT_CODES}
 """

@@ -18,7 +18,7 @@ from rolloutobs.telemetry.current import Stamp
 from rolloutobs.telemetry.propagation import Inbound
 from rolloutobs.telemetry.traces import Start, stamp_spans_of
 
-__all__ = ["OthersSpans", "Tag", "taggers", "traced_by"]
+__all__ = ["OthersSpans", "Tag", "layers", "taggers", "traced_by"]
 
 Tag = Callable[[Stamp], None]
 _MAX_DEPTH = 100
@@ -42,14 +42,14 @@ def traced_by(app: object, provider: object) -> str | None:
     # framework.
     if type(provider).__module__.partition(".")[0] == "ddtrace":
         return "ddtrace"
-    for layer in _layers(app):
+    for layer in layers(app):
         found = _MIDDLEWARE.get((type(layer).__module__, type(layer).__name__))
         if found is not None:
             return found
     return None
 
 
-def _layers(app: object) -> Iterator[object]:
+def layers(app: object) -> Iterator[object]:
     """Yield `app` and what it wraps, outermost first."""
     seen: set[int] = set()
     # The stack that Starlette has built, or builds with its first request; never anything that has to be
