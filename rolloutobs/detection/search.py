@@ -58,7 +58,7 @@ class Surroundings:
         self.environ = environ
         self._app = app
         self._modules = modules
-        self._folder = folder
+        self._working_folder = folder
 
     @functools.cached_property
     def labels(self) -> Labels:
@@ -75,13 +75,22 @@ class Surroundings:
         """Name and version of the app's distribution."""
         return distribution_looks(self.modules)
 
+    @functools.cached_property
+    def working_folder(self) -> Path:
+        """Where the process runs.
+
+        Raises:
+            OSError: that folder is gone.
+        """
+        return self._working_folder or Path.cwd()
+
     @property
     def folder(self) -> Path:
         """Where the app's source is, else the working folder."""
         for module in self.modules:
             if module.file is not None and not module.is_installed:
                 return module.file.parent
-        return self._folder or Path.cwd()
+        return self.working_folder
 
 
 Source = Callable[[Surroundings], Iterator[Look]]
@@ -193,7 +202,9 @@ def _distribution_version(around: Surroundings) -> Iterator[Look]:
 
 
 def _git(around: Surroundings) -> Iterator[Look]:
-    yield git_look(around.folder, around.environ.get("HOME", ""))
+    home = around.environ.get("HOME", "")
+    # An app that is started in the home folder lives there (the user of many containers has /app for a home).
+    yield git_look(around.folder, "" if str(around.working_folder) == home else home)
 
 
 def _track(around: Surroundings) -> Track:

@@ -141,6 +141,27 @@ def test_a_place_that_fails_is_told_and_passed_over(tmp_path):
     assert looks[-1].source == "git"
 
 
+def test_the_home_folder_counts_where_the_app_is_started_there(tmp_path):
+    home = working_tree(tmp_path / "home")
+    below = home / "app"
+    below.mkdir()
+    environ = {"HOME": str(home)}
+    assert used(version_looks(around(environ, folder=below))) == []
+    module = AppModule("main", below / "main.py")
+    assert used(version_looks(around(environ, folder=below, modules=(module,)))) == []
+    (found,) = used(version_looks(around(environ, folder=home, modules=(module,))))
+    assert found == (f"git commit of {home}", "a" * 12)
+
+
+def test_a_working_folder_that_is_gone_is_passed_over(tmp_path):
+    code = (
+        "import os, sys\nfrom rolloutobs import Settings\nfrom rolloutobs.detection import complete\n"
+        "gone = sys.argv[1]\nos.mkdir(gone)\nos.chdir(gone)\nos.rmdir(gone)\n"
+        "assert complete(Settings(), {}, None) == Settings()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "gone")], check=True, timeout=60)
+
+
 def test_half_written_labels_name_nothing(labels):
     labels.write_text('app.kubernetes.io/version="1.1.0"\ntrack="can')
     found = complete(Settings(service="shop", labels_file=str(labels), image="shop:5"), {})
