@@ -7,8 +7,10 @@ step; the first decile over the interpreters is shown. Bytecode is cached, as in
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 
 from bench.overhead.rounds import first_decile
 from bench.overhead.table import Table, Target
@@ -40,9 +42,11 @@ WITHOUT, WITH = "after the SDK", "after the SDK and prometheus_client"
 AT_MOST_MS = 15.0
 
 
-def _sample(*arguments: str) -> list[float]:
+def _sample(cache: str, *arguments: str) -> list[float]:
     command = [sys.executable, "-W", "ignore", "-c", CHILD, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    # Bytecode is kept, whatever this machine's own setting.
+    env = {**os.environ, "PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": ""}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=env)
     found: list[float] = json.loads(done.stdout)
     return found
 
@@ -50,10 +54,11 @@ def _sample(*arguments: str) -> list[float]:
 def imports(rounds: int = 15) -> tuple[list[Table], list[Target]]:
     """Return the milliseconds of each step."""
     samples: dict[str, list[list[float]]] = {WITHOUT: [], WITH: []}
-    _sample()
-    for _ in range(rounds):
-        samples[WITHOUT].append(_sample())
-        samples[WITH].append(_sample("prometheus"))
+    with tempfile.TemporaryDirectory(prefix="bench-") as cache:
+        _sample(cache)
+        for _ in range(rounds):
+            samples[WITHOUT].append(_sample(cache))
+            samples[WITH].append(_sample(cache, "prometheus"))
     low = {
         base: [first_decile([sample[i] for sample in found]) for i in range(len(STEPS))]
         for base, found in samples.items()
