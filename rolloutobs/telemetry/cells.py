@@ -302,7 +302,8 @@ class HistogramFamily(Family[HistogramCell]):
         definition = Definition(Kind.HISTOGRAM, name, documentation, tuple(label_names), tuple(bounds))
         super().__init__(definition, max_sets)
         self.bounds = definition.bounds
-        self._le = [str(floatToGoString(b)) for b in self.bounds] + ["+Inf"]  # type: ignore[no-untyped-call]
+        self.le: Sequence[str] = [str(floatToGoString(b)) for b in self.bounds] + ["+Inf"]  # type: ignore[no-untyped-call]
+        """The upper bounds as they are rendered."""
 
     def _new(self, values: tuple[str, ...]) -> HistogramCell:
         return self._allocator.histogram(self.definition, values)
@@ -320,7 +321,7 @@ class HistogramFamily(Family[HistogramCell]):
         for labels, cell in self._labelled():
             total = 0.0
             exemplars = cell.exemplars()
-            for i, (le, count) in enumerate(zip(self._le, list(cell.counts), strict=True)):
+            for i, (le, count) in enumerate(zip(self.le, list(cell.counts), strict=True)):
                 total += count
                 found = exemplars.get(i)
                 shown = None if found is None else _shown(found)

@@ -2,25 +2,50 @@
 
 Stamping at render time costs nothing per request, and reaches metrics that the app's own code has registered
 with prometheus_client. Any process of this project renders its metrics through `exposition`.
+
+``_created`` samples are left out: they would be one more series for each child of a counter, a histogram or a
+summary, and Prometheus takes them for series of their own.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
 from rolloutobs import semconv
 from rolloutobs.identity import Identity
+from rolloutobs.telemetry.cells import Family
 from rolloutobs.telemetry.failures import Failures, Where
+from rolloutobs.telemetry.text import TextWriter
 
-__all__ = ["Collectable", "Exposition", "Stamped", "exposition", "read_all"]
+__all__ = [
+    "Collectable",
+    "Exposition",
+    "Format",
+    "Stamped",
+    "choose_format",
+    "exposed_names",
+    "exposition",
+    "read_all",
+]
 
 _logger = logging.getLogger("rolloutobs")
+_EOF = b"# EOF\n"
+_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "counter": ("", "_total"),
+    "histogram": ("", "_bucket", "_count", "_sum"),
+    "gaugehistogram": ("", "_bucket", "_gcount", "_gsum"),
+    "summary": ("", "_count", "_sum"),
+    "info": ("", "_info"),
+}
+"""Of the metric itself and of its samples, by type; of all others there is one. Source: OpenMetrics 1.0."""
+_WITH_CREATED = frozenset({"counter", "histogram", "gaugehistogram", "summary"})
 
 
 class Collectable(Protocol):
@@ -40,6 +65,38 @@ class Exposition:
     content_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One of the formats that prometheus_client writes."""
+
+    encoder: Callable[[Any], bytes]
+    """prometheus_client's function from a registry to its text."""
+    content_type: str
+    openmetrics: bool
+    plain_names: bool
+    """Whether names that need no escaping are left as they are."""
+
+
+def choose_format(accept: str) -> Format:
+    """Return the format that an ``Accept`` header asks for: OpenMetrics where it is named first, else text.
+
+    A header that makes no sense gets the text format, which suits everyone.
+    """
+    try:
+        encoder, content_type = choose_encoder(accept)
+        # The version of the client is repeated in the header of the answer.
+        if not (content_type.isascii() and content_type.isprintable()):
+            raise ValueError(content_type)
+    except Exception:
+        encoder, content_type = choose_encoder("")
+    return Format(
+        encoder,
+        content_type,
+        content_type.startswith("application/openmetrics-text"),
+        not content_type.endswith(("escaping=dots", "escaping=values")),
+    )
+
+
 def read_all(sources: Iterable[Collectable], failures: Failures | None = None) -> Iterator[Metric]:
     """Yield the metrics of `sources`.
 
@@ -47,25 +104,55 @@ def read_all(sources: Iterable[Collectable], failures: Failures | None = None) -
     loss is logged once. A source that raises is left out and counted; without `failures` the exception is
     raised.
     """
+    for item in _first_of_each_name(sources, failures):
+        yield item.collect() if isinstance(item, Family) else item
+
+
+def _first_of_each_name(
+    sources: Iterable[Collectable], failures: Failures | None
+) -> Iterator[Family[Any] | Metric]:
     seen: set[str] = set()
     for source in sources:
-        for metric in _read(source, failures):
-            if metric.name in seen:
-                _warn(metric.name)
-                continue
-            seen.add(metric.name)
-            yield metric
+        for item in _read(source, failures):
+            names = exposed_names(item)
+            if seen.isdisjoint(names):
+                seen.update(names)
+                yield item
+            else:
+                _warn(item.name)
 
 
-def _read(source: Collectable, failures: Failures | None) -> list[Metric]:
+def _read(source: Collectable, failures: Failures | None) -> Iterable[Family[Any] | Metric]:
+    if isinstance(source, Family):
+        return (source,)
     try:
         collected = source.collect()
-        return [collected] if isinstance(collected, Metric) else list(collected)
+        metrics = [collected] if isinstance(collected, Metric) else list(collected)
+        return [_without_created(metric) for metric in metrics]
     except Exception as error:
         if failures is None:
             raise
         failures.record(Where.METRICS, error)
-        return []
+        return ()
+
+
+def _without_created(metric: Metric) -> Metric:
+    created = metric.name + "_created"
+    if metric.type not in _WITH_CREATED or all(sample.name != created for sample in metric.samples):
+        return metric
+    copy = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+    copy.samples = [sample for sample in metric.samples if sample.name != created]
+    return copy
+
+
+def exposed_names(item: Family[Any] | Metric) -> tuple[str, ...]:
+    """Return the names that a family or metric takes: its own, and those of its samples."""
+    if isinstance(item, Family):
+        kind, base = item.definition.kind.value, item.name
+        base = base.removesuffix("_total") if kind == "counter" else base
+    else:
+        kind, base = item.type, item.name
+    return tuple(base + suffix for suffix in _SUFFIXES.get(kind, ("",)))
 
 
 _warned: set[str] = set()
@@ -82,21 +169,18 @@ def _warn(name: str) -> None:
 
 
 class Stamped:
-    """Metrics of several sources with labels added, in the shape of a prometheus_client registry.
+    """Metrics with labels added, in the shape of a prometheus_client registry.
 
     A label that a sample already has keeps its value; one with an empty value of ours is left out.
     """
 
-    def __init__(
-        self, sources: Iterable[Collectable], labels: Mapping[str, str], failures: Failures | None = None
-    ) -> None:
-        self._sources = tuple(sources)
+    def __init__(self, metrics: Iterable[Metric], labels: Mapping[str, str]) -> None:
+        self._metrics = metrics
         self._labels = dict(labels)
-        self._failures = failures
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric as a copy with the labels added."""
-        for metric in read_all(self._sources, self._failures):
+        for metric in self._metrics:
             copy = Metric(metric.name, metric.documentation, metric.type, metric.unit)
             copy.samples = [sample._replace(labels=self._stamped(sample.labels)) for sample in metric.samples]
             yield copy
@@ -123,9 +207,45 @@ def exposition(
         accept: the ``Accept`` header of the scrape: OpenMetrics where it asks for that, else the text format.
         failures: counts a source that raises, which is then left out; without it the exception is raised.
     """
-    try:
-        encoder, content_type = choose_encoder(accept)
-    except Exception:
-        # A version that is not a number; the header is the client's, and the text format suits everyone.
-        encoder, content_type = choose_encoder("")
-    return Exposition(encoder(Stamped(sources, identity.labels, failures)), content_type)
+    form = choose_format(accept)
+    labels = identity.labels
+    writer = TextWriter(labels, openmetrics=form.openmetrics)
+    out: list[bytes] = []
+    for item in _first_of_each_name(sources, failures):
+        if isinstance(item, Family) and form.plain_names and writer.can_write(item):
+            for chunk in writer.write(item):
+                out.append(chunk.encode("utf-8"))
+                _let_others_run()
+        else:
+            metric = item.collect() if isinstance(item, Family) else item
+            out.append(_encoded(metric, labels, form, failures))
+            _let_others_run()
+    if form.openmetrics:
+        out.append(_EOF)
+    return Exposition(b"".join(out), form.content_type)
+
+
+def _let_others_run() -> None:
+    # A thread that computes keeps the interpreter for 5 ms at a time (sys.getswitchinterval); requests would
+    # wait for that.
+    time.sleep(0)
+
+
+def _encoded(metric: Metric, labels: Mapping[str, str], form: Format, failures: Failures | None) -> bytes:
+    """Return the text of one metric; one that cannot be written goes without exemplars, then not at all."""
+    for plain in (False, True):
+        if plain:
+            metric = _without_exemplars(metric)
+        try:
+            return form.encoder(Stamped((metric,), labels)).removesuffix(_EOF)
+        except Exception as error:
+            if failures is None:
+                raise
+            failures.record(Where.METRICS, error)
+    return b""
+
+
+def _without_exemplars(metric: Metric) -> Metric:
+    copy = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+    copy.samples = [sample._replace(exemplar=None) for sample in metric.samples]
+    return copy

@@ -1,0 +1,149 @@
+"""Our own families as text, without a detour over one object per sample.
+
+The output is, byte for byte, what prometheus_client's encoders give for the same samples with the identity's
+labels added; they need about fifteen times as long. Whatever is not one of our families is left to them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from prometheus_client.utils import floatToGoString
+
+from rolloutobs import semconv
+from rolloutobs.telemetry.cells import OMITTED_WHEN_EMPTY, Exemplar, Family, HistogramFamily, Kind
+
+__all__ = ["TextWriter", "number"]
+
+_CELLS_PER_CHUNK = 32
+# Without the colon of recording rules, which the encoders treat in different ways.
+_PLAIN_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+# Source: `prometheus_client.utils.floatToGoString`, which differs from repr() from here on.
+_EXPONENT_FROM = 1e6
+_Part = tuple[str, int, bool]
+_Layout = tuple[_Part, ...]
+"""Of each label, in their order: the text up to the value, the index of the value (-1: there is none, the
+text is whole), and whether the label is left out when its value is empty."""
+
+
+def number(value: float) -> str:
+    """Return a sample's value as prometheus_client writes it."""
+    if 0.0 <= value < _EXPONENT_FROM:
+        return repr(float(value))
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
+
+
+class TextWriter:
+    """Writes families in the Prometheus text format or in OpenMetrics; made for one exposition.
+
+    Args:
+        labels: added to every sample that has no label of that name.
+        openmetrics: which of the two formats.
+    """
+
+    def __init__(self, labels: Mapping[str, str], *, openmetrics: bool) -> None:
+        self._labels = labels
+        self._openmetrics = openmetrics
+        self._quoted: dict[str, str] = {}
+
+    def can_write(self, family: Family[Any]) -> bool:
+        """Return whether the names need no escaping, which differs from client to client."""
+        return all(map(_PLAIN_NAME.fullmatch, (family.name, *family.label_names, *self._labels)))
+
+    def write(self, family: Family[Any]) -> Iterator[str]:
+        """Yield the text of `family` in pieces of a few cells: the caller may let other threads run between
+        them.
+        """
+        kind = family.definition.kind
+        base = family.name.removesuffix("_total") if kind is Kind.COUNTER else family.name
+        shown = base + "_total" if kind is Kind.COUNTER and not self._openmetrics else base
+        yield f"# HELP {shown} {self._help(family.documentation)}\n# TYPE {shown} {kind.value}\n"
+        if isinstance(family, HistogramFamily):
+            one = self._histogram(family)
+        else:
+            one = self._number(base + "_total" if kind is Kind.COUNTER else base, family)
+        cells = family.items()
+        while chunk := "".join(one(values, cell) for values, cell in islice(cells, _CELLS_PER_CHUNK)):
+            yield chunk
+
+    def _number(self, name: str, family: Family[Any]) -> Callable[[tuple[str, ...], Any], str]:
+        layout = self._layout(family.label_names)
+
+        def line(values: tuple[str, ...], cell: Any) -> str:
+            labels = self._text(layout, values)
+            return (
+                f"{name}{{{labels}}} {number(cell.value)}\n" if labels else f"{name} {number(cell.value)}\n"
+            )
+
+        return line
+
+    def _histogram(self, family: HistogramFamily) -> Callable[[tuple[str, ...], Any], str]:
+        layout = self._layout(family.label_names)
+        split = sum(_name(part) < "le" for part in layout)
+        buckets = [f'le="{le}"' for le in family.le]
+        bucket, count, total = (f"{family.name}_{suffix}" for suffix in ("bucket", "count", "sum"))
+
+        def lines(values: tuple[str, ...], cell: Any) -> str:
+            before, after = self._text(layout[:split], values), self._text(layout[split:], values)
+            start = f"{bucket}{{{before}," if before else bucket + "{"
+            end = f",{after}}} " if after else "} "
+            exemplars = cell.exemplars() if self._openmetrics else {}
+            cumulative = 0.0
+            out = []
+            for index, (le, n) in enumerate(zip(buckets, list(cell.counts), strict=True)):
+                cumulative += n
+                traced = f"{_exemplar(exemplars[index])}\n" if index in exemplars else "\n"
+                out.append(f"{start}{le}{end}{number(cumulative)}{traced}")
+            both = ",".join(part for part in (before, after) if part)
+            labels = f"{{{both}}}" if both else ""
+            out.append(f"{count}{labels} {number(cumulative)}\n{total}{labels} {number(cell.sum)}\n")
+            return "".join(out)
+
+        return lines
+
+    def _layout(self, names: tuple[str, ...]) -> _Layout:
+        fixed = [
+            (f"{name}={self._quote(value)}", -1, False)
+            for name, value in self._labels.items()
+            if name not in names
+        ]
+        own = [
+            # A track that is empty: counted before any track was known.
+            (f"{name}=", index, name in OMITTED_WHEN_EMPTY or name == semconv.LABEL_TRACK)
+            for index, name in enumerate(names)
+        ]
+        return tuple(sorted((*fixed, *own), key=_name))
+
+    def _text(self, layout: _Layout, values: tuple[str, ...]) -> str:
+        quoted = self._quoted
+        parts = []
+        for text, index, optional in layout:
+            if index < 0:
+                parts.append(text)
+                continue
+            value = values[index]
+            if value or not optional:
+                parts.append(text + (quoted.get(value) or self._quote(value)))
+        return ",".join(parts)
+
+    def _quote(self, value: str) -> str:
+        text = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+        quoted = self._quoted[value] = f'"{text}"'
+        return quoted
+
+    def _help(self, text: str) -> str:
+        text = text.replace("\\", r"\\").replace("\n", r"\n")
+        return text.replace('"', r"\"") if self._openmetrics else text
+
+
+def _name(part: _Part) -> str:
+    return part[0].partition("=")[0]
+
+
+def _exemplar(exemplar: Exemplar) -> str:
+    # Source: OpenMetrics 1.0, "Exemplars"; hexadecimal ids as in W3C Trace Context.
+    ids = f'{{span_id="{exemplar.span_id:016x}",trace_id="{exemplar.trace_id:032x}"}}'
+    return f" # {ids} {number(exemplar.value)} {exemplar.timestamp}"
