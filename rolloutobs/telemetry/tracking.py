@@ -102,12 +102,19 @@ class TrackFile:
         return self._track
 
     def check_now(self) -> Track:
-        """Look at the file now, call `on_track` if the track has changed, and return it. Never raises."""
-        with self._lock:
-            try:
-                self._look()
-            except Exception as error:
-                self._failures.record(Where.TRACK, error)
+        """Look at the file now, call `on_track` if the track has changed, and return it. Never raises.
+
+        Returns at once where another look is under way, so that `on_track` may lead back here. Must not be
+        called by who holds a lock that `on_track` takes.
+        """
+        if not self._lock.acquire(blocking=False):
+            return self._track
+        try:
+            self._look()
+        except Exception as error:
+            self._failures.record(Where.TRACK, error)
+        finally:
+            self._lock.release()
         return self._track
 
     def _look(self) -> None:
