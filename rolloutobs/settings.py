@@ -14,6 +14,7 @@ from typing import Any, Final
 from rolloutobs import semconv, variables
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import UNKNOWN_VERSION, Identity, Track
+from rolloutobs.ratios import DEFAULT_SAMPLING_RATIO, Ratios
 
 __all__ = [
     "DEFAULT_EXCLUDED_PATHS",
@@ -32,9 +33,15 @@ DEFAULT_EXCLUDED_PATHS = frozenset({"/metrics", "/healthz", "/livez", "/readyz"}
 """What a kubelet or a Prometheus asks for: without users, and often enough to drown them."""
 DEFAULT_METRICS_PATH = "/metrics"
 DEFAULT_LABELS_FILE = "/etc/podinfo/labels"
-DEFAULT_SAMPLING_RATIO = 0.1
 MAX_IDENTITY_CHARS = 128
 MAX_PORT = 65535
+_SAMPLER_ARG = "OTEL_TRACES_SAMPLER_ARG"
+_RATIOS: Final = (
+    "sampling_ratio",
+    "canary_sampling_ratio",
+    "baseline_sampling_ratio",
+    "trackless_sampling_ratio",
+)
 
 
 class SpanMode(StrEnum):
@@ -163,6 +170,10 @@ class Settings:
     canary_sampling_ratio: float | None = None
     """The same while the track is ``canary``; ``None``: as `sampling_ratio`. A canary with 5 % of the traffic
     needs more to leave enough traces."""
+    baseline_sampling_ratio: float | None = None
+    """The same while the track is ``baseline``; ``None``: as a canary, which it is compared with."""
+    trackless_sampling_ratio: float | None = None
+    """The same while no rollout is known; ``None``: as `sampling_ratio`."""
     export_traces: bool = False
     """Whether an OTLP endpoint is configured: if so, and no tracer provider is set, `instrument()` sets
     one.
@@ -210,14 +221,11 @@ class Settings:
             if not path.startswith("/"):
                 raise ConfigurationError(f"path {path!r} must start with '/'")
         self._check_numbers()
+        self._check_ratios()
 
     def _check_numbers(self) -> None:
         if self.max_label_sets < 1:
             raise ConfigurationError(f"max_label_sets is {self.max_label_sets}; use at least 1")
-        for name in ("sampling_ratio", "canary_sampling_ratio"):
-            ratio = getattr(self, name)
-            if ratio is not None and not 0.0 <= ratio <= 1.0:
-                raise ConfigurationError(f"{name} is {ratio}; use a number from 0 to 1")
         if self.metrics_port is not None and not 0 <= self.metrics_port <= MAX_PORT:
             raise ConfigurationError(f"metrics_port is {self.metrics_port}; use a port from 0 to {MAX_PORT}")
         if not self.old_track_seconds >= 0:
@@ -232,10 +240,32 @@ class Settings:
                 f"duration_bounds is {bounds}; use ascending numbers of seconds above 0, such as 0.1, 0.5, 2"
             )
 
+    def _check_ratios(self) -> None:
+        for name in _RATIOS:
+            ratio = getattr(self, name)
+            if ratio is not None and not 0.0 <= ratio <= 1.0:
+                raise ConfigurationError(f"{name} is {ratio}; use a number from 0 to 1")
+            if ratio is not None and self.sampling_ratio is None:
+                raise ConfigurationError(
+                    f"{name} is {ratio}, and the other tracks are left to OTEL_TRACES_SAMPLER; set "
+                    "ROLLOUTOBS_SAMPLING_RATIO, or use OTEL_TRACES_SAMPLER=rollout"
+                )
+
     @property
     def identity(self) -> Identity:
         """Who this process is."""
         return Identity(self.service, self.version, self.track, self.environment)
+
+    @property
+    def ratios(self) -> Ratios | None:
+        """Share of new traces kept on each track; ``None``: the OpenTelemetry SDK decides."""
+        stable = self.sampling_ratio
+        if stable is None:
+            return None
+        canary = stable if self.canary_sampling_ratio is None else self.canary_sampling_ratio
+        baseline = canary if self.baseline_sampling_ratio is None else self.baseline_sampling_ratio
+        none = stable if self.trackless_sampling_ratio is None else self.trackless_sampling_ratio
+        return Ratios(stable, canary, baseline, none)
 
     @property
     def bounds(self) -> tuple[float, ...]:
@@ -288,7 +318,7 @@ class Settings:
                     given[variable.field] = variable.read(variable.names[0], text)
         for field, name in _SECRETS.items():
             given[field] = variables.secrets(environ, name)
-        given.setdefault("sampling_ratio", _sampling_ratio(environ))
+        given = {**_sampling(environ), **given}
         given.update(_exports(environ))
         return cls(**given)
 
@@ -377,8 +407,13 @@ def check_word(name: str, text: str) -> None:
         )
 
 
-def _sampling_ratio(environ: Mapping[str, str]) -> float | None:
-    return None if environ.get("OTEL_TRACES_SAMPLER", "").strip() else DEFAULT_SAMPLING_RATIO
+def _sampling(environ: Mapping[str, str]) -> dict[str, float | None]:
+    """Return the sampling ratios that OpenTelemetry's variables ask for."""
+    named = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    if named == "rollout":
+        ratios = Ratios.parse(environ.get(_SAMPLER_ARG, ""), _SAMPLER_ARG)
+        return dict(zip(_RATIOS, (ratios.stable, ratios.canary, ratios.baseline, ratios.none), strict=True))
+    return {"sampling_ratio": None if named else DEFAULT_SAMPLING_RATIO}
 
 
 def _exports(environ: Mapping[str, str]) -> dict[str, bool]:

@@ -16,11 +16,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
 from rolloutobs.errors import MissingExtraError
 from rolloutobs.settings import Settings
 from rolloutobs.telemetry.failures import Failures, Where
+from rolloutobs.telemetry.sampling import sampler_for
 
 __all__ = ["CountedExporter", "Flushable", "flush", "resource_of", "set_exporting_provider"]
 
@@ -74,7 +74,7 @@ def set_exporting_provider(settings: Settings, failures: Failures) -> TracerProv
     except MissingExtraError as error:
         failures.record(Where.EXPORT, error)
         return None
-    sampler = None if settings.sampling_ratio is None else ParentBasedTraceIdRatio(settings.sampling_ratio)
+    sampler = None if settings.ratios is None else sampler_for(settings.ratios)
     provider = TracerProvider(sampler=sampler, resource=resource_of(settings))
     provider.add_span_processor(BatchSpanProcessor(CountedExporter(exporter, failures)))
     trace.set_tracer_provider(provider)

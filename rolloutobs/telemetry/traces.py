@@ -36,6 +36,7 @@ from rolloutobs._version import __version__
 from rolloutobs.telemetry.callers import caller_of
 from rolloutobs.telemetry.current import current
 from rolloutobs.telemetry.propagation import Inbound
+from rolloutobs.telemetry.sampling import RolloutSampler
 
 __all__ = ["ServerSpans", "StampProcessor", "UnsampledSpan", "stamp_spans_of"]
 
@@ -103,6 +104,8 @@ class _Rule:
     """Bound under a remote parent that is sampled; ``None``: the sampler does not look at the parent."""
     unsampled_parent: int | None
     ids: IdGenerator
+    by_track: Callable[[Context | None], int] | None = None
+    """Gives the bound of a new trace where it depends on the track; it takes the place of `root`."""
 
     def bound(self, parent: SpanContext) -> int:
         """Return the bound under a remote parent."""
@@ -129,20 +132,25 @@ def _rule(tracer: trace.Tracer) -> _Rule | None:
         if type(tracer._tracer_metrics).__name__ != "NoOpTracerMetrics":
             # The SDK's own metrics count every span that is started, sampled or not.
             return None
-        sampler = tracer.sampler
-        if not isinstance(sampler, ParentBased):
-            root = _bound(sampler)
-            return None if root is None else _Rule(tracer, sampler, root, None, None, tracer.id_generator)
-        if type(sampler).should_sample is not ParentBased.should_sample:
-            return None
-        inner = (sampler._root, sampler._remote_parent_sampled, sampler._remote_parent_not_sampled)
-        root, sampled, unsampled = (_bound(part) for part in inner)
-        if root is None or sampled is None or unsampled is None:
-            return None
-        return _Rule(tracer, sampler, root, sampled, unsampled, tracer.id_generator)
+        return _rule_of(tracer, tracer.sampler)
     except AttributeError:
         # A release of the SDK with other internals: slower, and right all the same.
         return None
+
+
+def _rule_of(tracer: SdkTracer, sampler: Sampler) -> _Rule | None:
+    if type(sampler) is RolloutSampler:
+        return _Rule(tracer, sampler, _NEVER, _ALWAYS, _NEVER, tracer.id_generator, sampler.bound)
+    if not isinstance(sampler, ParentBased):
+        root = _bound(sampler)
+        return None if root is None else _Rule(tracer, sampler, root, None, None, tracer.id_generator)
+    if type(sampler).should_sample is not ParentBased.should_sample:
+        return None
+    inner = (sampler._root, sampler._remote_parent_sampled, sampler._remote_parent_not_sampled)
+    root, sampled, unsampled = (_bound(part) for part in inner)
+    if root is None or sampled is None or unsampled is None:
+        return None
+    return _Rule(tracer, sampler, root, sampled, unsampled, tracer.id_generator)
 
 
 class _GivenTraceId(IdGenerator):
@@ -242,7 +250,8 @@ class ServerSpans:
         parent = inbound.parent
         if parent is None:
             low = getrandbits(64)
-            if low >= rule.root:
+            by_track = rule.by_track
+            if low >= (rule.root if by_track is None else by_track(self._base)):
                 span = UnsampledSpan(low)
                 if inbound.context is None:
                     return span, Context({**self._base, _SPAN_KEY: span})

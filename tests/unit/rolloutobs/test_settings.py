@@ -5,6 +5,7 @@ import pytest
 from rolloutobs import Settings, Track
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import Identity
+from rolloutobs.ratios import Ratios
 from rolloutobs.settings import VARIABLES, Naming, OnConflict, SpanMode
 
 
@@ -218,3 +219,43 @@ def test_secrets_come_from_files_too(tmp_path):
 def test_metrics_and_logs_go_over_otlp_only_where_that_is_said(environ, metrics, logs):
     settings = Settings.from_env(environ)
     assert (settings.export_metrics, settings.export_logs) == (metrics, logs)
+
+
+@pytest.mark.parametrize(
+    ("environ", "ratios"),
+    [
+        ({}, Ratios(0.1, 0.1, 0.1, 0.1)),
+        ({"ROLLOUTOBS_SAMPLING_RATIO": "0.2"}, Ratios(0.2, 0.2, 0.2, 0.2)),
+        ({"ROLLOUTOBS_CANARY_SAMPLING_RATIO": "1"}, Ratios(0.1, 1.0, 1.0, 0.1)),
+        ({"OTEL_TRACES_SAMPLER": "rollout"}, Ratios(0.1, 1.0, 1.0, 0.1)),
+        (
+            {"OTEL_TRACES_SAMPLER": "rollout", "OTEL_TRACES_SAMPLER_ARG": "stable=0.01,canary=0.2,none=0"},
+            Ratios(0.01, 0.2, 0.2, 0.0),
+        ),
+        (
+            {"OTEL_TRACES_SAMPLER": "rollout", "ROLLOUTOBS_CANARY_SAMPLING_RATIO": "0.5"},
+            Ratios(0.1, 0.5, 1.0, 0.1),
+        ),
+        ({"OTEL_TRACES_SAMPLER": "always_on"}, None),
+    ],
+)
+def test_every_track_has_a_sampling_ratio(environ, ratios):
+    assert Settings.from_env(environ).ratios == ratios
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"OTEL_TRACES_SAMPLER": "rollout", "OTEL_TRACES_SAMPLER_ARG": "2"},
+            "OTEL_TRACES_SAMPLER_ARG is '2'",
+        ),
+        (
+            {"OTEL_TRACES_SAMPLER": "always_on", "ROLLOUTOBS_CANARY_SAMPLING_RATIO": "1"},
+            "OTEL_TRACES_SAMPLER=rollout",
+        ),
+    ],
+)
+def test_sampling_that_cannot_be_is_refused(environ, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Settings.from_env(environ)

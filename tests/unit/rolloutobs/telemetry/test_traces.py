@@ -16,8 +16,10 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 
 from rolloutobs.identity import Identity, Track
+from rolloutobs.ratios import Ratios
 from rolloutobs.telemetry.current import Live, current, set_process_identity, with_identity
 from rolloutobs.telemetry.propagation import NOTHING, Inbound
+from rolloutobs.telemetry.sampling import RolloutSampler
 from rolloutobs.telemetry.traces import ServerSpans, UnsampledSpan, stamp_spans_of
 from rolloutobs.testing import SpanRecorder
 
@@ -107,6 +109,7 @@ SAMPLERS = [
         TraceIdRatioBased(0.3), remote_parent_sampled=ALWAYS_OFF, remote_parent_not_sampled=ALWAYS_ON
     ),
     ParentBased(ALWAYS_OFF, remote_parent_not_sampled=TraceIdRatioBased(0.6)),
+    RolloutSampler(Ratios(stable=0.0, canary=0.5, baseline=1.0, none=1.0)),
 ]
 
 
@@ -120,13 +123,30 @@ def test_our_decision_is_that_of_the_sampler(sampler):
         for sampled in (True, False):
             inbound = remote(sampled, trace_id=number * step)
             span, _ = start(spans, inbound)
-            parent = trace.set_span_in_context(NonRecordingSpan(inbound.parent), Context())
+            parent = trace.set_span_in_context(NonRecordingSpan(inbound.parent), BASE)
             expected = sampler.should_sample(parent, number * step, "GET").decision
             assert span.is_recording() is (expected is Decision.RECORD_AND_SAMPLE)
         span, _ = start(spans)
         drawn = span.get_span_context().trace_id
-        expected = sampler.should_sample(Context(), drawn, "GET").decision
+        expected = sampler.should_sample(BASE, drawn, "GET").decision
         assert span.is_recording() is (expected is Decision.RECORD_AND_SAMPLE)
+
+
+def test_the_share_of_new_traces_follows_the_track():
+    live = Live(Identity("shop", "1.2.0", Track.STABLE))
+    recorder = SpanRecorder(RolloutSampler(Ratios(stable=0.0, canary=1.0, baseline=0.0, none=0.0)))
+    spans = ServerSpans(recorder.provider, with_identity(live, Context()), describe)
+    for track in (Track.STABLE, Track.CANARY, Track.BASELINE, Track.NONE, Track.CANARY):
+        live.retrack(track)
+        for _ in range(3):
+            span, context = start(spans)
+            assert span.is_recording() is (track is Track.CANARY)
+            # Spans inside of the request are kept or not as a whole.
+            child = recorder.provider.get_tracer("t").start_span("child", context)
+            assert child.is_recording() is span.is_recording()
+            # Callers are followed on every track.
+            assert start(spans, remote(sampled=True))[0].is_recording()
+            assert not start(spans, remote(sampled=False))[0].is_recording()
 
 
 class Choosy(Sampler):
