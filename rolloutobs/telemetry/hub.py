@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.trace import TracerProvider
@@ -20,7 +21,8 @@ from prometheus_client.metrics_core import Metric
 from rolloutobs import semconv
 from rolloutobs.identity import Track
 from rolloutobs.settings import Settings
-from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily, Merge
+from rolloutobs.telemetry.cells import CounterFamily, Family, GaugeFamily, HistogramFamily, Merge
+from rolloutobs.telemetry.conflicts import AppText, Conflicts
 from rolloutobs.telemetry.current import Live, process_identity, set_process_identity
 from rolloutobs.telemetry.failures import Failures, Where
 from rolloutobs.telemetry.generations import Generations
@@ -61,6 +63,8 @@ class Hub:
         """Called before each scrape, to refresh what is only known then."""
         self._clock = clock
         self._lock = threading.Lock()
+        self._conflicts = Conflicts(settings.on_conflict)
+        self._app_text: list[Metric] = []
         build = self.gauge(
             semconv.APP_BUILD_INFO, "Always 1; says what runs.", (semconv.LABEL_REVISION,), Merge.MAX
         )
@@ -110,45 +114,67 @@ class Hub:
             self.live.retrack(track)
 
     def _collect(self) -> list[Metric]:
+        ours, theirs = self._read()
+        return [*(family.collect() for family in ours), *theirs]
+
+    def _read(self, app_text: AppText | None = None) -> tuple[list[Family[Any]], list[Metric]]:
+        """Return our families and the metrics of others, as they are now, without those that lose a conflict
+        of names."""
         for refresh in self.before_collect:
             try:
                 refresh()
             except Exception as error:
                 self.failures.record(Where.METRICS, error)
-        return list(read_all(self._sources(), self.failures))
+        theirs = list(read_all(self._others(), self.failures))
+        if app_text is not None:
+            try:
+                # Kept: a change of the track has to know what these had counted.
+                self._app_text = app_text.beyond(theirs)
+            except ValueError as error:
+                self.failures.record(Where.METRICS, error)
+        theirs.extend(self._app_text)
+        return self._conflicts.settle(self.store.families(self.book, PROCESS), theirs)
 
-    def _sources(self) -> tuple[Collectable, ...]:
-        return (_Book(self.store, self.book), _Book(self.store, PROCESS), REGISTRY)
+    def _others(self) -> tuple[Collectable, ...]:
+        """Return where the metrics come from that are not ours."""
+        return (REGISTRY,)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric of the process, not yet stamped, with what earlier tracks have counted."""
         with self._lock:
             return iter(list(self.generations.split(self._collect(), self._clock())))
 
-    def render(self, accept: str = "") -> Exposition:
+    def render(self, accept: str = "", app_text: AppText | None = None) -> Exposition:
         """Return every metric of the process, stamped with the identity of this app.
 
         Args:
             accept: the ``Accept`` header of the scrape.
+            app_text: what the app's own ``/metrics`` has answered; what only that has is shown as well.
         """
-        identity = self.live.stamp.identity
-        try:
-            return exposition((self,), identity, accept, self.failures)
-        except ValueError as error:
-            # A sample that OpenMetrics does not allow.
-            self.failures.record(Where.METRICS, error)
-            return exposition((self,), identity, "", self.failures)
+        with self._lock:
+            ours, theirs = self._read(app_text)
+            identity = self.live.stamp.identity
+            sources: list[Collectable] = [*ours, _Metrics(theirs)]
+            if self.generations.start or self.generations.earlier:
+                # There was a change of the track: values are parts of what the cells hold.
+                metrics = [*(family.collect() for family in ours), *theirs]
+                sources = [_Metrics(list(self.generations.split(metrics, self._clock())))]
+            # Under the lock as well: what is written as one track's must not move on to the next meanwhile.
+            return exposition(sources, identity, accept, self.failures)
+
+    def forked(self) -> None:
+        """Go on in a process that was just forked; the thread that held the lock does not exist there."""
+        self._lock = threading.Lock()
 
 
-class _Book:
-    """One book of a store, as a source of metrics."""
+@dataclass(frozen=True, slots=True)
+class _Metrics:
+    """Metrics that were read already."""
 
-    def __init__(self, store: Store, book: str) -> None:
-        self._store = store
-        self._book = book
+    metrics: list[Metric]
 
-    def collect(self) -> Iterator[Metric]:
-        return self._store.collect(self._book)
+    def collect(self) -> list[Metric]:
+        return self.metrics
 
 
 class _Process:
@@ -166,6 +192,8 @@ _process = _Process()
 
 def _forked() -> None:
     _process.lock = threading.RLock()
+    for hub in _process.hubs:
+        hub.forked()
     _process.store.forked()
 
 
