@@ -115,6 +115,17 @@ class Run:
         if self.context is not None:
             self._token = _attach(self.context)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended; also so where nothing is recorded."""
+        return self._count is None
+
+    def pause(self) -> None:
+        """Detach for now, as a generator does that hands out a value; the next `attach` goes on from here."""
+        if self._token is not None:
+            self.context = get_current()
+            self.detach()
+
     def detach(self) -> None:
         """Make current again what was so before `attach`."""
         token, self._token = self._token, None
