@@ -391,6 +391,38 @@ def test_a_forked_worker_follows_too_and_the_parent_goes_on(volume):
         os.waitpid(child, 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_waits_for_a_look_that_is_under_way(volume):
+    settings = Settings(labels_file=str(volume.path), labels_interval_seconds=0.01)
+    held, inside, release = threading.Lock(), threading.Event(), threading.Event()
+
+    def receive(track):
+        with held:
+            inside.set()
+            release.wait(DEADLINE_SECONDS)
+
+    file = TrackFile(settings, TrackResolver.of(settings, {}), receive, Failures())
+    file.start()
+    assert inside.wait(DEADLINE_SECONDS)
+    stop, forked = file._stop, threading.Event()
+
+    def let_go():
+        # As soon as the fork asks the thread to stop; or never, if it does not ask.
+        while not stop.wait(0.001) and not forked.is_set():
+            pass
+        release.set()
+
+    helper = threading.Thread(target=let_go)
+    helper.start()
+    child = os.fork()
+    if child == 0:
+        os._exit(1 if held.locked() else 0)
+    forked.set()
+    helper.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert file.is_running
+
+
 def run(code, *arguments):
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
