@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
-from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry.trace import Span, get_current_span
 
 from rolloutobs import semconv
+from rolloutobs.telemetry.error_marks import counted, mark
 from rolloutobs.telemetry.failures import Where
 from rolloutobs.telemetry.fingerprints import Error, of_exception, of_message
 from rolloutobs.telemetry.hub import Hub
@@ -28,7 +28,6 @@ MAX_FINGERPRINTS: Final = 200
 """Different errors per process; what comes after is one series, ``_other``. Each is a series per version."""
 _SLACK: Final = 32
 """Threads that find the last place free at once, and ``_other`` itself."""
-_MARK: Final = "_rolloutobs_counted"
 
 
 class ErrorCounts:
@@ -53,10 +52,12 @@ class ErrorCounts:
         """
         if not _is_error(error):
             return ""
-        fingerprint = _counted(error)
+        span = get_current_span() if span is None else span
+        trace = span.get_span_context().trace_id
+        fingerprint = counted(error, trace, by_boundary=True)
         if not fingerprint:
             fingerprint = self._count(of_exception(error))
-            _mark(error, fingerprint)
+            mark(error, fingerprint, trace, by_boundary=True)
         _put_on(span, fingerprint)
         return fingerprint
 
@@ -70,12 +71,14 @@ class ErrorCounts:
         """
         if error is None and isinstance(template, BaseException):
             error = template
-        fingerprint = "" if error is None else _counted(error)
+        span = get_current_span()
+        trace = span.get_span_context().trace_id
+        fingerprint = "" if error is None else counted(error, trace, by_boundary=False)
         if not fingerprint:
             fingerprint = self._count(of_message(logger, template, error))
             if error is not None:
-                _mark(error, fingerprint)
-        _put_on(None, fingerprint)
+                mark(error, fingerprint, trace, by_boundary=False)
+        _put_on(span, fingerprint)
         return fingerprint
 
     def _count(self, error: Error) -> str:
@@ -102,8 +105,7 @@ def _say(error: Error) -> None:
     )
 
 
-def _put_on(span: Span | None, fingerprint: str) -> None:
-    span = get_current_span() if span is None else span
+def _put_on(span: Span, fingerprint: str) -> None:
     if span.is_recording():
         span.set_attribute(semconv.ATTR_ERROR_FINGERPRINT, fingerprint)
 
@@ -112,37 +114,6 @@ def _is_error(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return any(map(_is_error, error.exceptions))
     return isinstance(error, Exception)
-
-
-def _mark(error: BaseException, fingerprint: str) -> None:
-    # By number: a reference to a traceback would keep all its frames alive, after the app has cleared it.
-    # Not by setattr: exceptions that are frozen dataclasses refuse it.
-    error.__dict__[_MARK] = (fingerprint, id(error.__traceback__))
-
-
-def _counted(error: BaseException) -> str:
-    """Return the fingerprint under which `error` was counted since it was raised; empty: it was not.
-
-    An exception that is raised again as the same object, such as a constant of a module or the result of a
-    future that two requests wait for, is another error. Its traceback grows at the outer end each time, as it
-    does while one exception goes up: but then no function is in it twice.
-    """
-    mark: Any = error.__dict__.get(_MARK)
-    if mark is None:
-        return ""
-    fingerprint, head = mark
-    since = set()
-    traceback: TracebackType | None = error.__traceback__
-    while traceback is not None and id(traceback) != head:
-        since.add(traceback.tb_frame.f_code)
-        traceback = traceback.tb_next
-    if traceback is None and head != id(None):
-        return ""
-    while traceback is not None:
-        if traceback.tb_frame.f_code in since:
-            return ""
-        traceback = traceback.tb_next
-    return str(fingerprint)
 
 
 _by_store: weakref.WeakKeyDictionary[Store, ErrorCounts] = weakref.WeakKeyDictionary()

@@ -35,12 +35,8 @@ _PERSONAL: Final = re.compile(
     r"\"[^\"]*\"?|(?<![A-Za-z0-9])'[^']*'?|\?\S+|[^\s@]{1,64}@\S+|[\w-]{25,}|\w*\d\w*", re.ASCII
 )
 _MESSAGE_KEYS: Final = ("event", "message", "msg")
-_COMPREHENSION: Final = re.compile(
-    r"^<(?:listcomp|dictcomp|setcomp|genexpr)>(?:\.<locals>\.)?"
-    r"|(?:\.<locals>)?\.<(?:listcomp|dictcomp|setcomp|genexpr)>"
-)
+_COMPREHENSION: Final = re.compile(r"(?:^|\.)<(?:listcomp|dictcomp|setcomp|genexpr)>")
 """Part of a qualified name: Python 3.12 and later run comprehensions in the function around them."""
-
 _INSTALLED: Final = ("site-packages", "dist-packages", "__pypackages__")
 _FRAMEWORKS: Final = frozenset(
     {
@@ -148,7 +144,9 @@ def _parsed(text: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, dict) and any(key in value for key in _MESSAGE_KEYS) else text
+    if not isinstance(value, dict) or not any(isinstance(value.get(key), str) for key in _MESSAGE_KEYS):
+        return text
+    return value
 
 
 def _place(traceback: TracebackType | None) -> str:
@@ -195,7 +193,8 @@ def _name(frame: FrameType) -> str:
     module = str(frame.f_globals.get("__name__", ""))
     if module == "__main__":
         module = _main_name()
-    return f"{module}:{_COMPREHENSION.sub('', frame.f_code.co_qualname) or '<module>'}"
+    function = _COMPREHENSION.sub("", frame.f_code.co_qualname).lstrip(".").removesuffix(".<locals>")
+    return f"{module}:{function or '<module>'}"
 
 
 def _main_name() -> str:

@@ -158,7 +158,7 @@ def install() -> None:
     global _installed
     if _installed is not None:
         _installed.active = True
-        if isinstance(vars(logging.makeLogRecord({})), _Attributes):
+        if _is_called():
             return
         # Somebody has set another one in our place: we go around that.
         _installed.active = False
@@ -167,6 +167,15 @@ def install() -> None:
     if before is not None:
         _installed.observer, _installed.failed = before.observer, before.failed
     logging.setLogRecordFactory(_installed)
+
+
+def _is_called() -> bool:
+    """Return whether our factory is the one that is set, or is called by it."""
+    try:
+        return isinstance(vars(logging.makeLogRecord({})), _Attributes)
+    except Exception:
+        # A factory whose records are no objects that could be stamped.
+        return logging.getLogRecordFactory() is _installed
 
 
 def observe_with(observer: Observer | None, failed: Callable[[Exception], None] | None) -> None:
