@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
@@ -168,6 +167,8 @@ def _main() -> AppModule | None:
         return None
     path = Path(file).absolute()
     if path.suffix != ".py":
+        from importlib.metadata import entry_points
+
         for script in entry_points(group="console_scripts"):
             if script.name == path.name:
                 return _own(script.module) and named_module(script.module)

@@ -1,6 +1,7 @@
 """The order in which version and service are looked for, and the settings with what was found.
 
-Every place is asked only when those before it had nothing: a process that is told its version opens no file.
+Every place is asked, and what asks it imported, only when those before it had nothing: a process that is told
+its version and service opens no file but that of its labels.
 """
 
 from __future__ import annotations
@@ -9,23 +10,23 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rolloutobs import variables
-from rolloutobs.detection.distribution import distribution_looks
-from rolloutobs.detection.git import git_look
-from rolloutobs.detection.image import image_look
 from rolloutobs.detection.labels import Labels, read_labels
 from rolloutobs.detection.looks import Look, first, usable_words
-from rolloutobs.detection.modules import AppModule, app_modules
 from rolloutobs.detection.track import TrackResolver, without_primary
 from rolloutobs.identity import UNKNOWN_VERSION, Track
 from rolloutobs.settings import UNKNOWN_SERVICE, VARIABLES, Settings
+
+if TYPE_CHECKING:
+    from rolloutobs.detection.modules import AppModule
 
 __all__ = [
     "SERVICE_LABELS",
     "VERSION_LABELS",
     "Surroundings",
-    "complete",
+    "completed",
     "environment_looks",
     "service_looks",
     "version_looks",
@@ -68,11 +69,17 @@ class Surroundings:
     @functools.cached_property
     def modules(self) -> tuple[AppModule, ...]:
         """The app's modules."""
-        return app_modules(self._app, self.environ) if self._modules is None else self._modules
+        if self._modules is not None:
+            return self._modules
+        from rolloutobs.detection.modules import app_modules
+
+        return app_modules(self._app, self.environ)
 
     @functools.cached_property
     def distribution(self) -> tuple[Look, Look]:
         """Name and version of the app's distribution."""
+        from rolloutobs.detection.distribution import distribution_looks
+
         return distribution_looks(self.modules)
 
     @functools.cached_property
@@ -96,21 +103,8 @@ class Surroundings:
 Source = Callable[[Surroundings], Iterator[Look]]
 
 
-def complete(settings: Settings, environ: Mapping[str, str], app: object = None) -> Settings:
-    """Return `settings` with version, service and track filled in where neither argument nor variable named
-    them.
-
-    What cannot be found stays unknown; what cannot be read is passed over. A track that the app itself named
-    (`Settings.track_is_fixed`) stays; one from the environment gives way to a label of the pod. Must be
-    called from `instrument()`, not from a thread: who called tells which distribution the app belongs to.
-
-    Args:
-        settings: valid settings, arguments included.
-        environ: environment variables; asked again, for `settings` may have been made without them.
-        app: the application object.
-    """
-    if not settings.detection:
-        return settings
+def completed(settings: Settings, environ: Mapping[str, str], app: object) -> Settings:
+    """Return the settings completed, as `rolloutobs.detection.complete` says."""
     around = Surroundings(settings, environ, app)
     version, service, track = settings.version, settings.service, settings.track
     if version == UNKNOWN_VERSION:
@@ -187,6 +181,8 @@ def _service_labels(around: Surroundings) -> Iterator[Look]:
 
 
 def _image(around: Surroundings) -> Iterator[Look]:
+    from rolloutobs.detection.image import image_look
+
     image = around.settings.image or next(
         (look.value for look in _environment("image", around) if look.value), ""
     )
@@ -202,6 +198,8 @@ def _distribution_version(around: Surroundings) -> Iterator[Look]:
 
 
 def _git(around: Surroundings) -> Iterator[Look]:
+    from rolloutobs.detection.git import git_look
+
     home = around.environ.get("HOME", "")
     # An app that is started in the home folder lives there (the user of many containers has /app for a home).
     yield git_look(around.folder, "" if str(around.working_folder) == home else home)

@@ -21,11 +21,14 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rolloutobs.detection import Labels, ResolvedTrack, TrackResolver, read_labels
 from rolloutobs.identity import Track
 from rolloutobs.settings import Settings
 from rolloutobs.telemetry.failures import Failures, Where
+
+if TYPE_CHECKING:
+    from rolloutobs.detection import Labels, ResolvedTrack, TrackResolver
 
 __all__ = ["TrackFile", "follow"]
 
@@ -57,6 +60,8 @@ def follow(
     path = settings.labels_file
     if path is None or settings.track_is_fixed or not settings.detection or not _has_folder(path):
         return None
+    from rolloutobs.detection import TrackResolver
+
     file = TrackFile(settings, TrackResolver.of(settings, environ), on_track, failures)
     file.check_now()
     file.start()
@@ -82,6 +87,10 @@ class TrackFile:
         failures: Failures,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        # Not at the top: most processes follow nothing.
+        from rolloutobs.detection import read_labels
+
+        self._read = read_labels
         self._path = settings.labels_file
         self._interval_seconds = settings.labels_interval_seconds
         self._resolver = resolver
@@ -118,7 +127,7 @@ class TrackFile:
         return self._track
 
     def _look(self) -> None:
-        labels = read_labels(self._path)
+        labels = self._read(self._path)
         found = self._resolver.resolve(labels)
         self._report(labels, found)
         if found.track is self._track or found.is_from_labels:
