@@ -28,6 +28,10 @@ LABEL_METRIC: Final = "metric"
 HTTP_REQUESTS_TOTAL: Final = "http_requests_total"
 HTTP_REQUEST_DURATION_SECONDS: Final = "http_request_duration_seconds"
 HTTP_REQUESTS_IN_FLIGHT: Final = "http_requests_in_flight"
+WS_CONNECTIONS_TOTAL: Final = "ws_connections_total"
+"""Websocket connections that have ended: labels route and outcome (ok, rejected, disconnected, error)."""
+WS_CONNECTIONS_ACTIVE: Final = "ws_connections_active"
+WS_CONNECTION_DURATION_SECONDS: Final = "ws_connection_duration_seconds"
 APP_BUILD_INFO: Final = "app_build_info"
 APP_START_TIME_SECONDS: Final = "app_start_time_seconds"
 APP_OPERATIONS_TOTAL: Final = "app_operations_total"
@@ -52,6 +56,9 @@ LABEL_CALLER_VERSION: Final = "caller_version"
 
 DURATION_BOUNDS: Final = tuple(round(0.005 * 1.5**i, 6) for i in range(20))
 """Upper bounds in seconds, log-regular (factor 1.5, 5 ms to 11 s): a true x1.5 slow-down moves one bucket."""
+
+CONNECTION_BOUNDS: Final = tuple(round(0.1 * 4.0**i, 1) for i in range(10))
+"""Upper bounds in seconds of how long websockets stay open, log-regular (factor 4, 100 ms to 7 h)."""
 
 SEMCONV_DURATION_BOUNDS: Final = (
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
@@ -149,6 +156,8 @@ ATTR_CALLER_VERSION: Final = "rolloutobs.caller.version"
 ATTR_CALLER_TRACK: Final = "rolloutobs.caller.track"
 ATTR_ERROR_FINGERPRINT: Final = "rolloutobs.error.fingerprint"
 """Of spans and log records: the ``fingerprint`` of ``app_errors_total``."""
+ATTR_CLOSE_CODE: Final = "rolloutobs.websocket.close_code"
+"""Of spans of websocket connections: the code with which either side has closed. Source: RFC 6455, 7.4."""
 ATTR_SYNTHETIC_TYPE: Final = "user_agent.synthetic.type"
 SYNTHETIC_TYPE_TEST: Final = "test"
 

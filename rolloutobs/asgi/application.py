@@ -6,7 +6,9 @@ from typing import Any
 
 from rolloutobs.asgi.exchange import Exchange
 from rolloutobs.asgi.types import Receive, Scope, Send
-from rolloutobs.asgi.wrapper import SCOPE_KEY, Wrapper
+from rolloutobs.asgi.websockets import Connection
+from rolloutobs.asgi.wrapper import Wrapper
+from rolloutobs.http.app import SCOPE_KEY
 from rolloutobs.telemetry.failures import Where
 
 __all__ = ["ATTRIBUTE", "InstrumentedApp", "instrumented_class"]
@@ -18,16 +20,18 @@ _classes: dict[type, type] = {}
 async def _serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request, websocket or lifespan."""
     wrapper: Wrapper = self._rolloutobs
-    exchange = None
+    exchange: Exchange | Connection | None = None
     if scope["type"] == "http" and SCOPE_KEY not in scope:
         try:
             excluded = scope["path"] in wrapper.special or (
-                scope.get("root_path") and wrapper.excludes(scope)
+                (scope.get("root_path") or wrapper.excluded_urls) and wrapper.excludes(scope)
             )
             if not excluded:
                 exchange = Exchange(wrapper, scope, receive, send)
         except Exception as error:
             wrapper.failures.record(Where.REQUEST, error)
+    elif scope["type"] == "websocket" and SCOPE_KEY not in scope:
+        exchange = _connection(wrapper, scope, receive, send)
     if exchange is None:
         await wrapper.unrecorded(scope, receive, send)
         return
@@ -41,6 +45,14 @@ async def _serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
         exchange.close(raised)
         # Else the exception, its traceback and this frame would keep each other alive.
         raised = None
+
+
+def _connection(wrapper: Wrapper, scope: Scope, receive: Receive, send: Send) -> Connection | None:
+    try:
+        return None if wrapper.excludes(scope) else Connection(wrapper, scope, receive, send)
+    except Exception as error:
+        wrapper.failures.record(Where.REQUEST, error)
+        return None
 
 
 class InstrumentedApp:

@@ -15,10 +15,12 @@ from opentelemetry.trace import Span, StatusCode
 from rolloutobs import semconv
 from rolloutobs.asgi.contrib import name_by_route
 from rolloutobs.asgi.types import Message, Receive, Scope, Send
-from rolloutobs.asgi.wrapper import SCOPE_KEY, Wrapper
+from rolloutobs.asgi.wrapper import Wrapper
+from rolloutobs.http.app import ERROR_KEY, SCOPE_KEY
 from rolloutobs.http.attributes import error_type, span_method
 from rolloutobs.http.server_timing import HTML, is_shared
 from rolloutobs.telemetry.current import context_calls
+from rolloutobs.telemetry.error_counts import record_exception
 from rolloutobs.telemetry.failures import Where
 from rolloutobs.telemetry.propagation import NOTHING
 from rolloutobs.telemetry.traces import UnsampledSpan
@@ -29,6 +31,8 @@ _get_current, _attach, _detach = context_calls()
 # Source: nginx, ngx_http_request.h.
 CLIENT_CLOSED_REQUEST = 499
 INTERNAL_SERVER_ERROR = 500
+REDIRECTS = frozenset({307, 308})
+"""Of routers that add a slash to a path, or take one away."""
 _COMPLETE, _BODY, _TRAILERS = 0, 1, 2
 """What an answer still waits for: nothing, the end of its body, the trailers after it."""
 
@@ -114,9 +118,10 @@ class Exchange:
             self._status = message["status"]
             if message.get("trailers"):
                 self._open = _TRAILERS
-            if self._wrapper.tags:
-                self._wrapper.tag()
-            timing = self._wrapper.timing
+            wrapper = self._wrapper
+            if wrapper.tags or wrapper.captured is not None:
+                self._tag(message)
+            timing = wrapper.timing
             if timing is None:
                 return message
             headers = message.get("headers", ())
@@ -132,6 +137,12 @@ class Exchange:
         except Exception as error:
             self._wrapper.failures.record(Where.REQUEST, error)
             return message
+
+    def _tag(self, message: Message) -> None:
+        self._wrapper.tag()
+        captured, span = self._wrapper.captured, self._span
+        if captured is not None and span is not None and span.is_recording():
+            span.set_attributes(captured.of_response(message.get("headers", ())))
 
     def _complete(self, outcome: int, error: BaseException | None) -> None:
         """Take time and counts; called once, at the last message or when the app has returned without one.
@@ -153,7 +164,9 @@ class Exchange:
                 # What `read` would return as well, for most requests of most apps.
                 route = getattr(scope.get("route"), "path_format", None)
             if route is None:
-                route = wrapper.routes.read(scope)
+                route = wrapper.templates.read(scope)
+                if not route and outcome in REDIRECTS:
+                    route = wrapper.templates.read_redirect(scope)
             what = (self._method, route, outcome, self._inbound.synthetic)
             counter, histogram = wrapper.pairs.get(what) or wrapper.http.pair(what)
             counter.value += 1.0
@@ -204,10 +217,15 @@ class Exchange:
         except Exception as failure:
             # The task was torn down in another context, which ends with it.
             self._wrapper.failures.record(Where.REQUEST, failure)
+        if self._status >= INTERNAL_SERVER_ERROR and error is None:
+            # What the framework has made an answer of.
+            error = self._scope.pop(ERROR_KEY, None)
         if self._open:
             # Returned without an end of the answer and the client still there: servers make a 500 or a cut
             # connection of it, so it counts as one, as does an exception in the middle of a stream.
             self._complete(INTERNAL_SERVER_ERROR, error)
+        if error is not None:
+            record_exception(error, self._wrapper.hub, self._span)
         if self._span is not None:
             self._end(self._span, error)
 

@@ -1,6 +1,9 @@
 """Which route answered, as a template: `/items/{item_id}`, never `/items/7`.
 
-Read from the scope after routing. What Starlette and FastAPI leave there does not suffice in three cases,
+Read from the scope after routing: what the framework leaves there (Litestar), what `rolloutobs.http.hooks`
+has put there (Django, Quart), else the route itself (Starlette, FastAPI).
+
+What Starlette and FastAPI leave there does not suffice in three cases,
 which the tree of routes decides then: mounts (only the concrete prefix is in the scope, with the values of
 its parameters), Starlette routes inside of FastAPI (no route in the scope at all), and what `include_router`
 has prefixed.
@@ -12,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rolloutobs.asgi.types import Scope
+from rolloutobs.http.hooks import ROUTE_KEY
 
-__all__ = ["RouteReader", "known_routes"]
+__all__ = ["RouteReader", "known_routes", "known_websockets"]
 
 UNMATCHED = ""
 _UNKNOWN_MOUNT = "/{mount}"
@@ -29,16 +33,27 @@ class RouteReader:
 
     def read(self, scope: Scope) -> str:
         """Return the template of the route that `scope` has matched; the empty string if none has."""
+        template: str | None = scope.get(ROUTE_KEY) or scope.get("path_template")
+        if template is not None:
+            return template
         route = scope.get("route")
         if "fastapi" in scope:
             route = _included_route(scope["fastapi"], route)
         if "app_root_path" in scope:
             return self._below_mounts(scope, getattr(route, "path_format", None))
         try:
-            template: str = route.path_format  # type: ignore[union-attr]
+            found: str = route.path_format  # type: ignore[union-attr]
         except AttributeError:
             return _find(scope, _path_of(scope)) if "endpoint" in scope else UNMATCHED
-        return template
+        return found
+
+    def read_redirect(self, scope: Scope) -> str:
+        """Return the template of the route that a router has redirected to, by adding a slash or taking it
+        away; the empty string if it was not that.
+        """
+        path = _path_of(scope)
+        target = path.rstrip("/") if path.endswith("/") else path + "/"
+        return _find(scope, target or "/") if "endpoint" not in scope else UNMATCHED
 
     def _below_mounts(self, scope: Scope, template: str | None) -> str:
         outer: str = scope["app_root_path"]
@@ -116,24 +131,40 @@ def _flat(routes: Iterable[Any]) -> Iterator[Any]:
 
 
 def known_routes(app: object) -> Iterator[tuple[str, str]]:
-    """Yield (method, template) of the routes of a Starlette or FastAPI app, mounted ones included.
+    """Yield (method, template) of the routes of an app, mounted ones included.
 
     HEAD is left out where GET is there: frameworks add it to every GET route. An app that cannot be listed
     has none.
     """
-    yield from _listed(getattr(app, "routes", None) or (), "")
+    for methods, template in _listed(_routes_of(app), ""):
+        for method in methods:
+            if method != "HEAD" or "GET" not in methods:
+                yield method, template
 
 
-def _listed(routes: Iterable[Any], prefix: str) -> Iterator[tuple[str, str]]:
+def known_websockets(app: object) -> Iterator[str]:
+    """Yield the templates of the websocket routes of an app, mounted ones included."""
+    return (template for methods, template in _listed(_routes_of(app), "") if not methods)
+
+
+def _routes_of(app: object) -> Iterable[Any]:
+    return getattr(app, "routes", None) or ()
+
+
+def _listed(routes: Iterable[Any], prefix: str) -> Iterator[tuple[list[str], str]]:
+    """Yield methods, none for a websocket, and template of each route."""
     for route in _flat(routes):
         template = getattr(route, "path_format", None)
         if getattr(route, "routes", None):
             inner = "" if template is None else str(template).removesuffix(_MOUNT_TAIL)
             yield from _listed(route.routes, prefix + inner)
             continue
-        methods = getattr(route, "methods", None)
-        if template is None or not methods:
-            continue
-        for method in sorted(methods):
-            if method != "HEAD" or "GET" not in methods:
-                yield method, prefix + str(template)
+        # Litestar's are enums.
+        methods = sorted(str(getattr(m, "value", m)) for m in getattr(route, "methods", None) or ())
+        if template is not None and (methods or _is_websocket(route)):
+            yield methods, prefix + str(template)
+
+
+def _is_websocket(route: Any) -> bool:
+    # Of Starlette, FastAPI and Litestar.
+    return type(getattr(route, "original_route", route)).__name__.endswith("WebSocketRoute")

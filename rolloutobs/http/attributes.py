@@ -10,9 +10,9 @@ from opentelemetry.util.http import redact_query_parameters
 
 from rolloutobs import semconv
 
-__all__ = ["error_type", "request_attributes", "span_method"]
+__all__ = ["error_type", "request_attributes", "span_method", "url_of"]
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # Source: RFC 1035, section 2.3.4 (255 octets), and a port.
 _MAX_HOST = 262
 
@@ -27,14 +27,18 @@ def request_attributes(scope: Mapping[str, Any], stamp: Mapping[str, str]) -> di
 
     Query strings go out redacted, other headers than ``Host`` and ``User-Agent`` are not read.
     """
-    method = scope["method"]
+    websocket = scope.get("type") == "websocket"
+    # A handshake is a GET, for which the scope has no method. Source: RFC 6455, section 4.1.
+    method = "GET" if websocket else scope["method"]
     attributes: dict[str, Any] = {
         "http.request.method": method,
         "url.path": scope["path"],
-        "url.scheme": scope.get("scheme", "http"),
+        "url.scheme": scope.get("scheme", "ws" if websocket else "http"),
         "network.protocol.version": scope.get("http_version", "1.1"),
         **stamp,
     }
+    if websocket:
+        attributes["network.protocol.name"] = "websocket"
     if method not in semconv.METHODS:
         attributes["http.request.method"] = semconv.METHOD_OTHER
         attributes["http.request.method_original"] = str(method)
@@ -79,6 +83,15 @@ def _split(host: bytes) -> tuple[str | None, int | None]:
     if not colon or text.endswith("]"):
         return text, None
     return (address, int(port)) if port.isascii() and port.isdigit() else (None, None)
+
+
+def url_of(scope: Mapping[str, Any]) -> str:
+    """Return the URL of a request without its query, for what excludes URLs."""
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    if not host:
+        address, port = (*(scope.get("server") or ()), None, None)[:2]
+        host = f"{address or ''}{'' if port is None else f':{port}'}"
+    return f"{scope.get('scheme', 'http')}://{host}{scope['path']}"
 
 
 def error_type(error: BaseException) -> str:
