@@ -26,6 +26,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade -c constraints.txt pip
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --group dev -e '.[all]'
+	@# Their last release pins its siblings to the release before ours; they work with it all the same.
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --no-deps \
+	  opentelemetry-instrumentation-aiohttp-client opentelemetry-instrumentation-urllib3
 	@touch $@
 
 $(BUNDLE): $(wildcard rum_collector/browser/src/*.ts) rum_collector/browser/package-lock.json rum_collector/browser/build.mjs

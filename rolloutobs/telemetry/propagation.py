@@ -14,6 +14,9 @@ it is not known to which host a call goes (``inject()`` without `url`, an instru
 it stays at home, and ``rolloutobs_identity_withheld_total`` counts that. The trace and the app's own baggage
 are never touched.
 
+A client that follows redirects below its instrumentation (requests, aiohttp) sends all headers of the first
+request on to where the answer points; if services of yours redirect to hosts outside, follow them yourself.
+
 Inwards, see `rolloutobs.telemetry.inbound`.
 """
 

@@ -89,7 +89,9 @@ def _requests(variables: Variables) -> str | None:
 
 
 def _urllib3(variables: Variables) -> str | None:
-    return str(variables["instance"].host)
+    url = str(variables["bound_args"].arguments["url"])
+    # A path, of the host of this pool of connections; under a proxy the pool is the proxy's, and this a URL.
+    return str(variables["instance"].host) if url.startswith("/") else url
 
 
 def _aiohttp(variables: Variables) -> str | None:
@@ -107,7 +109,7 @@ def _grpc(variables: Variables) -> str | None:
 
 def _grpc_aio(variables: Variables) -> str | None:
     call = variables["continuation"].func.__self__
-    return _text(call._channel.target())
+    return _text(call._channel.target)
 
 
 def _celery(variables: Variables) -> str | None:
