@@ -1,8 +1,8 @@
 """The bare apps, and FLOOR: what a careful team would write by hand.
 
-FLOOR is `perf_counter`, the status from `send`, one bound `Counter.inc` and one bound `Histogram.observe` with
-16 buckets of prometheus_client; no route, no version, no trace. "two calls, status unseen" leaves out the
-status, which a counter of errors cannot.
+FLOOR is `perf_counter`, the status from `send`, one bound `Counter.inc` and one bound `Histogram.observe`
+with 16 buckets of prometheus_client; no route, no version, no trace. "two calls, status unseen" leaves out
+the status, which a counter of errors cannot.
 """
 
 from __future__ import annotations

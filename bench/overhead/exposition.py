@@ -190,7 +190,9 @@ async def _exposition(series: int, rounds: int) -> tuple[list[Table], list[Targe
         scrapes[f"ours, {form}"] = _scraping(app, accept)
         scrapes[f"{PLAIN}, {form}"] = _plain_scrape(registry, accept)
     costs = await _measure(scrapes, rounds)
-    ratios = {form: costs[f"ours, {form}"].milliseconds / costs[f"{PLAIN}, {form}"].milliseconds for form in ACCEPT}
+    ratios = {
+        form: costs[f"ours, {form}"].milliseconds / costs[f"{PLAIN}, {form}"].milliseconds for form in ACCEPT
+    }
     rows = tuple(
         (
             name,

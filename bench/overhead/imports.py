@@ -22,7 +22,8 @@ import json, sys
 from time import process_time
 from starlette.applications import Starlette
 before = process_time()
-import opentelemetry.propagate, opentelemetry.sdk.resources, opentelemetry.sdk.trace, opentelemetry.sdk.trace.export
+import opentelemetry.propagate, opentelemetry.sdk.resources
+import opentelemetry.sdk.trace, opentelemetry.sdk.trace.export
 marks = [before, process_time()]
 if "prometheus" in sys.argv:
     import prometheus_client

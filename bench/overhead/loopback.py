@@ -1,7 +1,7 @@
 """The same over loopback: uvicorn (one worker, uvloop, httptools) on one processor, the load on another.
 
-The load is one raw-socket client with keep-alive connections, each of which sends its next request when it has
-the answer to the last. What counts is the CPU time of the server's process, read from its own clock, per
+The load is one raw-socket client with keep-alive connections, each of which sends its next request when it
+has the answer to the last. What counts is the CPU time of the server's process, read from its own clock, per
 request; servers take turns in random order, as in `rounds`. The wall time depends on both processors and on
 everything else that runs there, and is not reported.
 """
@@ -125,7 +125,7 @@ class _Server:
         """Return the CPU time of the process so far."""
         if sys.platform == "linux":
             # Source: Linux, include/linux/posix-timers_types.h: the clock of a process is ~pid << 3, of the
-            # kind CPUCLOCK_SCHED (2); its resolution is a nanosecond, that of /proc/PID/stat ten milliseconds.
+            # kind CPUCLOCK_SCHED (2); in nanoseconds, where /proc/PID/stat has hundredths of a second.
             return time.clock_gettime((~self._process.pid << 3) | 2)
         import psutil
 
@@ -146,11 +146,8 @@ class _Server:
         try:
             if self.unavailable:
                 return ""
-            recorded = self._answer()["recorded"]
-            least = self._asked * self._subject.share * (1.0 if self._subject.share == 1.0 else 0.5)
-            if self._subject.share and (recorded is None or recorded < least):
-                return f"{self._subject.name}: {recorded} recorded of {self._asked}"
-            return ""
+            wrong = self._subject.missing(self._answer()["recorded"], self._asked)
+            return f"{self._subject.name}: {wrong}" if wrong else ""
         finally:
             assert self._process.stdout is not None
             self._process.stdout.close()
@@ -197,10 +194,12 @@ def loopback(subjects: Sequence[Subject], rounds: int = 20, requests: int = 800)
             os.sched_setaffinity(0, before)
     low = {name: first_decile(values) * 1e6 for name, values in used.items()}
     unit = low[FLOOR] - low[BARE]
-    rows = tuple(
-        (name, f"{value:.0f}", f"{value - low[BARE]:.1f}", f"{(value - low[BARE]) / unit:.1f}", f"{low[BARE] / value:.2f}")
-        for name, value in low.items()
-    )
+
+    def line(name: str) -> tuple[str, ...]:
+        added = low[name] - low[BARE]
+        return name, f"{low[name]:.0f}", f"{added:.1f}", f"{added / unit:.1f}", f"{low[BARE] / low[name]:.2f}"
+
+    rows = tuple(map(line, low))
     columns = ("", "CPU us", "added us", "x FLOOR", "capacity")
     return Table("loopback", "uvicorn over loopback, per request", columns, rows)
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bench.overhead import apps
-from bench.overhead.subject import Built, Framework, Subject, Unavailable
+from bench.overhead.subject import Built, Framework, Subject, UnavailableError
 
-__all__ = ["BARE", "FLOOR", "TENTH", "instrumented", "own_subjects", "shared"]
+__all__ = ["BARE", "FLOOR", "FULL", "SHARED", "TENTH", "ZERO", "instrumented", "own_subjects", "shared"]
 
-BARE, FLOOR, TENTH = "bare", "FLOOR", "instrument, 10 %"
+BARE, FLOOR = "bare", "FLOOR"
+ZERO, TENTH, FULL = "instrument, 0 %", "instrument, 10 %", "instrument, 100 %"
+SHARED = "instrument, 10 %, shared mmap"
 _SERVICE = {"service": "bench", "version": "1.2.0", "track": "canary"}
 
 
 def instrumented(ratio: float, framework: Framework = Framework.STARLETTE, **settings: Any) -> Built:
     """Return the bare app, instrumented, with spans to a real SDK whose exporter drops them."""
-    from rolloutobs import Settings, instrument
-
     from bench.overhead.spans import Spans
+    from rolloutobs import Settings, instrument
 
     spans = Spans(ratio)
     app = instrument(
@@ -31,15 +36,17 @@ def instrumented(ratio: float, framework: Framework = Framework.STARLETTE, **set
 
 
 def shared(ratio: float, framework: Framework = Framework.STARLETTE) -> Built:
-    """Return the bare app, instrumented as one of several workers that share a folder."""
-    from dataclasses import fields
+    """Return the bare app, instrumented as one of several workers that share a folder.
 
-    from rolloutobs import Settings
-
-    if "metrics_dir" not in {field.name for field in fields(Settings)}:
-        raise Unavailable("this version has no metrics_dir")
-    folder = tempfile.mkdtemp(prefix="bench-")
-    return instrumented(ratio, framework, metrics_dir=folder)
+    Raises:
+        UnavailableError: this version of ours keeps its counts in memory all the same.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    built = instrumented(ratio, framework, metrics_dir=str(folder))
+    if not any(path.is_file() for path in folder.rglob("*")):
+        raise UnavailableError("metrics_dir stays empty")
+    return built
 
 
 def own_subjects(framework: Framework, process: str) -> list[Subject]:
@@ -55,8 +62,9 @@ def own_subjects(framework: Framework, process: str) -> list[Subject]:
         subject("two calls, status unseen", apps.blind_floor),
         subject(FLOOR, apps.floor),
         subject("FLOOR, labels() each time", apps.labelled_floor),
-        subject("instrument, 0 %", instrumented, 0.0, share=0.0),
+        subject(ZERO, instrumented, 0.0, share=0.0),
         subject(TENTH, instrumented, 0.1, share=0.1),
-        subject("instrument, 100 %", instrumented, 1.0),
-        subject("instrument, 10 %, shared mmap", shared, 0.1, share=0.1),
+        subject(FULL, instrumented, 1.0),
+        # Sharing is of the whole process, so it has one of its own.
+        replace(subject(SHARED, shared, 0.1, share=0.1), process=""),
     ]

@@ -14,7 +14,7 @@ from typing import Any
 from bench.overhead import apps
 from bench.overhead.subject import Built, Framework, Subject
 
-__all__ = ["peer_subjects"]
+__all__ = ["METRICS_ONLY", "peer_subjects"]
 
 STABLE = {"OTEL_SEMCONV_STABILITY_OPT_IN": "http"}
 INNER_SPANS = ["receive", "send"]
@@ -172,7 +172,6 @@ def elastic(framework: Framework) -> Built:
 
 
 def ddtrace(framework: Framework) -> Built:
-    import ddtrace.auto
     from ddtrace.trace import tracer
 
     from bench.overhead.sinks import datadog_writer
@@ -225,21 +224,27 @@ def _subjects(framework: Framework, rows: Sequence[tuple[Any, ...]]) -> list[Sub
     ]
 
 
-_METRICS_ONLY: list[tuple[Any, ...]] = [
+_QUIET_DATADOG = {
+    "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
+    "DD_REMOTE_CONFIGURATION_ENABLED": "false",
+    "DD_TRACE_STARTUP_LOGS": "false",
+}
+_COUNTERS: list[tuple[Any, ...]] = [
     ("aioprometheus (no latency)", aioprometheus, (), 1.0, {}),
     ("prometheus-fastapi-instrumentator", instrumentator, (), 1.0, {}),
     ("starlette-exporter", starlette_exporter, (), 1.0, {}),
     ("starlette-prometheus", starlette_prometheus, (), 1.0, {}),
 ]
+METRICS_ONLY = tuple(row[0] for row in _COUNTERS)
 _AGENTS: list[tuple[Any, ...]] = [
-    ("ddtrace", ddtrace, (), 1.0, {"DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", "DD_REMOTE_CONFIGURATION_ENABLED": "false", "DD_TRACE_STARTUP_LOGS": "false"}),
+    ("ddtrace", ddtrace, (), 1.0, _QUIET_DATADOG),
     ("logfire", logfire, (), 1.0, {}),
     ("sentry-sdk, traces 100 %", sentry, (1.0,), 1.0, {}),
     ("sentry-sdk, traces 10 %", sentry, (0.1,), 0.1, {}),
     ("sentry-sdk, errors only", sentry, (0.0,), 0.0, {}),
 ]
 _STARLETTE: list[tuple[Any, ...]] = [
-    *_METRICS_ONLY,
+    *_COUNTERS,
     ("otel-asgi, no provider", contrib, (None, True, False), 0.0, {}),
     ("otel-asgi, 100 %, as it comes", contrib, (1.0, True, False), 1.0, {}),
     ("otel-asgi, 10 %, as it comes", contrib, (0.1, True, False), 0.1, {}),
@@ -257,7 +262,7 @@ _STARLETTE: list[tuple[Any, ...]] = [
     *_AGENTS,
 ]
 _FASTAPI: list[tuple[Any, ...]] = [
-    *_METRICS_ONLY[1:3],
+    *_COUNTERS[1:3],
     ("otel-fastapi, 100 %, as it comes", contrib, (1.0, True, False), 1.0, {}),
     ("otel-fastapi, 10 %, one span", contrib, (0.1, False, False), 0.1, STABLE),
     ("otel-fastapi, 100 %, one span, metrics", contrib, (1.0, False, True), 1.0, STABLE),

@@ -1,7 +1,7 @@
 """How subjects are compared: interleaved slices in random order, the first decile over the rounds.
 
-Workers are pinned to one processor, one slice runs at a time, and the CPU time of the thread is taken, not the
-wall time. Other work on the machine only ever adds to a slice, so the first decile over the rounds is
+Workers are pinned to one processor, one slice runs at a time, and the CPU time of the thread is taken, not
+the wall time. Other work on the machine only ever adds to a slice, so the first decile over the rounds is
 compared with that of the bare app; the median is shown beside it.
 """
 

@@ -13,7 +13,7 @@ import threading
 
 import uvicorn
 
-from bench.overhead.subject import Built, Unavailable
+from bench.overhead.subject import Built, UnavailableError
 from bench.overhead.tables import subjects
 
 __all__ = ["main"]
@@ -41,8 +41,8 @@ def main(argv: list[str]) -> int:
     os.dup2(2, 1)
     subject = next(found for found in subjects() if (found.home, found.name) == (home, name))
     try:
-        built = subject.make()
-    except (Unavailable, ImportError) as error:
+        built = subject.build()
+    except UnavailableError as error:
         print(json.dumps({"unavailable": str(error)}), file=answers, flush=True)
         return 0
     with socket.socket() as listening:

@@ -1,4 +1,4 @@
-"""Where the agents' data ends instead of the network: it is counted and dropped. Imported by their rows only."""
+"""Where the agents' data ends instead of the network: counted and dropped. Imported by their rows only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["datadog_writer", "elastic_sink", "sentry_transport"]
 
 
 def elastic_sink() -> type:
-    """Return a transport that counts transactions, in place of the one whose thread encodes and sends them."""
+    """Return a transport that counts transactions, in place of the thread that encodes and sends them."""
     from elasticapm.transport.http import Transport
 
     class Sink(Transport):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""A tracer provider of the OpenTelemetry SDK whose spans go through a batch processor and are then dropped."""
+"""A tracer provider of the OpenTelemetry SDK whose spans go through a batch processor, to be dropped."""
 
 from __future__ import annotations
 

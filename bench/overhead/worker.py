@@ -1,4 +1,4 @@
-"""A process that holds subjects and measures a slice of one when told: `python -m bench.overhead.worker HOME`.
+"""A process that holds subjects and measures a slice of one when told.
 
 A process of its own keeps what a subject patches, and the variables it needs, away from the others. One line
 of JSON is a command, one line the answer; whatever else is printed goes to standard error.
@@ -13,13 +13,11 @@ import os
 import sys
 from typing import Any, TextIO
 
-from bench.overhead.subject import Built, Subject, Unavailable
+from bench.overhead.subject import Built, Subject, UnavailableError, failures
 from bench.overhead.tables import subjects
 from bench.overhead.traffic import CASES, Caller
 
 __all__ = ["Bench", "main"]
-
-FAILURES_METRIC = "rolloutobs_internal_errors_total"
 
 
 class Bench:
@@ -33,9 +31,9 @@ class Bench:
         self.unavailable: dict[str, str] = {}
         for name, subject in self._subjects.items():
             try:
-                self._built[name] = subject.make()
+                self._built[name] = subject.build()
                 self._requests[name] = 0
-            except (Unavailable, ImportError) as error:
+            except UnavailableError as error:
                 self.unavailable[name] = str(error)
 
     async def slice(self, name: str, case: str, requests: int) -> tuple[float, float]:
@@ -57,21 +55,10 @@ class Bench:
         """Return what is wrong with the telemetry of a subject: failing is quick. Empty: nothing."""
         subject, built, asked = self._subjects[name], self._built[name], self._requests[name]
         if built.scrape is not None:
-            text = (await Caller(3).get(built.app, built.scrape)).decode()
-            failed = [line for line in text.splitlines() if line.startswith(FAILURES_METRIC + "{")]
-            if not failed:
-                return f"no {FAILURES_METRIC} in {built.scrape}"
-            if any(float(line.rpartition(" ")[2]) for line in failed):
-                return "; ".join(failed)
-        if subject.share and built.recorded is None:
-            return "nothing proves that it recorded anything"
-        if subject.share and built.recorded is not None:
-            recorded = built.recorded()
-            # A tenth of 1000 requests is 100 +- 38 by chance, at four standard deviations.
-            least = asked * subject.share * (1.0 if subject.share == 1.0 else 0.5)
-            if recorded < least:
-                return f"{recorded:.0f} recorded of {asked} requests, at least {least:.0f} were expected"
-        return ""
+            failed = failures((await Caller(3).get(built.app, built.scrape)).decode())
+            if failed:
+                return failed
+        return subject.missing(None if built.recorded is None else built.recorded(), asked)
 
 
 def _serve(bench: Bench, commands: TextIO, answers: TextIO) -> None:
