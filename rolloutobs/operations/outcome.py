@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 from enum import StrEnum
 
-__all__ = ["Kind", "Outcome", "error_type", "outcome_of"]
+__all__ = ["Kind", "Outcome", "outcome_of"]
 
 
 class Kind(StrEnum):
@@ -60,9 +60,3 @@ def outcome_of(error: BaseException | None) -> Outcome:
 def _is_trio_cancelled(kind: type) -> bool:
     # By name: trio is not a dependency.
     return kind.__name__ == "Cancelled" and kind.__module__.partition(".")[0] == "trio"
-
-
-def error_type(error: BaseException) -> str:
-    """Return the exception's class, with its module unless that is the built-in one."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -20,6 +20,7 @@ from rolloutobs.telemetry import hub as hubs
 from rolloutobs.telemetry.cells import Exemplar
 from rolloutobs.telemetry.export import set_exporting_provider
 from rolloutobs.telemetry.hub import Hub
+from rolloutobs.telemetry.logs import record_exception
 from rolloutobs.telemetry.propagation import NOTHING, Extractor, Inbound, install_propagator
 from rolloutobs.telemetry.serving import serve_from_settings
 from rolloutobs.telemetry.traces import ServerSpans, UnsampledSpan
@@ -71,6 +72,7 @@ class Recorder:
             settings.bounds,
             max_sets=settings.max_label_sets,
         )
+        self._hub = hub
         self._cap = settings.max_label_sets
         self._exemplars = settings.exemplars
         self._seen: set[tuple[Kind, str, bool]] = set()
@@ -117,7 +119,7 @@ class Recorder:
         for outcome in FROM_ZERO:
             self._operations.cell(kind.value, name, outcome.value, _SYNTHETIC[synthetic])
 
-    def _count(self, run: Run, outcome: Outcome, seconds: float) -> None:
+    def _count(self, run: Run, outcome: Outcome, seconds: float, error: BaseException | None) -> None:
         values = (run.work.kind.value, run.work.name, outcome.value, _SYNTHETIC[run.inbound.synthetic])
         self._operations.cell(*values).inc()
         cell = self._durations.cell(*values)
@@ -127,6 +129,8 @@ class Recorder:
             where = span.get_span_context()
             if where.trace_flags.sampled:
                 cell.exemplify(Exemplar(where.trace_id, where.span_id, seconds, time()))
+        if error is not None and outcome is Outcome.ERROR:
+            record_exception(error, self._hub, run.span)
 
     def count_only(self, work: Work, outcome: Outcome) -> None:
         """Count an operation that has no run here: without a span, and without a duration."""

@@ -13,10 +13,11 @@ from opentelemetry.context import Context, create_key
 from opentelemetry.trace import Span, StatusCode
 
 from rolloutobs import semconv
-from rolloutobs.operations.outcome import Kind, Outcome, error_type, outcome_of
+from rolloutobs.operations.outcome import Kind, Outcome, outcome_of
 from rolloutobs.telemetry import hub as hubs
 from rolloutobs.telemetry.current import context_calls, current
 from rolloutobs.telemetry.failures import Where
+from rolloutobs.telemetry.fingerprints import error_type
 from rolloutobs.telemetry.propagation import NOTHING, Inbound
 from rolloutobs.telemetry.traces import UnsampledSpan
 
@@ -44,8 +45,8 @@ class Work:
     already is stamped, and no second one is made. Empty: none is known."""
 
 
-Count = Callable[["Run", Outcome, float], None]
-"""Takes a run, its outcome and its duration in seconds."""
+Count = Callable[["Run", Outcome, float, BaseException | None], None]
+"""Takes a run, its outcome, its duration in seconds and what it raised."""
 
 
 class Run:
@@ -156,7 +157,7 @@ class Run:
         seconds = perf_counter() - self._start
         final = self._given or outcome or outcome_of(error)
         try:
-            count(self, final, seconds)
+            count(self, final, seconds, error)
         except Exception as failure:
             failed(failure)
         try:
