@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -126,14 +127,23 @@ def _read(source: Collectable, failures: Failures | None) -> Iterable[Family[Any
     if isinstance(source, Family):
         return (source,)
     try:
-        collected = source.collect()
-        metrics = [collected] if isinstance(collected, Metric) else list(collected)
-        return [_without_created(metric) for metric in metrics]
+        return _collected(source)
     except Exception as error:
         if failures is None:
             raise
         failures.record(Where.METRICS, error)
-        return ()
+    # A registry is as good as its worst collector; the others of it are asked one by one.
+    rest: list[Metric] = []
+    for collector in list(getattr(source, "_collector_to_names", ())):
+        with suppress(Exception):
+            rest += _collected(collector)
+    return rest
+
+
+def _collected(source: Collectable) -> list[Metric]:
+    collected = source.collect()
+    metrics = [collected] if isinstance(collected, Metric) else list(collected)
+    return [_without_created(metric) for metric in metrics]
 
 
 def _without_created(metric: Metric) -> Metric:

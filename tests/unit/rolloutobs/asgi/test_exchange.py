@@ -331,7 +331,8 @@ async def test_a_broken_collector_of_the_app_costs_only_its_own_metrics(recorder
     finally:
         REGISTRY.unregister(broken)
     assert sample_value(samples, "app_build_info") == 1
-    assert sample_value(samples, "rolloutobs_internal_errors_total", where="metrics") == 1
+    assert sample_value(samples, "python_info", app="shop") == 1
+    assert sample_value(samples, "rolloutobs_internal_errors_total", where="metrics") == 2
 
 
 async def test_a_stream_is_timed_to_its_end_and_background_tasks_are_not(recorder):
