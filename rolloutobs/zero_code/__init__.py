@@ -9,6 +9,7 @@ import.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import os
 from collections.abc import Mapping
@@ -69,21 +70,37 @@ def _patch_class(module: Any, name: str) -> None:
         _logger.warning("%s.%s is not what it was: its apps are not instrumented", module.__name__, name)
         return
 
-    @functools.wraps(original)
-    def called(self: Any, *arguments: Any) -> Any:
-        # Asynchronous or not: what comes back is handed on as it is.
-        request = arguments[0] if arguments else None
-        serving = _served_by(self, request) if isinstance(request, Mapping) else None
-        if serving is None:
-            return original(self, *arguments)
-        if serving is not self and request.get("type") == "lifespan":
-            return _through_lifespan(self, serving, arguments)
-        return serving(*arguments)
-
+    called = _asgi_call(original) if inspect.iscoroutinefunction(original) else _wsgi_call(original)
     cls.__call__ = called
 
 
-def _served_by(app: Any, request: Mapping[str, Any]) -> Any:
+def _asgi_call(original: Any) -> Any:
+    # Servers tell an ASGI 3 app by its being a coroutine function, and a factory by its taking no arguments.
+    @functools.wraps(original)
+    async def called(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        serving = _served_by(self, scope)
+        if serving is None:
+            await original(self, scope, receive, send)
+        elif serving is not self and scope["type"] == "lifespan":
+            await _through_lifespan(self, serving, (scope, receive, send))
+        else:
+            await serving(scope, receive, send)
+
+    return called
+
+
+def _wsgi_call(original: Any) -> Any:
+    @functools.wraps(original)
+    def called(self: Any, environ: Any, start_response: Any) -> Any:
+        serving = _served_by(self, environ)
+        return (
+            original(self, environ, start_response) if serving is None else serving(environ, start_response)
+        )
+
+    return called
+
+
+def _served_by(app: Any, request: Any) -> Any:
     """Return what has to be called in place of `app`; ``None``: its own code.
 
     Args:
@@ -91,23 +108,14 @@ def _served_by(app: Any, request: Mapping[str, Any]) -> Any:
         request: ASGI scope or WSGI environ.
     """
     from rolloutobs.asgi.wrapper import SCOPE_KEY
-    from rolloutobs.instrumentation import instrument, is_instrumented
+    from rolloutobs.instrumentation import is_instrumented
 
-    if SCOPE_KEY in request or id(app) in _inside:
+    if not isinstance(request, Mapping) or SCOPE_KEY in request or id(app) in _inside:
         # It came through us already: a mounted app, or the inside of this one.
         return None
-    if id(app) in _serving:
-        return _serving[id(app)][1]
-    if is_instrumented(app):
+    if id(app) not in _serving and is_instrumented(app):
         return None
-    try:
-        served = instrument(app)
-    except Exception:
-        _logger.exception("%s is not instrumented", type(app).__name__)
-        served = None
-    # In place: from the next call on, the app itself leads through us.
-    _serving[id(app)] = (app, None if served is app else served)
-    return served
+    return _serving_of(app)
 
 
 async def _through_lifespan(app: Any, serving: Any, arguments: tuple[Any, ...]) -> None:
@@ -142,10 +150,25 @@ def _is_known(app: object) -> bool:
 
 
 def _instrumented(app: Any) -> Any:
-    from rolloutobs.instrumentation import instrument, is_instrumented
+    """Return what serves `app`; the same whenever it is loaded again, as uvicorn does before it starts workers."""
+    from rolloutobs.instrumentation import is_instrumented
 
+    if id(app) not in _serving and is_instrumented(app):
+        return app
+    return _serving_of(app) or app
+
+
+def _serving_of(app: Any) -> Any:
+    """Return what is called in place of `app`, made with the first call; ``None``: its own code."""
+    from rolloutobs.instrumentation import instrument
+
+    if id(app) in _serving:
+        return _serving[id(app)][1]
     try:
-        return app if is_instrumented(app) else instrument(app)
+        served = instrument(app)
     except Exception:
         _logger.exception("%r is not instrumented", app)
-        return app
+        served = None
+    # In place: from the next call on, the app itself leads through us.
+    _serving[id(app)] = (app, None if served is app else served)
+    return served

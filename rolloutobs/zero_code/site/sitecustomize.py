@@ -4,6 +4,7 @@ folder is put on ``PYTHONPATH``.
 
 import os
 import sys
+from importlib import import_module
 
 
 def _next_one() -> None:
@@ -13,7 +14,7 @@ def _next_one() -> None:
     path, module = list(sys.path), sys.modules.pop("sitecustomize", None)
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != here]  # noqa: PTH100
     try:
-        import sitecustomize  # noqa: F401
+        import_module("sitecustomize")
     except ModuleNotFoundError:
         pass
     finally:
