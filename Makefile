@@ -12,10 +12,10 @@ CANARY ?= errors
 # Two workers on small machines; browsers and load generators need cores of their own.
 WORKERS ?= 2
 
-.PHONY: help install demo test check bench docs clean format
+.PHONY: help install demo test check bench bench-peers docs clean format
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  stories of the demo: make demo CANARY=errors|good|slow|broken-frontend|trickle|dependency"
 
 install: $(VENV)/.installed $(BUNDLE) $(VENV)/.browser ## create .venv with everything, and build the browser script
@@ -66,6 +66,19 @@ check: install ## lint, types, layers, generated docs
 
 bench: install ## overhead of instrument(app), as ratios (set ARGS for options)
 	@$(BIN)/python -m bench.overhead $(ARGS)
+
+PEERS := .venv-peers
+
+$(PEERS)/.installed: bench/peers-constraints.txt pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed; found $$(python3 --version 2>&1)" >&2; exit 2; fi
+	@echo "installing the other tools into $(PEERS) (about a minute, once)"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install -qq --disable-pip-version-check -c bench/peers-constraints.txt --upgrade pip
+	@$(PEERS)/bin/python -m pip install -qq --disable-pip-version-check -c bench/peers-constraints.txt --group peers -e .
+	@touch $@
+
+bench-peers: $(PEERS)/.installed ## the same beside eleven other tools, each in a process of its own
+	@$(PEERS)/bin/python -m bench.overhead peers peers-fastapi loopback $(ARGS)
 
 docs: install ## write the generated tables into the docs
 	$(BIN)/cog -r -P README.md docs/*.md
