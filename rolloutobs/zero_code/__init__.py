@@ -65,7 +65,7 @@ def activate() -> None:
 
 def _patch_class(module: Any, name: str) -> None:
     cls = getattr(module, name, None)
-    original = None if cls is None else vars(cls).get("__call__")
+    original: Any = None if cls is None else vars(cls).get("__call__")
     if original is None:
         _logger.warning("%s.%s is not what it was: its apps are not instrumented", module.__name__, name)
         return
@@ -113,9 +113,12 @@ def _served_by(app: Any, request: Any) -> Any:
     if not isinstance(request, Mapping) or SCOPE_KEY in request or id(app) in _inside:
         # It came through us already: a mounted app, or the inside of this one.
         return None
-    if id(app) not in _serving and is_instrumented(app):
+    first = id(app) not in _serving
+    if first and is_instrumented(app):
         return None
-    return _serving_of(app)
+    served = _serving_of(app)
+    # In place: this call has entered the app's own code already, all others come through us.
+    return app if first and served is None and is_instrumented(app) else served
 
 
 async def _through_lifespan(app: Any, serving: Any, arguments: tuple[Any, ...]) -> None:
@@ -150,7 +153,7 @@ def _is_known(app: object) -> bool:
 
 
 def _instrumented(app: Any) -> Any:
-    """Return what serves `app`; the same whenever it is loaded again, as uvicorn does before it starts workers."""
+    """Return what serves `app`; the same when it is loaded again, as uvicorn does."""
     from rolloutobs.instrumentation import is_instrumented
 
     if id(app) not in _serving and is_instrumented(app):
@@ -169,6 +172,5 @@ def _serving_of(app: Any) -> Any:
     except Exception:
         _logger.exception("%r is not instrumented", app)
         served = None
-    # In place: from the next call on, the app itself leads through us.
     _serving[id(app)] = (app, None if served is app else served)
     return served

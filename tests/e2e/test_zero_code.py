@@ -166,3 +166,9 @@ def test_another_sitecustomize_still_runs(serve, tmp_path):
     server = serve(source, *RUN, "shop:app", PYTHONPATH=str(tmp_path / "mine"))
     server.get("/items/1")
     assert sample_value(server.counted(), "http_requests_total", status="200", version="1.2.0") == 1
+
+
+def test_the_first_request_counts_where_there_is_no_lifespan(serve):
+    server = serve(FASTAPI, *RUN, "shop:app", "--lifespan", "off")
+    server.get("/items/1")
+    assert sample_value(server.counted(), "http_requests_total", status="200", version="1.2.0") == 1
