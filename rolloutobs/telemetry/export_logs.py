@@ -35,8 +35,8 @@ from rolloutobs.telemetry.callers import caller_of
 from rolloutobs.telemetry.current import current
 from rolloutobs.telemetry.export import FLUSH_SECONDS, resource_of
 from rolloutobs.telemetry.failures import Failures, Where
-from rolloutobs.telemetry.log_records import FINGERPRINT_FIELD, own_fields
-from rolloutobs.telemetry.log_values import exception, extras, message, text
+from rolloutobs.telemetry.log_records import FINGERPRINT_FIELD
+from rolloutobs.telemetry.log_values import exception, extras, message, stamps, text
 
 __all__ = [
     "BatchProcessor",
@@ -255,7 +255,7 @@ def _translated(record: logging.LogRecord) -> LogRecord:
     level = record.levelno
     severity = next((number for least, number in _SEVERITIES if level >= least), SeverityNumber.UNSPECIFIED)
     attributes = {name: value for name, value in extras(record).items() if value is not None}
-    fingerprint = own_fields(record).get(FINGERPRINT_FIELD)
+    fingerprint = stamps(record).get(FINGERPRINT_FIELD)
     if fingerprint:
         attributes[semconv.ATTR_ERROR_FINGERPRINT] = fingerprint
     raised = exception(record)
