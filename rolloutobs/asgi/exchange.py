@@ -167,7 +167,7 @@ class Exchange:
                 route = wrapper.templates.read(scope)
                 if not route and outcome in REDIRECTS:
                     route = wrapper.templates.read_redirect(scope)
-            what = (self._method, route, outcome, self._inbound.synthetic)
+            what = (self._method, route, outcome, self._inbound.mark)
             counter, histogram = wrapper.pairs.get(what) or wrapper.http.pair(what)
             counter.value += 1.0
             histogram.counts[bisect_left(histogram.bounds, seconds)] += 1.0

@@ -109,7 +109,7 @@ class Extractor:
         inbound = self._read(carried)
         if parent is None:
             return inbound
-        return Inbound(parent, inbound.context, inbound.caller, inbound.synthetic)
+        return Inbound(parent, inbound.context, inbound.caller, inbound.synthetic, inbound.mark)
 
     def _read(self, carried: bytes) -> Inbound:
         """Return what a ``baggage`` header carries."""
@@ -138,7 +138,7 @@ class Extractor:
         if known.doubt is not None:
             self._trust.count(known.doubt)
         inbound = known.inbound
-        return Inbound(parent, inbound.context, inbound.caller, inbound.synthetic)
+        return Inbound(parent, inbound.context, inbound.caller, inbound.synthetic, inbound.mark)
 
 
 def _is_w3c(textmap: TextMapPropagator) -> bool:

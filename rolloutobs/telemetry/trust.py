@@ -25,7 +25,17 @@ from rolloutobs.telemetry.signing import Claim, Doubt, Verifier
 if TYPE_CHECKING:
     from rolloutobs.telemetry.hub import Hub
 
-__all__ = ["NOTHING", "OWN_KEYS", "Caller", "Inbound", "Judged", "Trust", "is_synthetic", "with_entries"]
+__all__ = [
+    "NOTHING",
+    "OWN_KEYS",
+    "Caller",
+    "Inbound",
+    "Judged",
+    "Mark",
+    "Trust",
+    "is_synthetic",
+    "with_entries",
+]
 
 # What `Settings` takes as a service or a version, and so what a caller can be called.
 _WORD = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{0,128}")
@@ -63,6 +73,10 @@ class Caller:
         return {name: value for name, value in pairs if value}
 
 
+Mark = bool | tuple[bool, str, str]
+"""`Inbound.synthetic`; where the metrics are split by caller, with the caller's service and version."""
+
+
 @dataclass(frozen=True, slots=True)
 class Inbound:
     """What the headers of one request carry."""
@@ -75,6 +89,9 @@ class Inbound:
     """``None``: it does not say, or cannot prove what it says."""
     synthetic: bool = False
     """Whether a check or a load test sent it; where a secret is set, whether it has proved that."""
+    mark: Mark = False
+    """What of this the metrics are split by: worked out with the rest, so that counting looks at one
+    value."""
 
 
 NOTHING = Inbound()
@@ -100,6 +117,7 @@ class Trust:
     def __init__(self, hub: Hub | None = None, clock: Callable[[], float] = time.time) -> None:
         secrets = () if hub is None else hub.settings.secret
         self.clock = clock
+        self._splits_by_caller = hub is not None and hub.settings.caller_label
         self._verifier = Verifier(secrets) if secrets else None
         self._rejected = None
         if hub is not None and secrets:
@@ -126,6 +144,7 @@ class Trust:
             if doubt is not None:
                 caller = None
         unproved = synthetic and doubt is not None
+        synthetic = synthetic and not unproved
         kept = {
             name: value
             for name, value in entries.items()
@@ -134,7 +153,10 @@ class Trust:
         context = with_entries(kept, context)
         if caller is not None:
             context = with_caller(caller, context)
-        return Judged(Inbound(None, context or None, caller, synthetic and not unproved), expires, doubt)
+        mark: Mark = synthetic
+        if self._splits_by_caller and caller is not None:
+            mark = synthetic, caller.service, caller.version
+        return Judged(Inbound(None, context or None, caller, synthetic, mark), expires, doubt)
 
     def _verify(
         self, verifier: Verifier, caller: Caller, synthetic: bool, entries: Mapping[str, str]
