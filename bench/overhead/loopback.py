@@ -17,7 +17,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from typing import Any
 
 from bench.overhead.own import BARE, FLOOR
 from bench.overhead.rounds import first_decile, processors
@@ -114,12 +115,13 @@ class _Server:
         answer = self._answer()
         self.port, self.unavailable = answer.get("port", 0), answer.get("unavailable", "")
 
-    def _answer(self) -> dict:
+    def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self._subject.name}: the server ended")
-        return json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of the process so far."""
@@ -141,38 +143,34 @@ class _Server:
 
     def close(self) -> str:
         """Stop the server; return what is wrong with its telemetry, empty for nothing."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
         try:
-            if self.unavailable:
-                return ""
-            wrong = self._subject.missing(self._answer()["recorded"], self._asked)
-            return f"{self._subject.name}: {wrong}" if wrong else ""
-        finally:
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            last, _ = self._process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            last, _ = self._process.communicate()
+        if self.unavailable:
+            return ""
+        answer = last.strip().rpartition("\n")[2]
+        if not answer:
+            return f"{self._subject.name}: the server ended"
+        wrong = self._subject.missing(json.loads(answer).get("recorded"), self._asked)
+        return f"{self._subject.name}: {wrong}" if wrong else ""
 
 
 @contextmanager
 def _servers(subjects: Sequence[Subject]) -> Iterator[dict[str, _Server]]:
+    servers: dict[str, _Server] = {}
     wrong: list[str] = []
-    with ExitStack() as stack:
-        servers = {}
+    try:
         for subject in subjects:
-            server = _Server(subject)
-            stack.callback(lambda server=server: wrong.append(server.close()))
-            servers[subject.name] = server
-        for name, server in list(servers.items()):
+            servers[subject.name] = _Server(subject)
+        for name, server in servers.items():
             server.wait()
             if server.unavailable:
                 print(f"not measured: {name}: {server.unavailable}", file=sys.stderr)
-                del servers[name]
-        yield servers
+        yield {name: server for name, server in servers.items() if not server.unavailable}
+    finally:
+        wrong += (server.close() for server in servers.values())
     if any(wrong):
         raise RuntimeError("telemetry did not work: " + "; ".join(filter(None, wrong)))
 

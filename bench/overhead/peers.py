@@ -172,6 +172,7 @@ def elastic(framework: Framework) -> Built:
 
 
 def ddtrace(framework: Framework) -> Built:
+    import ddtrace.auto  # noqa: F401 - importing it is what patches the framework
     from ddtrace.trace import tracer
 
     from bench.overhead.sinks import datadog_writer
