@@ -14,11 +14,9 @@ from rolloutobs.asgi.application import ATTRIBUTE, InstrumentedApp, instrumented
 from rolloutobs.asgi.types import ASGIApp
 from rolloutobs.asgi.wrapper import Wrapper
 from rolloutobs.errors import ConfigurationError
-from rolloutobs.identity import UNKNOWN_VERSION, Track
-from rolloutobs.settings import UNKNOWN_SERVICE, Settings
-from rolloutobs.telemetry.export import set_exporting_provider
-from rolloutobs.telemetry.hub import new_hub
-from rolloutobs.telemetry.propagation import install_propagator
+from rolloutobs.identity import Track
+from rolloutobs.settings import Settings
+from rolloutobs.telemetry.starting import start
 
 __all__ = ["instrument", "is_instrumented"]
 
@@ -74,17 +72,10 @@ def instrument(
     if not callable(app):
         raise ConfigurationError(f"instrument() takes an ASGI application, got {type(app).__name__}")
     base = Settings.from_env(os.environ) if settings is None else settings
-    final = base.overridden(service=service, version=version, track=track)
-    _warn_about_unknown(final)
-    hub = new_hub(final)
-    hub.tracer_provider = tracer_provider
-    provider = tracer_provider
-    exporting = None if provider is not None else set_exporting_provider(final, hub.failures)
-
+    hub = start(base.overridden(service=service, version=version, track=track), app, tracer_provider)
     in_place = _is_starlette(type(app))
     call: ASGIApp = type(app).__call__.__get__(app) if in_place else app
-    wrapper = Wrapper(call, app, hub, provider, exporting)
-    install_propagator(hub)
+    wrapper = Wrapper(call, app, hub)
     if not in_place:
         with suppress(TypeError):
             _wrapped[id(app)] = app
@@ -98,20 +89,6 @@ def instrument(
 def _is_starlette(cls: type) -> bool:
     # By name, so that neither framework has to be installed.
     return any((c.__module__, c.__name__) == ("starlette.applications", "Starlette") for c in cls.__mro__)
-
-
-def _warn_about_unknown(settings: Settings) -> None:
-    if settings.version == UNKNOWN_VERSION:
-        _warn_once(
-            "version",
-            "the version of this app is not known, so its releases cannot be told apart: "
-            "set ROLLOUTOBS_VERSION, or pass instrument(app, version=...)",
-        )
-    if settings.service == UNKNOWN_SERVICE:
-        _warn_once(
-            "service",
-            "the name of this app is not known: set OTEL_SERVICE_NAME, or pass instrument(app, service=...)",
-        )
 
 
 def _warn_once(key: str, message: str) -> None:

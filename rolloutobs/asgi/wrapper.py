@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
-from opentelemetry.trace import TracerProvider
-
 from rolloutobs.asgi.contrib import with_contrib
 from rolloutobs.asgi.routes import RouteReader, known_routes, known_websockets
 from rolloutobs.asgi.scrapes import Scrapes
@@ -42,14 +39,11 @@ class Wrapper(HttpApp):
         app: ASGIApp,
         listed: object,
         hub: Hub,
-        provider: TracerProvider | None,
-        flushed: SdkTracerProvider | None,
     ) -> None:
-        super().__init__(app, listed, hub, provider)
+        super().__init__(app, listed, hub)
         self.templates = RouteReader()
         self.websockets = WebsocketMetrics(hub)
         self.scrapes = Scrapes(hub, self.routes, listed)
-        self.flushed = flushed
 
     def describe(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return name and attributes of a server span, from the scope of its request."""
@@ -74,6 +68,10 @@ class Wrapper(HttpApp):
         """Return the app inside of OpenTelemetry's own middleware."""
         return with_contrib(self.app, self.provider)
 
+    def again(self, app: ASGIApp, listed: object) -> Wrapper:
+        """Return one for a copy of the app, which counts into the same metrics."""
+        return Wrapper(app, listed, self.hub)
+
     def excludes(self, scope: Scope) -> bool:
         """Return whether a request is excluded, or asks for the metrics.
 
@@ -87,7 +85,7 @@ class Wrapper(HttpApp):
     async def unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer everything that is not recorded: metrics, excluded paths, lifespan."""
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send if self.flushed is None else self._flushing(send))
+            await self.app(scope, receive, self._flushing(send) if self.hub.flushed else send)
             return
         if scope["type"] == "http" and SCOPE_KEY not in scope:
             scope[SCOPE_KEY] = None
@@ -103,8 +101,9 @@ class Wrapper(HttpApp):
         async def flushing(message: Message) -> None:
             # Before the message, not after: servers exit as soon as they have it, uvicorn by the signal that
             # it got.
-            if message["type"] in _SHUTDOWN and self.flushed is not None:
-                flush(self.flushed)
+            if message["type"] in _SHUTDOWN:
+                for provider in self.hub.flushed:
+                    flush(provider)
             await send(message)
 
         return flushing

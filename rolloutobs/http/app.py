@@ -9,7 +9,6 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import TracerProvider
 
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.http.headers import CapturedHeaders
@@ -42,13 +41,12 @@ class HttpApp:
         app: what is called for a request.
         listed: object whose routes are listed for the counters that start from zero.
         hub: what the app records, and its settings.
-        provider: where spans go; ``None``: the global provider.
 
     Raises:
         ConfigurationError: a regular expression of the settings is not one.
     """
 
-    def __init__(self, app: Any, listed: object, hub: Hub, provider: TracerProvider | None) -> None:
+    def __init__(self, app: Any, listed: object, hub: Hub) -> None:
         self.app = app
         settings = hub.settings
         self.hub = hub
@@ -56,10 +54,12 @@ class HttpApp:
         self.failures = hub.failures
         self.http = HttpMetrics(hub)
         self.pairs = self.http.pairs
+        self.by_scheme = self.http.by_scheme
+        self.exemplars = settings.exemplars
         self.live = hub.live
         self.base = with_identity(hub.live, Context())
         self.extractor = Extractor(hub)
-        self.provider = provider
+        self.provider = hub.tracer_provider
         self.spans: ServerSpans | OthersSpans | None = None
         """Who makes the server spans; known with the first request, when the app's middleware is complete."""
         self.tags: tuple[Tag, ...] = ()
@@ -81,6 +81,10 @@ class HttpApp:
 
     def with_contrib(self) -> Any:
         """Return the app inside of OpenTelemetry's own middleware."""
+        raise NotImplementedError
+
+    def again(self, app: Any, listed: object) -> HttpApp:
+        """Return one for a copy of the app, which counts into the same metrics."""
         raise NotImplementedError
 
     def choose_spans(self) -> ServerSpans | OthersSpans:

@@ -7,6 +7,7 @@ variables that OpenTelemetry defines.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,6 +18,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from rolloutobs.detection import resource_attributes
 from rolloutobs.errors import MissingExtraError
 from rolloutobs.settings import Settings
 from rolloutobs.telemetry.failures import Failures, Where
@@ -95,10 +97,7 @@ def _exporter(settings: Settings) -> SpanExporter:
 def resource_of(settings: Settings) -> Resource:
     """Return the resource of everything that is exported."""
     # The track is not here: a resource never changes, a track does.
-    attributes = {"service.name": settings.service, "service.version": settings.version}
-    if settings.environment:
-        attributes["deployment.environment.name"] = settings.environment
-    return Resource.create(attributes)
+    return Resource.create(resource_attributes(settings, os.environ))
 
 
 class Flushable(Protocol):

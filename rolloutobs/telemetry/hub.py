@@ -24,6 +24,7 @@ from rolloutobs.settings import Settings
 from rolloutobs.telemetry.cells import CounterFamily, Family, GaugeFamily, HistogramFamily, Merge
 from rolloutobs.telemetry.conflicts import AppText, Conflicts
 from rolloutobs.telemetry.current import Live, process_identity, set_process_identity
+from rolloutobs.telemetry.export import Flushable
 from rolloutobs.telemetry.failures import Failures, Where
 from rolloutobs.telemetry.generations import Generations
 from rolloutobs.telemetry.metrics import Collectable, Exposition, exposition, read_all
@@ -59,8 +60,15 @@ class Hub:
         self.generations = Generations(settings.track.value, settings.old_track_seconds)
         self.tracer_provider: TracerProvider | None = None
         """Where the spans of this app go; ``None``: the global provider, whenever one is set."""
+        self.tracking: object = None
+        """What follows the pod's labels; held here, as it goes when nobody holds it."""
+        self.flushed: list[Flushable] = []
+        """Providers that we have set, to be flushed when the app ends."""
         self.before_collect: list[Callable[[], None]] = []
         """Called before each scrape, to refresh what is only known then."""
+        self.views: dict[str, Callable[[Any], Family[Any]]] = {}
+        """By name of a family that is finer than what is shown: makes what ``/metrics`` shows in its place. The
+        family itself is for OTLP."""
         self._clock = clock
         self._lock = threading.Lock()
         self._conflicts = Conflicts(settings.on_conflict)
@@ -114,12 +122,10 @@ class Hub:
             self.live.retrack(track)
 
     def _collect(self) -> list[Metric]:
-        ours, theirs = self._read()
-        return [*(family.collect() for family in ours), *theirs]
+        return self._read().metrics()
 
-    def _read(self, app_text: AppText | None = None) -> tuple[list[Family[Any]], list[Metric]]:
-        """Return our families and the metrics of others, as they are now, without those that lose a conflict
-        of names."""
+    def _read(self, app_text: AppText | None = None) -> _Reading:
+        """Return what there is now, without what has lost a conflict of names."""
         for refresh in self.before_collect:
             try:
                 refresh()
@@ -133,7 +139,11 @@ class Hub:
             except ValueError as error:
                 self.failures.record(Where.METRICS, error)
         theirs.extend(self._app_text)
-        return self._conflicts.settle(self.store.families(self.book, PROCESS), theirs)
+        families = self.store.families(self.book, PROCESS)
+        hidden = [family for family in families if family.name in self.views]
+        shown = [self.views.get(family.name, lambda same: same)(family) for family in families]
+        ours, theirs = self._conflicts.settle(shown, theirs)
+        return _Reading(ours, theirs, hidden)
 
     def _others(self) -> tuple[Collectable, ...]:
         """Return where the metrics come from that are not ours."""
@@ -152,19 +162,33 @@ class Hub:
             app_text: what the app's own ``/metrics`` has answered; what only that has is shown as well.
         """
         with self._lock:
-            ours, theirs = self._read(app_text)
+            reading = self._read(app_text)
             identity = self.live.stamp.identity
-            sources: list[Collectable] = [*ours, _Metrics(theirs)]
+            sources: list[Collectable] = [*reading.ours, _Metrics(reading.theirs)]
             if self.generations.start or self.generations.earlier:
                 # There was a change of the track: values are parts of what the cells hold.
-                metrics = [*(family.collect() for family in ours), *theirs]
-                sources = [_Metrics(list(self.generations.split(metrics, self._clock())))]
+                parts = self.generations.split(reading.metrics(), self._clock())
+                sources = [_Metrics([metric for metric in parts if metric.name not in self.views])]
             # Under the lock as well: what is written as one track's must not move on to the next meanwhile.
             return exposition(sources, identity, accept, self.failures)
 
     def forked(self) -> None:
         """Go on in a process that was just forked; the thread that held the lock does not exist there."""
         self._lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What there is at one moment."""
+
+    ours: list[Family[Any]]
+    theirs: list[Metric]
+    hidden: list[Family[Any]]
+    """Ours that ``/metrics`` does not show."""
+
+    def metrics(self) -> list[Metric]:
+        """Return all of it."""
+        return [*(family.collect() for family in (*self.ours, *self.hidden)), *self.theirs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +242,12 @@ def process() -> Hub:
         ConfigurationError: there is none yet, and a variable has a value that cannot be used.
     """
     with _process.lock:
-        return _process.hubs[0] if _process.hubs else new_hub(Settings.from_env(os.environ))
+        if _process.hubs:
+            return _process.hubs[0]
+        # Imported here: it is above this module, and an app has it imported already.
+        from rolloutobs.telemetry.starting import start
+
+        return start(Settings.from_env(os.environ))
 
 
 def process_store() -> Store:
