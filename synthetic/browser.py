@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from rolloutobs.errors import ConfigurationError, MissingExtraError
 from synthetic.chromium import find_chromium
 from synthetic.journey import JourneyFunction, StepResult, Walk, first_line
-from synthetic.marking import marked_headers, new_trace_id
+from synthetic.marking import Marking, marked_headers, new_trace_id
 from synthetic.result import Fault
 from synthetic.settings import BrowserSettings
 from synthetic.target import Answer, origin_of
@@ -172,7 +172,7 @@ async def visit(
     journey: JourneyFunction,
     *,
     track: str = "",
-    marked: bool = False,
+    marked: bool | Marking = False,
     timeout_seconds: float = 30.0,
 ) -> Visit:
     """Walk `journey` at `url` in a fresh context, then leave the page so that its last beacons are sent.
@@ -183,13 +183,14 @@ async def visit(
         journey: ``async def journey(page, shop)``.
         track: what the journey is told it walks on.
         marked: whether this is synthetic traffic (baggage, traceparent, the flag for the RUM script) or a
-            user's.
+            user's; a `Marking` signs the baggage.
         timeout_seconds: limit of the whole journey.
 
     Returns:
         What happened. A journey that fails is a result, never an exception.
     """
-    visitor = _Visitor(url, new_trace_id() if marked else "", min(_ACTION_SECONDS, timeout_seconds / 2))
+    marking = Marking() if marked is True else marked or None
+    visitor = _Visitor(url, marking, min(_ACTION_SECONDS, timeout_seconds / 2))
     started = perf_counter()
     problem: Exception | SystemExit | None = None
     walk = Walk(url, track, None)
@@ -247,9 +248,10 @@ def _judge(problem: Exception | SystemExit | None, timeout_seconds: float) -> tu
 class _Visitor:
     """One context with its pages: marks what goes out, notes what comes back, waits for the last beacons."""
 
-    def __init__(self, url: str, trace_id: str, action_seconds: float) -> None:
+    def __init__(self, url: str, marking: Marking | None, action_seconds: float) -> None:
         self._action_seconds = action_seconds
-        self.trace_id = trace_id
+        self._marking = marking
+        self.trace_id = "" if marking is None else new_trace_id()
         """Empty: unmarked."""
         self.answers: list[Answer] = []
         self.console: list[str] = []
@@ -316,7 +318,7 @@ class _Visitor:
             return
         try:
             wire = self._wires[page] = _Wire(
-                await page.context.new_cdp_session(page), self._origin, self.trace_id
+                await page.context.new_cdp_session(page), self._origin, self.trace_id, self._marking
             )
             if self.trace_id:
                 await wire.mark_own_origin()
@@ -345,10 +347,11 @@ class _Wire:
     Source: https://chromedevtools.github.io/devtools-protocol/tot/Fetch/
     """
 
-    def __init__(self, session: CDPSession, origin: str, trace_id: str) -> None:
+    def __init__(self, session: CDPSession, origin: str, trace_id: str, marking: Marking | None) -> None:
         self._session = session
         self._origin = origin
         self._trace_id = trace_id
+        self._marking = marking
         self._in_flight: set[str] = set()
         self._changed = asyncio.Event()
         session.on("Fetch.requestPaused", self._paused)
@@ -400,7 +403,7 @@ class _Wire:
             log.debug("continuing %s: %s", event["request"]["url"], first_line(problem))
 
     def _marks(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        if not self._trace_id or origin_of(request["url"]) != self._origin:
+        if self._marking is None or origin_of(request["url"]) != self._origin:
             return {}
-        headers = marked_headers(request["headers"], self._trace_id)
+        headers = marked_headers(request["headers"], self._trace_id, self._marking.baggage())
         return {"headers": [{"name": name, "value": value} for name, value in headers.items()]}

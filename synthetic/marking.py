@@ -7,13 +7,17 @@ Belongs here: pure header arithmetic. Putting the headers on the wire is `synthe
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from rolloutobs.semconv import BAGGAGE_SYNTHETIC, BAGGAGE_SYNTHETIC_TEST
+from rolloutobs.semconv import BAGGAGE_SIGNATURE, BAGGAGE_SYNTHETIC, BAGGAGE_SYNTHETIC_TEST
+from rolloutobs.telemetry.signing import sign_synthetic
 
-__all__ = ["SYNTHETIC_BAGGAGE", "marked_headers", "new_trace_id", "traceparent"]
+__all__ = ["SYNTHETIC_BAGGAGE", "Marking", "marked_headers", "new_trace_id", "traceparent"]
 
 SYNTHETIC_BAGGAGE = f"{BAGGAGE_SYNTHETIC}={BAGGAGE_SYNTHETIC_TEST}"
+_OURS = frozenset({BAGGAGE_SYNTHETIC, BAGGAGE_SIGNATURE})
 
 
 def _hex_id(size_bytes: int) -> str:
@@ -39,17 +43,36 @@ def traceparent(trace_id: str) -> str:
     return f"00-{trace_id}-{_hex_id(8)}-01"
 
 
-def marked_headers(headers: Mapping[str, str], trace_id: str) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """How requests are marked: signed with the first of `secret`, as the mark stands without one."""
+
+    secret: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.time
+    """Unix time in seconds."""
+
+    def baggage(self) -> str:
+        """Return the baggage of one request.
+
+        Apps that have a secret believe the mark with a signature only, and for a few minutes: it is made for
+        each request.
+        """
+        return sign_synthetic(self.secret[0], self.clock()) if self.secret else SYNTHETIC_BAGGAGE
+
+
+def marked_headers(
+    headers: Mapping[str, str], trace_id: str, mark: str = SYNTHETIC_BAGGAGE
+) -> dict[str, str]:
     """Return `headers` marked synthetic; baggage that the page set itself stays, its trace gives way to the
     run's.
 
-    Names compare without case; an earlier ``synthetic`` member is replaced.
+    Names compare without case; earlier members of the names in `mark` (`Marking.baggage`) are replaced.
     Source: https://www.w3.org/TR/baggage/#baggage-http-header-format
     """
     kept = {name: value for name, value in headers.items() if name.lower() not in ("baggage", "traceparent")}
     given = next((value for name, value in headers.items() if name.lower() == "baggage"), "")
     members = [member.strip() for member in given.split(",")]
-    others = [m for m in members if m and m.partition("=")[0].strip() != BAGGAGE_SYNTHETIC]
-    kept["baggage"] = ",".join([*others, SYNTHETIC_BAGGAGE])
+    others = [m for m in members if m and m.partition("=")[0].strip() not in _OURS]
+    kept["baggage"] = ",".join([*others, mark])
     kept["traceparent"] = traceparent(trace_id)
     return kept

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from synthetic.browser import Visit, open_browser, visit
 from synthetic.journey import Journey
+from synthetic.marking import Marking
 from synthetic.report import Artifacts
 from synthetic.result import CheckOutcome, Fault, Pair, TrackRun, outcome_of
 from synthetic.settings import BrowserSettings, CheckSettings
@@ -116,7 +117,7 @@ class PairRunner:
             target.url,
             self._check.journey.walk,
             track=target.track.value,
-            marked=True,
+            marked=Marking(self._check.browser.secret),
             timeout_seconds=self._check.settings.timeout_seconds,
         )
         proof = prove(target, seen.answers)

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rolloutobs.errors import ConfigurationError
+from rolloutobs.variables import secrets
 
 __all__ = ["BrowserSettings", "CheckSettings", "parse_base_url", "parse_duration", "parse_listen"]
 
@@ -31,13 +32,17 @@ class BrowserSettings:
     silently."""
     launch_timeout_seconds: float = 60.0
     """A cold start on a busy machine takes seconds; more than this is a machine that cannot run the check."""
+    secret: tuple[str, ...] = ()
+    """Signs the mark of synthetic traffic, with the first one; apps that have a secret believe no other.
+    Empty: not signed."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> BrowserSettings:
-        """Read ``ROLLOUTOBS_CHROMIUM`` (a path) and ``ROLLOUTOBS_CHROMIUM_NO_SANDBOX`` (``1`` or ``0``).
+        """Read ``ROLLOUTOBS_CHROMIUM`` (a path), ``ROLLOUTOBS_CHROMIUM_NO_SANDBOX`` (``1`` or ``0``) and
+        ``ROLLOUTOBS_SECRET``, or the file that ``ROLLOUTOBS_SECRET_FILE`` names.
 
         Raises:
-            ConfigurationError: the second is neither.
+            ConfigurationError: the second is neither, or the file cannot be read.
         """
         text = environ.get("ROLLOUTOBS_CHROMIUM_NO_SANDBOX", "")
         if text not in ("", "0", "1"):
@@ -47,6 +52,7 @@ class BrowserSettings:
         return cls(
             chromium=environ.get("ROLLOUTOBS_CHROMIUM") or None,
             no_sandbox={"": None, "0": False, "1": True}[text],
+            secret=secrets(environ, "ROLLOUTOBS_SECRET"),
         )
 
 

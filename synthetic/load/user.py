@@ -21,8 +21,9 @@ import gevent
 from locust import FastHttpUser, events
 
 from rolloutobs.identity import Track
+from rolloutobs.variables import secrets
 from synthetic.load.orders import ENVIRONMENT_VARIABLE, Orders
-from synthetic.marking import marked_headers, new_trace_id
+from synthetic.marking import Marking, marked_headers, new_trace_id
 from synthetic.target import Answer, Proven, Target, origin_of, prove
 
 __all__ = ["RolloutUser"]
@@ -30,6 +31,7 @@ __all__ = ["RolloutUser"]
 _orders = (
     Orders.from_json(os.environ[ENVIRONMENT_VARIABLE]) if ENVIRONMENT_VARIABLE in os.environ else Orders()
 )
+_marking = Marking(secrets(os.environ, "ROLLOUTOBS_SECRET"))
 
 
 class _Tally:
@@ -86,7 +88,8 @@ class RolloutUser(FastHttpUser):  # type: ignore[misc]
         """Send one request; every way of sending one with Locust's fast client ends here."""
         own = url.startswith("/") or origin_of(url) == origin_of(self.host)
         if _orders.marked and own:
-            kwargs["headers"] = marked_headers(kwargs.get("headers") or {}, new_trace_id())
+            given = kwargs.get("headers") or {}
+            kwargs["headers"] = marked_headers(given, new_trace_id(), _marking.baggage())
         response = self._send(method, url, *args, **kwargs)
         if self._target is not None and own and response.status_code:
             said = (response.headers or {}).get("server-timing") or ""

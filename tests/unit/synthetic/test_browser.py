@@ -8,11 +8,16 @@ import os
 import signal
 import sys
 from pathlib import Path
+from time import time
 
 import pytest
 
+from rolloutobs.telemetry.signing import Claim, Doubt, Verifier
 from synthetic.browser import available, open_browser, unavailable_reason, visit
+from synthetic.marking import Marking
 from synthetic.result import Fault
+
+SECRET = "0123456789abcdef"
 
 
 async def look_around(page, shop):
@@ -188,8 +193,14 @@ async def test_a_journey_that_exits_ends_itself_and_not_the_check(serve, shop_ty
     async with open_browser() as browser:
         seen = await visit(browser, shop.url, leave, marked=True)
         assert (seen.fault, seen.error) == (Fault.PRODUCT, "SystemExit: 1")
-        again = await visit(browser, shop.url, look_around, marked=True)
+        asked = len(shop.requests)
+        again = await visit(browser, shop.url, look_around, marked=Marking((SECRET,)))
     assert again.fault is Fault.NONE
+    sent = [headers["baggage"].partition(",rolloutobs.sig=") for _, headers, _ in shop.requests[asked:]]
+    assert sent
+    for mark, _, signature in sent:
+        assert mark == "synthetic=test"
+        assert not isinstance(Verifier([SECRET]).check(Claim(synthetic="test"), signature, time()), Doubt)
 
 
 @pytest.mark.browser

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import re
 
-from synthetic.marking import marked_headers, new_trace_id, traceparent
+from rolloutobs.telemetry.signing import sign_synthetic
+from rolloutobs.testing import FakeClock
+from synthetic.marking import Marking, marked_headers, new_trace_id, traceparent
 
 PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-01")
 
@@ -32,3 +34,15 @@ def test_each_request_has_a_parent_of_its_own_and_each_run_a_trace():
     traces = {new_trace_id() for _ in range(50)}
     assert len(traces) == 50
     assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in traces)
+
+
+def test_with_a_secret_the_mark_is_signed_for_each_request():
+    clock = FakeClock()
+    marking = Marking(("new-secret-0123456", "old-secret-0123456"), clock)
+    first = marking.baggage()
+    assert first == sign_synthetic("new-secret-0123456", clock())
+    headers = marked_headers({"baggage": f"team=x,{first}"}, "a" * 32, first)
+    assert headers["baggage"] == f"team=x,{first}"
+    clock.advance(1)
+    assert marking.baggage() != first
+    assert Marking().baggage() == "synthetic=test"

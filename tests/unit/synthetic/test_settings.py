@@ -50,5 +50,6 @@ def test_browser_settings_from_the_environment():
     given = {"ROLLOUTOBS_CHROMIUM": "/opt/c", "ROLLOUTOBS_CHROMIUM_NO_SANDBOX": "1"}
     assert BrowserSettings.from_env(given) == BrowserSettings(chromium="/opt/c", no_sandbox=True)
     assert BrowserSettings.from_env({"ROLLOUTOBS_CHROMIUM_NO_SANDBOX": "0"}).no_sandbox is False
+    assert BrowserSettings.from_env({"ROLLOUTOBS_SECRET": "new, old"}).secret == ("new", "old")
     with pytest.raises(ConfigurationError, match="ROLLOUTOBS_CHROMIUM_NO_SANDBOX is 'yes'"):
         BrowserSettings.from_env({"ROLLOUTOBS_CHROMIUM_NO_SANDBOX": "yes"})

@@ -11,15 +11,18 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from time import time
 
 import pytest
 
 from rolloutobs.errors import ConfigurationError
+from rolloutobs.telemetry.signing import Claim, Doubt, Verifier
 from synthetic.__main__ import main
 from synthetic.load.orders import Orders
 from synthetic.load.swarm import Plan, run_users
 
 pytestmark = pytest.mark.load
+SECRET = "0123456789abcdef"
 
 
 @pytest.fixture
@@ -72,13 +75,19 @@ def test_a_good_canary_under_load(serve, shop_type, locustfile, tmp_path, capsys
     assert 0 < tracks["canary"]["p50_seconds"] <= tracks["canary"]["p99_seconds"]
 
 
-def test_a_failing_canary_under_load(serve, shop_type, locustfile, capsys):
+def test_a_failing_canary_under_load(serve, shop_type, locustfile, capsys, monkeypatch):
+    monkeypatch.setenv("ROLLOUTOBS_SECRET", SECRET)
     stable = serve(shop_type())
     canary = serve(shop_type(version="1.2.0", track="canary", checkout_status=500))
     assert run(locustfile, stable.url, canary.url) == 1
     text = capsys.readouterr().out
     assert "the canary fails more often" in text
     assert "x POST /api/checkout: checkout answered 500" in text
+    # The secret is Locust's as well: the apps believe the mark.
+    for _, headers, _ in stable.requests:
+        mark, _, signature = headers["baggage"].partition(",rolloutobs.sig=")
+        assert mark == "synthetic=test"
+        assert not isinstance(Verifier([SECRET]).check(Claim(synthetic="test"), signature, time()), Doubt)
 
 
 def test_the_wrong_version_under_load(serve, shop_type, locustfile, capsys):
