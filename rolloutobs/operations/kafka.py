@@ -8,7 +8,7 @@
 
 The operation is ``app_operations_total{kind="consumer",name=<topic>,outcome}``: one per message, from here to
 the end of the block. The trace of the producer goes on, and its version is on the span. None of the clients
-is imported: their messages are told apart by their shape. """
+is imported: their messages are told apart by their shape."""
 
 from __future__ import annotations
 

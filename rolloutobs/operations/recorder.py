@@ -102,11 +102,13 @@ class Recorder:
         if local and not inbound.synthetic and _is_synthetic(local):
             run.inbound = inbound = replace(inbound, synthetic=True)
         self._expect((run.work.kind, run.work.name, inbound.synthetic))
+        if not run.work.traced:
+            return
         active = _adopted(run.work.adopts, local)
         if active is None:
             run.recorded_span, context = self._spans.start({"work": run.work}, inbound, local)
         else:
-            run.recorded_span, run.adopted = active, True
+            run.adopt(active)
             context = Context({**(inbound.context or {}), **local})
         run.runs_in(context)
 

@@ -43,6 +43,8 @@ class Work:
     adopts: str = ""
     """Instrumentation scope of another instrumentation of the same calls: a span of its that is active
     already is stamped, and no second one is made. Empty: none is known."""
+    traced: bool = True
+    """Whether it gets a span."""
 
 
 Count = Callable[["Run", Outcome, float, BaseException | None], None]
@@ -169,18 +171,21 @@ class Run:
         self, outcome: Outcome, error: BaseException | None, attributes: Mapping[str, Any] | None
     ) -> None:
         span = self.recorded_span
-        if span is None or span.__class__ is UnsampledSpan:
+        if span is None or span.__class__ is UnsampledSpan or self.adopted:
             return
         if span.is_recording():
             span.set_attributes(self._who())
-            if not self.adopted:
-                _describe(span, outcome, error, attributes)
-        if not self.adopted:
-            span.end()
+            _describe(span, outcome, error, attributes)
+        span.end()
+
+    def adopt(self, span: Span) -> None:
+        """Take another instrumentation's span as this run's; that ends it, perhaps before this run ends."""
+        self.recorded_span, self.adopted = span, True
+        span.set_attributes({**identity_attributes(), **self._who()})
 
     def _who(self) -> dict[str, Any]:
-        """Return who asked for it; for a span that is not ours, who did it too."""
-        told: dict[str, Any] = dict(identity_attributes()) if self.adopted else {}
+        """Return who asked for it."""
+        told: dict[str, Any] = {}
         if self.inbound.caller is not None:
             told.update(self.inbound.caller.attributes)
         if self.inbound.synthetic:
