@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import shutil
 import tempfile
 from dataclasses import replace
@@ -42,15 +41,17 @@ def shared(ratio: float, framework: Framework = Framework.STARLETTE) -> Built:
         UnavailableError: this version of ours keeps its counts in memory all the same.
     """
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     built = instrumented(ratio, framework, metrics_dir=str(folder))
     if not any(path.is_file() for path in folder.rglob("*")):
+        shutil.rmtree(folder)
         raise UnavailableError("metrics_dir stays empty")
-    return built
+    return replace(built, close=partial(shutil.rmtree, folder, ignore_errors=True))
 
 
-def own_subjects(framework: Framework, process: str) -> list[Subject]:
-    """Return the subjects of one framework; `process` is the process they share, empty for one each."""
+def own_subjects(framework: Framework) -> list[Subject]:
+    """Return the subjects of one framework. They share a process: none of them patches anything, and two
+    processes differ by a microsecond by the layout of their memory alone."""
+    process = f"own {framework}"
 
     def subject(name: str, make: Any, *arguments: Any, share: float = 1.0) -> Subject:
         return Subject(name, partial(make, *arguments, framework), framework, {}, process, share)

@@ -17,6 +17,7 @@ from bench.overhead.subject import Built, Framework, Subject
 __all__ = ["METRICS_ONLY", "peer_subjects"]
 
 STABLE = {"OTEL_SEMCONV_STABILITY_OPT_IN": "http"}
+ALONE = "bare, in another process (A/A)"
 INNER_SPANS = ["receive", "send"]
 
 
@@ -279,4 +280,5 @@ _FASTAPI: list[tuple[Any, ...]] = [
 
 def peer_subjects(framework: Framework) -> list[Subject]:
     """Return the peers' rows of one framework."""
-    return _subjects(framework, _FASTAPI if framework is Framework.FASTAPI else _STARLETTE)
+    rows = _FASTAPI if framework is Framework.FASTAPI else _STARLETTE
+    return _subjects(framework, [(ALONE, apps.bare_built, (), 0.0, {}), *rows])

@@ -50,6 +50,7 @@ def main(argv: list[str]) -> int:
         listening.listen(128)
         print(json.dumps({"port": listening.getsockname()[1]}), file=answers, flush=True)
         _serve(built, listening)
+    built.close()
     recorded = None if built.recorded is None else built.recorded()
     print(json.dumps({"recorded": recorded}), file=answers, flush=True)
     return 0

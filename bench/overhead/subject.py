@@ -46,6 +46,8 @@ class Built:
     """How many requests (or spans) the telemetry has recorded; ``None``: it records none by design."""
     settle: Callable[[], None] = _nothing
     """Flushes queues; called between slices, so that none is ever full (dropping is quick)."""
+    close: Callable[[], None] = _nothing
+    """Removes what it has left behind."""
     scrape: str | None = None
     """Path of the app's own ``/metrics``, to be searched for failures; ``None``: it has none."""
 

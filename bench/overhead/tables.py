@@ -6,18 +6,17 @@ from bench.overhead.own import own_subjects
 from bench.overhead.peers import peer_subjects
 from bench.overhead.subject import Framework, Subject
 
-__all__ = ["OWN", "subjects", "table"]
+__all__ = ["OWN", "PEERS", "subjects", "table"]
 
 OWN, PEERS = "own", "peers"
 
 
 def table(kind: str, framework: Framework) -> list[Subject]:
     """Return the subjects of one table, the bare app first."""
-    if kind == OWN:
-        return own_subjects(framework, process=f"{OWN} {framework}")
-    return own_subjects(framework, process="") + peer_subjects(framework)
+    own = own_subjects(framework)
+    return own if kind == OWN else own + peer_subjects(framework)
 
 
 def subjects() -> list[Subject]:
     """Return every subject there is."""
-    return [subject for kind in (OWN, PEERS) for framework in Framework for subject in table(kind, framework)]
+    return [subject for framework in Framework for subject in table(PEERS, framework)]
