@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 from opentelemetry.trace import TracerProvider
 
-from rolloutobs.asgi.application import ATTRIBUTE, InstrumentedApp, instrumented_class
-from rolloutobs.asgi.types import ASGIApp
-from rolloutobs.asgi.wrapper import Wrapper
+from rolloutobs import asgi, wsgi
 from rolloutobs.errors import ConfigurationError
+from rolloutobs.http.app import HttpApp
+from rolloutobs.http.application import ATTRIBUTE, rebuilt, serve_in_place
+from rolloutobs.http.hooks import hook_frameworks
+from rolloutobs.http.kinds import Interface, Kind, Place, kind_of
 from rolloutobs.identity import Track
 from rolloutobs.settings import Settings
 from rolloutobs.telemetry.starting import start
@@ -32,11 +34,12 @@ _wrapped: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 def is_instrumented(app: object) -> bool:
     """Return whether `instrument` has had `app`, or has returned it."""
-    return (
-        isinstance(app, InstrumentedApp)
-        or ATTRIBUTE in getattr(app, "__dict__", {})
-        or _wrapped.get(id(app)) is app
-    )
+    return _has_wrapper(app) or _wrapped.get(id(app)) is app
+
+
+def _has_wrapper(app: object) -> bool:
+    # Where an app has no attributes of its own, its class is its own.
+    return ATTRIBUTE in getattr(app, "__dict__", {}) or ATTRIBUTE in vars(type(app))
 
 
 def instrument(
@@ -50,11 +53,12 @@ def instrument(
 ) -> A:
     """Give `app` metrics, spans and identity on every signal; return the app to serve.
 
-    A Starlette or FastAPI object is instrumented in place and returned. Any other ASGI app is returned
-    wrapped, and looks like itself. Works before and after start-up; a second call changes nothing.
+    An app of FastAPI, Starlette, Litestar, Quart, Flask or Django is instrumented in place and returned. Any
+    other ASGI or WSGI app is returned wrapped, and looks like itself. Works before and after start-up; a
+    second call changes nothing.
 
     Args:
-        app: an ASGI 3 application.
+        app: an ASGI 3 or a WSGI application.
         version: what runs; else from the settings, else ``unknown``, which is warned about once.
         service: name of the app; likewise.
         track: ``stable``, ``canary`` or ``baseline``; else from the settings, else none.
@@ -66,29 +70,46 @@ def instrument(
     Raises:
         ConfigurationError: a setting or an environment variable cannot be used, or `app` is not callable.
     """
-    if isinstance(app, InstrumentedApp) or ATTRIBUTE in getattr(app, "__dict__", {}):
+    if _has_wrapper(app):
         _warn_once("again", "instrument() was called again for one app; the first call holds")
         return app
     if not callable(app):
-        raise ConfigurationError(f"instrument() takes an ASGI application, got {type(app).__name__}")
+        raise ConfigurationError(f"instrument() takes an ASGI or WSGI application, got {type(app).__name__}")
     base = Settings.from_env(os.environ) if settings is None else settings
     hub = start(base.overridden(service=service, version=version, track=track), app, tracer_provider)
-    in_place = _is_starlette(type(app))
-    call: ASGIApp = type(app).__call__.__get__(app) if in_place else app
-    wrapper = Wrapper(call, app, hub)
-    if not in_place:
-        with suppress(TypeError):
-            _wrapped[id(app)] = app
-        wrapped: Any = InstrumentedApp(app, wrapper)
-        return wrapped  # type: ignore[no-any-return]
-    app.__dict__[ATTRIBUTE] = wrapper
-    app.__class__ = instrumented_class(type(app))
-    return app
+    kind = kind_of(app)
+    part = asgi if kind.interface is Interface.ASGI else wsgi
+    wrapper: HttpApp = part.Wrapper(_call_of(app, kind), app, hub)
+    hook_frameworks()
+    served: A = _served(app, wrapper, kind)
+    return served
 
 
-def _is_starlette(cls: type) -> bool:
-    # By name, so that neither framework has to be installed.
-    return any((c.__module__, c.__name__) == ("starlette.applications", "Starlette") for c in cls.__mro__)
+def _call_of(app: Any, kind: Kind) -> Any:
+    """Return what has to be called for a request once `app` itself leads through us."""
+    if kind.place is Place.CALL:
+        return type(app).__call__.__get__(app)
+    return app if kind.place is Place.OUTSIDE else getattr(app, kind.attribute)
+
+
+def _served(app: Any, wrapper: HttpApp, kind: Kind) -> Any:
+    """Lead the calls of `app` through `wrapper`; return what has to be served."""
+    part = asgi if kind.interface is Interface.ASGI else wsgi
+    if kind.place is Place.CALL:
+        serve_in_place(app, wrapper, part.serve, _revive)
+        return app
+    if kind.place is Place.ATTRIBUTE:
+        setattr(app, kind.attribute, part.InstrumentedApp(wrapper.app, wrapper, _revive))
+        app.__dict__[ATTRIBUTE] = wrapper
+        return app
+    with suppress(TypeError):
+        _wrapped[id(app)] = app
+    return part.InstrumentedApp(app, wrapper, _revive)
+
+
+def _revive(make: Any, arguments: tuple[Any, ...], state: Any, settings: Settings) -> Any:
+    """Return an app that was pickled, instrumented as it was."""
+    return instrument(rebuilt(make, arguments, state), settings=settings)
 
 
 def _warn_once(key: str, message: str) -> None:

@@ -9,16 +9,14 @@ from rolloutobs.asgi.types import Receive, Scope, Send
 from rolloutobs.asgi.websockets import Connection
 from rolloutobs.asgi.wrapper import Wrapper
 from rolloutobs.http.app import SCOPE_KEY
+from rolloutobs.http.application import Serving
 from rolloutobs.telemetry.failures import Where
 
-__all__ = ["ATTRIBUTE", "InstrumentedApp", "instrumented_class"]
-
-ATTRIBUTE = "_rolloutobs"
-_classes: dict[type, type] = {}
+__all__ = ["InstrumentedApp", "serve"]
 
 
-async def _serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one request, websocket or lifespan."""
+async def serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one request, websocket or lifespan; `self` has its `Wrapper` as ``_rolloutobs``."""
     wrapper: Wrapper = self._rolloutobs
     exchange: Exchange | Connection | None = None
     if scope["type"] == "http" and SCOPE_KEY not in scope:
@@ -55,29 +53,7 @@ def _connection(wrapper: Wrapper, scope: Scope, receive: Receive, send: Send) ->
         return None
 
 
-class InstrumentedApp:
+class InstrumentedApp(Serving):
     """An ASGI app with its wrapper; attributes are those of the app."""
 
-    def __init__(self, app: Any, wrapper: Wrapper) -> None:
-        self._app = app
-        self._rolloutobs = wrapper
-
-    __call__ = _serve
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("_app", ATTRIBUTE):
-            # Not set yet: copy and pickle ask before __init__.
-            raise AttributeError(name)
-        return getattr(self._app, name)
-
-
-def instrumented_class(cls: type) -> type:
-    """Return the subclass of `cls` whose calls go through the wrapper; one per class, and of the same
-    name.
-    """
-    if cls not in _classes:
-        namespace = {"__call__": _serve, "__module__": cls.__module__, "__doc__": cls.__doc__}
-        subclass = type(cls.__name__, (cls,), namespace)
-        subclass.__qualname__ = cls.__qualname__
-        _classes[cls] = subclass
-    return _classes[cls]
+    __call__ = serve

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry.trace import Span, TracerProvider
+from opentelemetry.trace import TracerProvider
 
-from rolloutobs.asgi.types import ASGIApp, Scope
+from rolloutobs.asgi.types import ASGIApp
 from rolloutobs.http.attributes import span_method
+from rolloutobs.http.contrib import remember
 
-__all__ = ["name_by_route", "with_contrib"]
-
-_SPAN_KEY = "rolloutobs.span"
+__all__ = ["with_contrib"]
 
 
 def with_contrib(app: ASGIApp, provider: TracerProvider | None) -> ASGIApp:
@@ -26,7 +25,7 @@ def with_contrib(app: ASGIApp, provider: TracerProvider | None) -> ASGIApp:
     wrapped: ASGIApp = OpenTelemetryMiddleware(
         app,
         default_span_details=_details,
-        server_request_hook=_remember,
+        server_request_hook=remember,
         tracer_provider=provider,
         exclude_spans=["receive", "send"],
     )
@@ -37,15 +36,3 @@ def _details(scope: Any) -> tuple[str, dict[str, Any]]:
     if scope["type"] == "websocket":
         return "WS", {}
     return span_method(str(scope.get("method", ""))), {}
-
-
-def _remember(span: Span, scope: Any) -> None:
-    scope[_SPAN_KEY] = span
-
-
-def name_by_route(scope: Scope, method: str, route: str) -> None:
-    """Give the span that the middleware has made for `scope` its route, if there is one and it is open."""
-    span = scope.get(_SPAN_KEY)
-    if route and span is not None and span.is_recording():
-        span.set_attribute("http.route", route)
-        span.update_name(f"{span_method(method)} {route}")

@@ -13,11 +13,12 @@ from time import perf_counter, time_ns
 from opentelemetry.trace import Span, StatusCode
 
 from rolloutobs import semconv
-from rolloutobs.asgi.contrib import name_by_route
 from rolloutobs.asgi.types import Message, Receive, Scope, Send
 from rolloutobs.asgi.wrapper import Wrapper
 from rolloutobs.http.app import ERROR_KEY, SCOPE_KEY
 from rolloutobs.http.attributes import error_type, span_method
+from rolloutobs.http.contrib import name_by_route
+from rolloutobs.http.metrics import Outcome, exemplify
 from rolloutobs.http.server_timing import HTML, is_shared
 from rolloutobs.telemetry.current import context_calls
 from rolloutobs.telemetry.error_counts import record_exception
@@ -164,10 +165,10 @@ class Exchange:
                 # What `read` would return as well, for most requests of most apps.
                 route = getattr(scope.get("route"), "path_format", None)
             if route is None:
-                route = wrapper.templates.read(scope)
-                if not route and outcome in REDIRECTS:
-                    route = wrapper.templates.read_redirect(scope)
-            what = (self._method, route, outcome, self._inbound.mark)
+                route = self._route(outcome)
+            what: Outcome = (self._method, route, outcome, self._inbound.mark)
+            if wrapper.by_scheme:
+                what = (*what, scope.get("scheme", "http"))
             counter, histogram = wrapper.pairs.get(what) or wrapper.http.pair(what)
             counter.value += 1.0
             histogram.counts[bisect_left(histogram.bounds, seconds)] += 1.0
@@ -176,9 +177,18 @@ class Exchange:
             if span.__class__ is UnsampledSpan:
                 self._span = None
             else:
+                if wrapper.exemplars:
+                    exemplify(histogram, span, seconds)
                 self._finish(span, route, outcome, error)
         except Exception as failure:
             wrapper.failures.record(Where.REQUEST, failure)
+
+    def _route(self, outcome: int) -> str:
+        templates = self._wrapper.templates
+        route = templates.read(self._scope)
+        if not route and outcome in REDIRECTS:
+            return templates.read_redirect(self._scope)
+        return route
 
     def _finish(self, span: Span | None, route: str, outcome: int, error: BaseException | None) -> None:
         if span is None or not span.is_recording():

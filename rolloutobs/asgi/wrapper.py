@@ -28,18 +28,11 @@ class Wrapper(HttpApp):
         app: the app inside.
         listed: object whose routes are listed for the counters that start from zero.
         hub: what the app records, and its settings.
-        provider: where spans go; ``None``: the global provider.
-        flushed: tracer provider to flush at the end of the lifespan; ``None`` where the app owns it.
     """
 
     app: ASGIApp
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        listed: object,
-        hub: Hub,
-    ) -> None:
+    def __init__(self, app: ASGIApp, listed: object, hub: Hub) -> None:
         super().__init__(app, listed, hub)
         self.templates = RouteReader()
         self.websockets = WebsocketMetrics(hub)

@@ -3,3 +3,8 @@
 Belongs here: what knows ``environ``, ``start_response`` and the iterable of an answer. Does not belong here:
 what ASGI does as well (`rolloutobs.http`), or anything that changes what an app answers.
 """
+
+from rolloutobs.wsgi.application import InstrumentedApp, serve
+from rolloutobs.wsgi.wrapper import Wrapper
+
+__all__ = ["InstrumentedApp", "Wrapper", "serve"]

@@ -240,7 +240,7 @@ def test_bad_settings_raise_at_once_and_leave_the_app_alone(monkeypatch):
     with pytest.raises(ConfigurationError, match="ROLLOUTOBS_TRACK is 'blue'"):
         instrument(app)
     assert type(app) is Starlette
-    with pytest.raises(ConfigurationError, match="takes an ASGI application, got NoneType"):
+    with pytest.raises(ConfigurationError, match="takes an ASGI or WSGI application, got NoneType"):
         instrument(None, settings=CANARY)
     with pytest.raises(ConfigurationError, match="track is 'green'"):
         instrument(app, settings=CANARY, track="green")
