@@ -69,6 +69,7 @@ _HEADER = "baggage"
 # Source: RFC 2104 section 3: a key shorter than the hash weakens it; 128 bits is what the signature has.
 _MIN_SECRET_CHARS = 16
 _warned: set[str] = set()
+Policy = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class Withheld(StrEnum):
@@ -78,6 +79,11 @@ class Withheld(StrEnum):
     """The host is neither private nor in ``identity_hosts``."""
     UNKNOWN = "host_unknown"
     """Nothing says to which host the call goes."""
+
+
+def _policy(hub: Hub | None) -> Policy:
+    """Return the secrets and the further hosts that an app's settings name."""
+    return ((), ()) if hub is None else (hub.settings.secret, hub.settings.identity_hosts)
 
 
 class IdentityPropagator(TextMapPropagator):
@@ -99,8 +105,8 @@ class IdentityPropagator(TextMapPropagator):
         self, inner: TextMapPropagator, hub: Hub | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         self.inner = inner
-        secrets = () if hub is None else hub.settings.secret
-        self.hosts = HostList(() if hub is None else hub.settings.identity_hosts)
+        self.policy = secrets, hosts = _policy(hub)
+        self.hosts = HostList(hosts)
         self._carries_baggage = _HEADER in inner.fields
         self._signer = Signer(secrets[0], clock) if secrets else None
         self._trust = Trust(hub, clock)
@@ -219,6 +225,11 @@ def install_propagator(hub: Hub | None = None) -> None:
     textmap = get_global_textmap()
     if not isinstance(textmap, IdentityPropagator):
         propagate.set_global_textmap(IdentityPropagator(textmap, hub))
+    elif hub is not None and textmap.policy != _policy(hub):
+        _warn_once(
+            "a second app of this process has another secret or other identity_hosts; the first app's hold "
+            "for the calls of both"
+        )
 
 
 def _warn_about(hub: Hub) -> None:

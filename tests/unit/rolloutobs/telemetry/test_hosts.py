@@ -81,7 +81,8 @@ def test_everyone_else_may_not(target):
 @pytest.mark.parametrize(
     ("pattern", "yes", "no"),
     [
-        ("*.example.com", ["a.example.com", "a.b.EXAMPLE.com."], ["example.com", "aexample.com", "a.example.com.x"]),
+        ("*.example.com", ["a.example.com", "a.b.EXAMPLE.com."], ["example.com", "a.example.com.x"]),
+        ("*.example.com", [], ["aexample.com"]),
         ("example.com", ["example.com"], ["a.example.com", "examplex.com"]),
         ("shop-*.example.com", ["shop-eu.example.com"], ["shop.example.com"]),
         ("203.0.113.0/24", ["203.0.113.7"], ["203.0.114.7", "example.com"]),

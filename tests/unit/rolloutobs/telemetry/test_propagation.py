@@ -257,6 +257,15 @@ def test_a_secret_that_can_be_guessed_is_said(caplog):
     assert "5 characters" in caplog.text
 
 
+def test_a_second_app_with_another_secret_is_told_whose_holds(caplog):
+    use(secret=(SECRET,))
+    install_propagator(new_hub(Settings(service="admin", secret=(SECRET,))))
+    assert not caplog.records
+    install_propagator(new_hub(Settings(service="admin", secret=("fedcba9876543210",))))
+    assert "the first app's hold" in caplog.text
+    assert headers_sent_in(Context())["baggage"].startswith("rolloutobs.service=shop,")
+
+
 # --- never breaks
 
 
