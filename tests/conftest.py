@@ -14,8 +14,10 @@ def _missing(marker: str) -> str:
     """Return why tests with `marker` cannot run here; empty if they can."""
     if marker == "browser":
         return browser.unavailable_reason()
-    missing = [command for command in ("prometheus", "promtool") if shutil.which(command) is None]
-    return f"not on the PATH: {', '.join(missing)} (Debian's package prometheus)" if missing else ""
+    commands = ("prometheus", "promtool", "prometheus-pushgateway")
+    missing = [command for command in commands if shutil.which(command) is None]
+    packages = "Debian's packages prometheus and prometheus-pushgateway"
+    return f"not on the PATH: {', '.join(missing)} ({packages})" if missing else ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hmac
 import logging
 import os
 import socket
@@ -16,7 +15,9 @@ from typing import Any
 from weakref import WeakSet
 
 from rolloutobs.errors import ConfigurationError
+from rolloutobs.settings import DEFAULT_METRICS_PATH
 from rolloutobs.telemetry import hub as hubs
+from rolloutobs.telemetry.answer import Question, answer
 from rolloutobs.telemetry.failures import Where
 from rolloutobs.telemetry.hub import Hub
 
@@ -27,6 +28,8 @@ EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - Prometheus scrapes from another machin
 REQUEST_SECONDS = 10.0
 """A client that is slower than this is hung up on, so that none can hold a thread for long. Prometheus waits
 10 seconds for a scrape by default, too."""
+CLOSE_SECONDS = 0.1
+"""How often the server's thread looks whether it is to end."""
 RETRY_SECONDS = 5.0
 """How often a port that is taken is tried again. The worker that holds it may end, and another takes over."""
 _servers: WeakSet[_Server] = WeakSet()
@@ -60,44 +63,33 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = REQUEST_SECONDS
 
     def do_GET(self) -> None:
+        """Answer a scrape."""
         self._answer()
 
     def do_HEAD(self) -> None:
+        """Answer without the body."""
         self._answer()
 
     def _answer(self) -> None:
         hub = self.server.hub
-        path = self.path.partition("?")[0]
-        if path != (hub.settings.metrics_path or "/metrics"):
-            self._send(HTTPStatus.NOT_FOUND, b"metrics are at /metrics\n")
-        elif not _may_scrape(self.headers.get("Authorization", ""), hub.settings.metrics_token):
-            self._send(HTTPStatus.UNAUTHORIZED, b"a token is needed\n", ("WWW-Authenticate", "Bearer"))
-        else:
-            try:
-                rendered = hub.render(",".join(self.headers.get_all("Accept", [])))
-            except Exception as error:
-                hub.failures.record(Where.SERVE, error)
-                self._send(HTTPStatus.INTERNAL_SERVER_ERROR, b"the metrics cannot be rendered\n")
-                return
-            self._send(HTTPStatus.OK, rendered.body, ("Content-Type", rendered.content_type))
-
-    def _send(self, status: HTTPStatus, body: bytes, *headers: tuple[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers or (("Content-Type", "text/plain; charset=utf-8"),):
+        if self.path.partition("?")[0] != (hub.settings.metrics_path or DEFAULT_METRICS_PATH):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        try:
+            pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers.items()]
+            found = answer(hub, Question.from_headers(self.command, pairs))
+        except Exception as error:
+            hub.failures.record(Where.SERVE, error)
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return
+        self.send_response(found.status)
+        for name, value in found.headers:
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        self.wfile.write(found.body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Leave the app's stderr alone: a scrape is no event."""
-
-
-def _may_scrape(authorization: str, tokens: tuple[str, ...]) -> bool:
-    given = authorization.encode("utf-8", "surrogateescape")
-    found = [hmac.compare_digest(given, b"Bearer " + token.encode("utf-8")) for token in tokens]
-    return any(found) or not tokens
 
 
 class MetricsServer:
@@ -109,7 +101,7 @@ class MetricsServer:
         self.port: int = server.server_port
         """The port, also where 0 was asked for."""
         thread = threading.Thread(
-            target=server.serve_forever, name="rolloutobs-metrics", args=(0.5,), daemon=True
+            target=server.serve_forever, name="rolloutobs-metrics", args=(CLOSE_SECONDS,), daemon=True
         )
         thread.start()
 
