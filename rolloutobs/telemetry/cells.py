@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Container, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
@@ -32,6 +32,7 @@ from rolloutobs import semconv
 
 __all__ = [
     "MEMORY",
+    "OVERFLOW",
     "Allocator",
     "CounterFamily",
     "Definition",
@@ -43,6 +44,7 @@ __all__ = [
     "Kind",
     "Merge",
     "NumberCell",
+    "forked",
 ]
 
 MAX_LABEL_SETS = 2000
@@ -50,9 +52,30 @@ MAX_LABEL_SETS = 2000
 OVERFLOW = "_overflow"
 """Value of every label of the one cell that takes what does not fit under the cap."""
 MAX_LABEL_CHARS = 128
-_making = threading.Lock()
-OMITTED_WHEN_EMPTY = frozenset({semconv.LABEL_SYNTHETIC, semconv.LABEL_REVISION})
+OMITTED_WHEN_EMPTY = frozenset(
+    {
+        semconv.LABEL_SYNTHETIC,
+        semconv.LABEL_REVISION,
+        semconv.LABEL_CALLER,
+        semconv.LABEL_CALLER_VERSION,
+        semconv.LABEL_ERROR_TYPE,
+    }
+)
 """Labels that are not rendered without a value: user traffic has no ``synthetic`` label."""
+
+
+class _Making:
+    """Held while a cell is made."""
+
+    lock = threading.Lock()
+
+
+_making = _Making()
+
+
+def forked() -> None:
+    """Go on in a process that was just forked: the thread that made a cell does not exist here."""
+    _making.lock = threading.Lock()
 
 
 class Kind(StrEnum):
@@ -179,27 +202,47 @@ class Family(ABC, Generic[C]):
         """Return a cell at zero."""
 
     @abstractmethod
-    def _restore(self, cell: C, old: C) -> None:
-        """Put what `old` holds into the new `cell`."""
+    def _copy(self, cell: C) -> C:
+        """Return what `cell` holds now, in memory."""
+
+    @abstractmethod
+    def _add(self, cell: C, new: C, old: C | None) -> None:
+        """Add to `cell` by how much `new` is above `old` (``None``: above zero)."""
 
     @abstractmethod
     def collect(self) -> Metric:
         """Return the family as prometheus_client renders it."""
 
-    def move(self, allocator: Allocator, *, keep: bool) -> None:
-        """Make all cells anew with `allocator`; whoever holds an old one adds to nothing.
+    def move(self, allocator: Allocator, *, keep: bool) -> Callable[[], None]:
+        """Make all cells anew with `allocator`, and return what has to be called when nobody adds to the old
+        ones any more: it takes along what they were given meanwhile.
 
         Args:
             allocator: of these and of all further cells.
             keep: whether the new cells start with what the old ones hold, or at zero.
         """
-        self._allocator = allocator
         moved: dict[tuple[str, ...], C] = {}
-        for values, old in self.items():
-            moved[values] = cell = self._new(values)
-            if keep:
-                self._restore(cell, old)
-        self._cells = moved
+        copies: list[tuple[C, C, C]] = []
+        with _making.lock:
+            self._allocator = allocator
+            for values, old in self.items():
+                moved[values] = cell = self._new(values)
+                if keep:
+                    copy = self._copy(old)
+                    self._add(cell, copy, None)
+                    copies.append((cell, old, copy))
+            self._cells = moved
+
+        def settle() -> None:
+            for cell, old, copy in copies:
+                self._add(cell, old, copy)
+
+        return settle
+
+    def keep_only(self, values: Container[tuple[str, ...]]) -> None:
+        """Drop the cells of all other label values."""
+        for gone in [found for found in self._cells if found not in values]:
+            del self._cells[gone]
 
     def cell(self, *values: str) -> C:
         """Return the cell of these label values, made on first use; the overflow cell when the cap is
@@ -219,7 +262,7 @@ class Family(ABC, Generic[C]):
             if self.on_drop is not None:
                 self.on_drop()
             key = (OVERFLOW,) * len(self.label_names)
-        with _making:
+        with _making.lock:
             # Two threads that ask at once get the same; the other one would count into nothing.
             found = self._cells.get(key)
             if found is None:
@@ -246,8 +289,13 @@ class _NumberFamily(Family[NumberCell]):
     def _new(self, values: tuple[str, ...]) -> NumberCell:
         return self._allocator.number(self.definition, values)
 
-    def _restore(self, cell: NumberCell, old: NumberCell) -> None:
-        cell.value = old.value
+    def _copy(self, cell: NumberCell) -> NumberCell:
+        copy = NumberCell()
+        copy.value = cell.value
+        return copy
+
+    def _add(self, cell: NumberCell, new: NumberCell, old: NumberCell | None) -> None:
+        cell.value += new.value - (0.0 if old is None else old.value)
 
 
 class CounterFamily(_NumberFamily):
@@ -308,11 +356,21 @@ class HistogramFamily(Family[HistogramCell]):
     def _new(self, values: tuple[str, ...]) -> HistogramCell:
         return self._allocator.histogram(self.definition, values)
 
-    def _restore(self, cell: HistogramCell, old: HistogramCell) -> None:
-        for i, count in enumerate(old.counts):
-            cell.counts[i] = count
-        cell.sum = old.sum
-        for exemplar in old.exemplars().values():
+    def _copy(self, cell: HistogramCell) -> HistogramCell:
+        copy = HistogramCell(cell.bounds)
+        copy.counts = list(cell.counts)
+        copy.sum = cell.sum
+        for exemplar in cell.exemplars().values():
+            copy.exemplify(exemplar)
+        return copy
+
+    def _add(self, cell: HistogramCell, new: HistogramCell, old: HistogramCell | None) -> None:
+        for i, count in enumerate(new.counts):
+            more = count - (0.0 if old is None else old.counts[i])
+            if more:
+                cell.counts[i] += more
+        cell.sum += new.sum - (0.0 if old is None else old.sum)
+        for exemplar in new.exemplars().values():
             cell.exemplify(exemplar)
 
     def collect(self) -> Metric:

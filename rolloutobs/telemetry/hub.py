@@ -7,12 +7,13 @@ asked for.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import TracerProvider
 from prometheus_client import REGISTRY
@@ -21,16 +22,23 @@ from prometheus_client.metrics_core import Metric
 from rolloutobs import semconv
 from rolloutobs.identity import Track
 from rolloutobs.settings import Settings
+from rolloutobs.telemetry import app_metrics, workers
 from rolloutobs.telemetry.cells import CounterFamily, Family, GaugeFamily, HistogramFamily, Merge
 from rolloutobs.telemetry.conflicts import AppText, Conflicts
 from rolloutobs.telemetry.current import Live, process_identity, set_process_identity
 from rolloutobs.telemetry.export import Flushable
 from rolloutobs.telemetry.failures import Failures, Where
 from rolloutobs.telemetry.generations import Generations
+from rolloutobs.telemetry.ledger import Ledger
 from rolloutobs.telemetry.metrics import Collectable, Exposition, exposition, read_all
 from rolloutobs.telemetry.store import PROCESS, Store
 
-__all__ = ["Hub", "forget_all", "new_hub", "process", "process_store"]
+__all__ = ["Hub", "forget_all", "new_hub", "process", "process_store", "share_with_children"]
+
+if TYPE_CHECKING:
+    from rolloutobs.telemetry.sharing import Sharing
+
+_logger = logging.getLogger("rolloutobs")
 
 
 class Hub:
@@ -67,23 +75,31 @@ class Hub:
         self.before_collect: list[Callable[[], None]] = []
         """Called before each scrape, to refresh what is only known then."""
         self.views: dict[str, Callable[[Any], Family[Any]]] = {}
-        """By name of a family that is finer than what is shown: makes what ``/metrics`` shows in its place. The
-        family itself is for OTLP."""
+        """By name of a family that is finer than what is shown: makes what ``/metrics`` shows in its place.
+        The family itself is for OTLP."""
         self._clock = clock
         self._lock = threading.Lock()
         self._conflicts = Conflicts(settings.on_conflict)
         self._app_text: list[Metric] = []
+        self._answers_alone = False
         build = self.gauge(
             semconv.APP_BUILD_INFO, "Always 1; says what runs.", (semconv.LABEL_REVISION,), Merge.MAX
         )
-        build.cell(settings.revision).value = 1.0
         started = self.gauge(
             semconv.APP_START_TIME_SECONDS,
             "Unix time at which the app was instrumented, in seconds.",
             (),
             Merge.MIN,
         )
-        started.cell().value = clock()
+        start = clock()
+
+        def describe() -> None:
+            build.cell(settings.revision).value = 1.0
+            started.cell().value = start
+
+        describe()
+        # A worker that was forked starts from zero; these are as they were.
+        store.on_move(describe)
 
     def counter(self, name: str, documentation: str, label_names: Iterable[str]) -> CounterFamily:
         """Return a counter of this app."""
@@ -115,17 +131,39 @@ class Hub:
 
     def retrack(self, track: Track) -> None:
         """Put the app on `track`: all counts start from zero under it, every signal follows at once."""
-        with self._lock:
+        ledger = self.store.ledger(self.book)
+        with self._lock, ledger.writing():
+            self._take_over(ledger)
             if track is self.live.stamp.identity.track:
                 return
             self.generations.switch(track.value, self._collect(), self._clock())
+            ledger.write(self.generations)
             self.live.retrack(track)
+
+    def _take_over(self, ledger: Ledger) -> None:
+        """Follow another worker that has noticed a new track first."""
+        if ledger.take_over(self.generations):
+            self.live.retrack(Track(self.generations.track))
+
+    def join(self) -> None:
+        """Agree on the track with the workers that were there before, now that counts are shared with them.
+
+        A worker that starts has just looked: what it knows of its track is news to those that run.
+        """
+        ledger = self.store.ledger(self.book)
+        with self._lock, ledger.writing():
+            known = self.live.stamp.identity.track
+            self._take_over(ledger)
+            ledger.write(self.generations)
+        if known or self.settings.track_is_fixed:
+            self.retrack(known)
 
     def _collect(self) -> list[Metric]:
         return self._read().metrics()
 
     def _read(self, app_text: AppText | None = None) -> _Reading:
         """Return what there is now, without what has lost a conflict of names."""
+        self._explain()
         for refresh in self.before_collect:
             try:
                 refresh()
@@ -141,17 +179,19 @@ class Hub:
         theirs.extend(self._app_text)
         families = self.store.families(self.book, PROCESS)
         hidden = [family for family in families if family.name in self.views]
-        shown = [self.views.get(family.name, lambda same: same)(family) for family in families]
+        shown = [self.views[f.name](f) if f.name in self.views else f for f in families]
         ours, theirs = self._conflicts.settle(shown, theirs)
         return _Reading(ours, theirs, hidden)
 
     def _others(self) -> tuple[Collectable, ...]:
         """Return where the metrics come from that are not ours."""
-        return (REGISTRY,)
+        return (_AppMetrics(self.store),)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric of the process, not yet stamped, with what earlier tracks have counted."""
-        with self._lock:
+        ledger = self.store.ledger(self.book)
+        with self._lock, ledger.reading():
+            self._take_over(ledger)
             return iter(list(self.generations.split(self._collect(), self._clock())))
 
     def render(self, accept: str = "", app_text: AppText | None = None) -> Exposition:
@@ -161,7 +201,9 @@ class Hub:
             accept: the ``Accept`` header of the scrape.
             app_text: what the app's own ``/metrics`` has answered; what only that has is shown as well.
         """
-        with self._lock:
+        ledger = self.store.ledger(self.book)
+        with self._lock, ledger.reading():
+            self._take_over(ledger)
             reading = self._read(app_text)
             identity = self.live.stamp.identity
             sources: list[Collectable] = [*reading.ours, _Metrics(reading.theirs)]
@@ -175,6 +217,30 @@ class Hub:
     def forked(self) -> None:
         """Go on in a process that was just forked; the thread that held the lock does not exist there."""
         self._lock = threading.Lock()
+        self._answers_alone = True
+
+    def _explain(self) -> None:
+        if self._answers_alone and self.store.backing is None:
+            self._answers_alone = False
+            _logger.warning(
+                "this process was forked after instrument(), and answers a scrape only for itself; if it is "
+                "one of several workers, set ROLLOUTOBS_METRICS_DIR to a folder that all can write to"
+            )
+
+
+class _AppMetrics:
+    """The app's own metrics: of all workers where they share theirs."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def collect(self) -> Iterable[Metric]:
+        """Return them as they are now."""
+        if self._store.backing is not None:
+            return self._store.backing.app_metrics()
+        if app_metrics.is_multiprocess():
+            return app_metrics.multiprocess_metrics()
+        return REGISTRY.collect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +275,7 @@ class _Process:
         self.failures = Failures(self.store)
         self.hubs: list[Hub] = []
         self.lock = threading.RLock()
+        self.sharing: Sharing | None = None
 
 
 _process = _Process()
@@ -232,7 +299,42 @@ def new_hub(settings: Settings) -> Hub:
         _process.hubs.append(hub)
         if process_identity() is None:
             set_process_identity(hub.live)
+        if len(_process.hubs) == 1:
+            server = workers.detect() or (workers.parent() if settings.metrics_dir else None)
+            if server is not None:
+                _share(hub, server)
+        elif _process.store.backing is not None:
+            hub.join()
         return hub
+
+
+def _share(hub: Hub, server: workers.Server) -> bool:
+    try:
+        from rolloutobs.telemetry.sharing import Sharing
+    except ImportError as error:
+        # No fcntl: Windows.
+        _process.failures.record(Where.STORE, error)
+        return False
+    sharing = Sharing(server, hub.settings, _process.store, _process.failures)
+    if not sharing.start():
+        return False
+    _process.sharing = sharing
+    hub.join()
+    return True
+
+
+def share_with_children() -> bool:
+    """Share counts with the processes that this one is going to fork, and answer for all of them.
+
+    For servers that are not detected (`rolloutobs.telemetry.workers`), such as a task queue that forks its
+    workers: called before the fork, by the process that answers scrapes. Returns whether counts are shared;
+    where that cannot be had, it is counted and explained.
+    """
+    hub = process()
+    with _process.lock:
+        if _process.store.backing is not None:
+            return True
+        return _share(hub, workers.Server(os.getpid(), "fork"))
 
 
 def process() -> Hub:
@@ -270,4 +372,6 @@ def forget_all() -> Any:
 def recall(before: Any) -> None:
     """Put back what `forget_all` has returned."""
     global _process
+    if _process.sharing is not None and _process is not before:
+        _process.sharing.stop()
     _process = before

@@ -6,6 +6,7 @@ In memory as it stands; `share` moves every cell to where the other workers of o
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from prometheus_client.metrics_core import Metric
 
 from rolloutobs import semconv
+from rolloutobs.telemetry import cells
 from rolloutobs.telemetry.cells import (
     MAX_LABEL_SETS,
     MEMORY,
@@ -23,6 +25,7 @@ from rolloutobs.telemetry.cells import (
     HistogramFamily,
     Merge,
 )
+from rolloutobs.telemetry.ledger import MEMORY_LEDGER, Ledger
 
 __all__ = ["PROCESS", "Backing", "Store"]
 
@@ -34,14 +37,28 @@ F = TypeVar("F", CounterFamily, GaugeFamily, HistogramFamily)
 class Backing(Protocol):
     """Where the workers of one server keep their cells together."""
 
+    def renew(self) -> None:
+        """Begin anew at zero, unseen until `publish`: cells that were made before must no longer be added to.
+
+        Raises:
+            OSError: there is no place for cells now; in a process that was just forked, cells are then kept
+            aside until there is.
+        """
+
+    def publish(self) -> None:
+        """Let the other workers see the cells that were made since `renew`, in place of those before."""
+
     def allocator(self, book: str) -> Allocator:
         """Return what makes the cells of `book` of this process."""
 
     def read(self) -> Mapping[tuple[str, str], Family[Any]]:
         """Return the families of all workers, summed, by (book, name); copies in memory."""
 
-    def renew(self) -> None:
-        """Start over at zero in a process that was just forked; earlier cells must no longer be added to."""
+    def app_metrics(self) -> list[Metric]:
+        """Return the app's own prometheus_client metrics of all workers."""
+
+    def ledger(self, book: str) -> Ledger:
+        """Return where it is written which part of `book` belongs to which track."""
 
 
 class Store:
@@ -97,19 +114,19 @@ class Store:
             found = self._families.setdefault((book, family.name), family)
             if found is family:
                 if self.backing is not None:
-                    family.move(self.backing.allocator(book), keep=True)
+                    family.move(self.backing.allocator(book), keep=True)()
                 if family.label_names and family.name != semconv.LABEL_SETS_DROPPED_TOTAL:
-                    self._count_drops(book, family)
+                    self._count_drops(family)
             elif found.definition != family.definition:
                 raise ValueError(f"{family.name} is defined twice: {found.definition}, {family.definition}")
             return found  # type: ignore[return-value]
 
-    def _count_drops(self, book: str, family: Family[Any]) -> None:
+    def _count_drops(self, family: Family[Any]) -> None:
+        # Of the process, not of each book: an app shows both, and a name only once.
         dropped = self.counter(
             semconv.LABEL_SETS_DROPPED_TOTAL,
             "Lookups of label sets that are counted as _overflow because there are too many.",
             (semconv.LABEL_METRIC,),
-            book=book,
         )
         name = family.name
         dropped.cell(name)
@@ -119,26 +136,48 @@ class Store:
         """Call `moved` whenever cells were made anew: whoever holds cells must look them up again."""
         self._moved.append(moved)
 
-    def share(self, backing: Backing) -> None:
-        """Keep all cells in `backing` from now on; what they hold goes along."""
+    def share(self, backing: Backing, *, keep: bool = True) -> None:
+        """Keep all cells in `backing` from now on, in new cells of it.
+
+        Args:
+            backing: the one that is in use already moves them to another place of its own.
+            keep: whether what they hold goes along.
+
+        Raises:
+            OSError: there is no place for them; nothing was moved.
+        """
         with self._lock:
+            backing.renew()
             self.backing = backing
-            self._move(keep=True)
+            self._move(keep=keep)
 
     def forked(self) -> None:
         """Start over at zero in a process that was just forked: the counts so far are the parent's."""
-        # The thread that held it does not exist here.
+        # The threads that held them do not exist here.
         self._lock = threading.RLock()
+        cells.forked()
         with self._lock:
             if self.backing is not None:
-                self.backing.renew()
+                # Where there is no place, the backing keeps them aside and tries again.
+                with contextlib.suppress(OSError):
+                    self.backing.renew()
             self._move(keep=False)
 
     def _move(self, *, keep: bool) -> None:
-        for (book, _), family in list(self._families.items()):
+        settles = [
             family.move(MEMORY if self.backing is None else self.backing.allocator(book), keep=keep)
+            for (book, _), family in list(self._families.items())
+        ]
         for moved in self._moved:
             moved()
+        if self.backing is not None:
+            self.backing.publish()
+        for settle in settles:
+            settle()
+
+    def ledger(self, book: str) -> Ledger:
+        """Return where it is written which part of `book` belongs to which track."""
+        return MEMORY_LEDGER if self.backing is None else self.backing.ledger(book)
 
     def collect(self, book: str) -> Iterator[Metric]:
         """Yield the metrics of `book`: those of all workers where they are shared."""

@@ -11,6 +11,7 @@ class Shelf:
     def __init__(self):
         self.made = []
         self.renewed = 0
+        self.published = 0
         self.store = None
 
     def allocator(self, book) -> Allocator:
@@ -32,6 +33,9 @@ class Shelf:
 
     def renew(self):
         self.renewed += 1
+
+    def publish(self):
+        self.published += 1
 
 
 def samples(store, book=PROCESS):
@@ -99,4 +103,4 @@ def test_a_forked_process_starts_over(shared):
     assert sample_value(samples(store), "orders_total") == 0
     orders.cell().inc()
     assert sample_value(samples(store), "orders_total") == 1
-    assert shelf.renewed == int(shared)
+    assert shelf.renewed == shelf.published == 2 * int(shared)

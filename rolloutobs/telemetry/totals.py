@@ -1,0 +1,139 @@
+"""Sums over the files of several workers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from rolloutobs.telemetry import records
+from rolloutobs.telemetry.cells import OVERFLOW, Definition, Exemplar, Kind, Merge
+from rolloutobs.telemetry.records import Entry, FamilyKey
+
+__all__ = ["Total", "Totals", "records_of"]
+
+_TIMESTAMP = 32
+"""Where an exemplar has its time, in bytes."""
+_MERGE: dict[Merge, Callable[[float, float], float]] = {
+    Merge.SUM: lambda a, b: a + b,
+    Merge.MAX: max,
+    Merge.MIN: min,
+}
+
+
+@dataclass(slots=True)
+class Total:
+    """The sum of the cells of one label set."""
+
+    number: float = 0.0
+    """Of a counter or gauge; of a histogram, the sum of what was observed."""
+    counts: list[float] = field(default_factory=list)
+    exemplars: dict[int, Exemplar] = field(default_factory=dict)
+
+    def add(self, other: Total) -> None:
+        """Add the counts of `other`; of two exemplars the newer one stays."""
+        self.number += other.number
+        if other.counts:
+            self.counts = (
+                [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+                if self.counts
+                else list(other.counts)
+            )
+        for i, exemplar in other.exemplars.items():
+            mine = self.exemplars.get(i)
+            if mine is None or mine.timestamp < exemplar.timestamp:
+                self.exemplars[i] = exemplar
+
+
+class Totals:
+    """Sums by family and label values. Where two files define a family differently, the first one counts."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[FamilyKey, Definition] = {}
+        self.cells: dict[FamilyKey, dict[tuple[str, ...], Total]] = {}
+        self.refused: set[FamilyKey] = set()
+        """What a later file has defined otherwise; its cells are left out."""
+
+    def add(self, data: bytes, entries: list[Entry], *, gauges: bool) -> None:
+        """Add the cells of one file.
+
+        Args:
+            data: the file.
+            entries: what is where in it.
+            gauges: whether its gauges count; those of a worker that has ended do not.
+        """
+        doubles = memoryview(data)[: len(data) // 8 * 8].cast("d")
+        for entry in entries:
+            definition = entry.definition
+            known = self.definitions.setdefault(entry.key, definition)
+            if known is not definition and known != definition:
+                self.refused.add(entry.key)
+                continue
+            cells = self.cells.setdefault(entry.key, {})
+            first = entry.offset >> 3
+            if definition.kind is Kind.HISTOGRAM:
+                _histogram(cells.setdefault(entry.values, Total()), entry, data, doubles)
+            elif definition.kind is Kind.COUNTER:
+                cells.setdefault(entry.values, Total()).number += doubles[first]
+            elif gauges:
+                found = cells.get(entry.values)
+                value = doubles[first]
+                if found is None:
+                    cells[entry.values] = Total(value)
+                else:
+                    found.number = _MERGE[definition.merge](found.number, value)
+
+    def cap(self, most: int, in_use: Totals) -> None:
+        """Move what is above `most` label sets of a family into its ``_overflow``.
+
+        Else the label sets of ever new workers would pile up. Those that a worker which is alive counts as
+        well (`in_use`) stay: a series must end, or go on, but never drop.
+        """
+        for key, cells in self.cells.items():
+            if len(cells) <= most:
+                continue
+            kept = in_use.cells.get(key, {})
+            over = (OVERFLOW,) * len(self.definitions[key].label_names)
+            for values in [v for v in cells if v not in kept and v != over][most:]:
+                cells.setdefault(over, Total()).add(cells.pop(values))
+
+
+def _histogram(total: Total, entry: Entry, data: bytes, doubles: memoryview[float]) -> None:
+    first = entry.offset >> 3
+    buckets = len(entry.definition.bounds) + 1
+    counts = list(doubles[first + 1 : first + 1 + buckets])
+    total.number += doubles[first]
+    if total.counts:
+        total.counts = [a + b for a, b in zip(total.counts, counts, strict=True)]
+    else:
+        total.counts = counts
+    exemplars = entry.offset + 8 * (1 + buckets)
+    for i in range(buckets):
+        # Most buckets have none; this tells so without reading it.
+        timestamp = doubles[(exemplars + i * records.EXEMPLAR_BYTES + _TIMESTAMP) >> 3]
+        mine = total.exemplars.get(i)
+        if timestamp and (mine is None or mine.timestamp < timestamp):
+            found = records.read_exemplar(data, exemplars + i * records.EXEMPLAR_BYTES)
+            if found is not None:
+                total.exemplars[i] = found
+
+
+def records_of(totals: Totals) -> Iterator[bytes]:
+    """Yield the records of a file that holds these totals."""
+    for index, (key, cells) in enumerate(totals.cells.items()):
+        definition = totals.definitions[key]
+        yield records.definition_record(key[0], definition)
+        for values, total in cells.items():
+            yield records.cell_record(index, values, _payload(definition, total))
+
+
+def _payload(definition: Definition, total: Total) -> bytes:
+    if definition.kind is not Kind.HISTOGRAM:
+        return struct.pack("=d", total.number)
+    buckets = len(definition.bounds) + 1
+    counts = total.counts or [0.0] * buckets
+    empty = bytes(records.EXEMPLAR_BYTES)
+    exemplars = (
+        records.exemplar_bytes(total.exemplars[i]) if i in total.exemplars else empty for i in range(buckets)
+    )
+    return struct.pack(f"={1 + buckets}d", total.number, *counts) + b"".join(exemplars)
