@@ -127,8 +127,9 @@ class Settings:
     """Name of this process's group in the Pushgateway, besides the service; empty: the name of the first job that
     ends. Jobs of one service that run at the same time need different ones."""
     metrics_dir: str | None = None
-    """Folder in which the workers of one server share their counts. ``None``: a folder below the temporary
-    one where several workers are detected, else memory."""
+    """Folder in which the workers of one server share their counts, in one of its own for each server and
+    version. ``None``: below ``TMPDIR``, ``/dev/shm`` or the usual temporary folder where workers are detected
+    (gunicorn, uWSGI, multiprocessing), else memory. Must allow mapped files and locks: not NFS."""
     naming: Naming = Naming.DEFAULT
     """Names of the server metrics."""
     on_conflict: OnConflict = OnConflict.REPLACE

@@ -91,6 +91,7 @@ class SharedFolder:
         self._reader = FolderReader(self._report)
         self._folding = Folding(self._reader, self._most, app_metrics.mark_dead)
         self._lock = threading.RLock()
+        self._publishing = threading.Lock()
 
     @property
     def folder(self) -> Path | None:
@@ -252,11 +253,12 @@ class SharedFolder:
         """
         if app_metrics.is_multiprocess() or not app_metrics.has_own_metrics(self._registry):
             return
-        with self._lock:
-            if self._file is None or self._file.pid != os.getpid() or not self._file.is_published:
-                return
+        # Not the lock of the files: what a collector of the app may ask for could want that.
+        with self._publishing:
             published = app_metrics.own_metrics(self._registry)
-            replace_file(self._file.path.with_suffix(app_metrics.APP), published.as_bytes())
+            file = self._file
+            if file is not None and file.is_published and file.pid == os.getpid():
+                replace_file(file.path.with_suffix(app_metrics.APP), published.as_bytes())
 
     def app_metrics(self) -> list[Metric]:
         """Return the app's own metrics of all workers, those of this one as they are now.
