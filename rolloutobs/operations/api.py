@@ -186,4 +186,4 @@ def set_outcome(outcome: Outcome | str) -> None:
     """
     run = running()
     if run is not None:
-        run.outcome = outcome if isinstance(outcome, Outcome) else cast("Outcome", outcome)
+        run.outcome = outcome

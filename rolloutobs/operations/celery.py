@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import signals
-from opentelemetry import trace
 
 from rolloutobs.operations.carriers import Headers, picked
 from rolloutobs.operations.outcome import Kind, Outcome, outcome_of
@@ -36,6 +35,7 @@ UNREGISTERED = "_unregistered"
 INVALID = "_invalid"
 """Names where the real one is whatever a producer has sent."""
 CONTRIB = "opentelemetry.instrumentation.celery"
+_PREFORK = frozenset({"prefork", "processes", "celery.concurrency.prefork"})
 _RUN = "_rolloutobs_run"
 # Source: celery.states; IGNORED is a task that raised Ignore, on purpose.
 _OUTCOMES: Mapping[object, Outcome] = {
@@ -69,6 +69,7 @@ class _Tasks:
             (signals.task_unknown, self.unknown),
             (signals.task_rejected, self.rejected),
             (signals.worker_init, self.worker_started),
+            (signals.worker_before_create_process, self.pool_forks),
             (signals.worker_process_shutdown, self.process_ends),
         ]
         for signal, receiver in self._connected:
@@ -172,18 +173,29 @@ class _Tasks:
         """Count a message that is no task."""
         count_only(Work(Kind.TASK, INVALID), Outcome.REJECTED)
 
-    def worker_started(self, **_: Any) -> None:
+    def worker_started(self, sender: Any = None, **_: Any) -> None:
         """Set up the main process of a worker: its metrics port among others."""
         try:
             recorder()
+            if _is_prefork(getattr(sender, "pool_cls", None)):
+                hubs.share_with_children()
+        except Exception as error:
+            failed(error)
+
+    def pool_forks(self, **_: Any) -> None:
+        """Answer scrapes for the pool processes, one of which is about to be forked.
+
+        Celery tells of it with brokers that have an event loop only; `worker_started` is for the others.
+        """
+        try:
+            hubs.share_with_children()
         except Exception as error:
             failed(error)
 
     def process_ends(self, **_: Any) -> None:
         """Send the last spans of a pool process, which ends without the interpreter's own clean-up."""
         try:
-            provider: Any = hubs.process().tracer_provider or trace.get_tracer_provider()
-            if hasattr(provider, "force_flush"):
+            for provider in hubs.process().flushed:
                 flush(provider)
         except Exception as error:
             failed(error)
@@ -238,6 +250,12 @@ def _attributes(task_id: object, request: Any) -> dict[str, Any]:
     if queue:
         attributes["messaging.destination.name"] = str(queue)
     return attributes
+
+
+def _is_prefork(pool: object) -> bool:
+    """Return whether a worker's pool (a class, or its name) forks."""
+    name = pool if isinstance(pool, str) else getattr(pool, "__module__", "")
+    return name.partition(":")[0] in _PREFORK
 
 
 def _contrib_is_active() -> bool:

@@ -18,11 +18,9 @@ from rolloutobs.operations.outcome import Kind, Outcome
 from rolloutobs.operations.run import Run, Work, failed, get_current, identity_attributes
 from rolloutobs.telemetry import hub as hubs
 from rolloutobs.telemetry.cells import Exemplar
-from rolloutobs.telemetry.export import set_exporting_provider
 from rolloutobs.telemetry.hub import Hub
 from rolloutobs.telemetry.logs import record_exception
-from rolloutobs.telemetry.propagation import NOTHING, Extractor, Inbound, install_propagator
-from rolloutobs.telemetry.serving import serve_from_settings
+from rolloutobs.telemetry.propagation import NOTHING, Extractor, Inbound
 from rolloutobs.telemetry.traces import ServerSpans, UnsampledSpan
 
 __all__ = ["Recorder", "begin", "count_only", "recorder"]
@@ -165,8 +163,8 @@ _recorders: weakref.WeakKeyDictionary[Hub, Recorder] = weakref.WeakKeyDictionary
 def recorder() -> Recorder:
     """Return the recorder of this process, made on first use.
 
-    Where no app is instrumented, identity and exporters are set up from the environment, as `instrument()`
-    does it.
+    Where no app is instrumented, identity, exporters and the metrics port are set up from the environment, as
+    `instrument()` does it.
 
     Raises:
         ConfigurationError: no app is instrumented, and a variable has a value that cannot be used.
@@ -174,9 +172,6 @@ def recorder() -> Recorder:
     hub = hubs.process()
     found = _recorders.get(hub)
     if found is None:
-        install_propagator(hub)
-        set_exporting_provider(hub.settings, hub.failures)
-        serve_from_settings(hub)
         found = _recorders.setdefault(hub, Recorder(hub, hub.tracer_provider))
     return found
 

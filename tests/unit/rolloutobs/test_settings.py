@@ -112,6 +112,8 @@ def test_the_protocol_of_the_exporter_is_read():
         ({"ROLLOUTOBS_CANARY_SAMPLING_RATIO": "-1"}, "canary_sampling_ratio is -1"),
         ({"ROLLOUTOBS_METRICS_PORT": "70000"}, "use a port from 0 to 65535"),
         ({"ROLLOUTOBS_OLD_TRACK_SECONDS": "nan"}, "use 0 or more"),
+        ({"OTEL_METRIC_EXPORT_INTERVAL": "0"}, "export_interval_seconds is 0.0; use a number above 0"),
+        ({"OTEL_METRIC_EXPORT_INTERVAL": "often"}, "OTEL_METRIC_EXPORT_INTERVAL is 'often'; use a number"),
         ({"ROLLOUTOBS_LABELS_INTERVAL_SECONDS": "0"}, "labels_interval_seconds is 0.0; use a number above 0"),
         ({"ROLLOUTOBS_DURATION_BOUNDS": "0.5,0.1"}, "use ascending numbers of seconds"),
         ({"ROLLOUTOBS_DURATION_BOUNDS": "fast"}, "ROLLOUTOBS_DURATION_BOUNDS is 'fast'"),
@@ -154,6 +156,8 @@ def test_detection_can_be_turned_off():
 def test_the_interval_of_the_labels_is_read():
     assert Settings().labels_interval_seconds == 2.0
     assert Settings.from_env({"ROLLOUTOBS_LABELS_INTERVAL_SECONDS": "0.5"}).labels_interval_seconds == 0.5
+    assert Settings().export_interval_seconds == 60.0
+    assert Settings.from_env({"OTEL_METRIC_EXPORT_INTERVAL": "1500"}).export_interval_seconds == 1.5
 
 
 def test_empty_names_are_refused():
@@ -259,3 +263,11 @@ def test_every_track_has_a_sampling_ratio(environ, ratios):
 def test_sampling_that_cannot_be_is_refused(environ, message):
     with pytest.raises(ConfigurationError, match=message):
         Settings.from_env(environ)
+
+
+def test_where_a_job_leaves_its_metrics():
+    settings = Settings.from_env(
+        {"ROLLOUTOBS_PUSHGATEWAY": " http://gateway:9091 ", "ROLLOUTOBS_PUSH_INSTANCE": "shard-7"}
+    )
+    assert (settings.pushgateway, settings.push_instance) == ("http://gateway:9091", "shard-7")
+    assert Settings.from_env({}).pushgateway == ""

@@ -9,6 +9,7 @@ from prometheus_client.samples import Sample
 
 from rolloutobs.settings import Settings
 from rolloutobs.telemetry import hub
+from rolloutobs.telemetry.starting import start
 from rolloutobs.testing import SpanRecorder, parse_metrics, sample_value
 
 
@@ -16,8 +17,7 @@ from rolloutobs.testing import SpanRecorder, parse_metrics, sample_value
 def recorded() -> Iterator[SpanRecorder]:
     """The spans of this process, which is the worker of version 1.2.0 on the canary track."""
     recorder = SpanRecorder()
-    made = hub.new_hub(Settings(service="worker", version="1.2.0", track="canary"))
-    made.tracer_provider = recorder.provider
+    start(Settings(service="worker", version="1.2.0", track="canary"), tracer_provider=recorder.provider)
     yield recorder
     assert failures() == {}, "telemetry failed"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import subprocess
+import sys
 import threading
 from contextvars import copy_context
 
@@ -113,7 +115,7 @@ def test_the_code_has_the_last_word_about_the_outcome(recorded: SpanRecorder) ->
 def test_an_unknown_outcome_breaks_nothing_and_is_counted() -> None:
     made = hub.new_hub(Settings(service="worker", version="1.2.0", track="canary"))
     with operation("task", "x") as op:
-        op.outcome = "fine"  # type: ignore[assignment]
+        op.outcome = "fine"
         assert op.outcome is None
     assert outcomes("task", "x") == {"ok": 1.0}
     assert failures() == {"operation": 1.0}
@@ -237,7 +239,7 @@ async def test_one_object_in_tasks_that_overlap(recorded: SpanRecorder) -> None:
     async def work(outcome: str) -> None:
         async with op as run:
             await inside.wait()
-            run.outcome = outcome  # type: ignore[assignment]
+            run.outcome = outcome
             if outcome == "ok":
                 # It leaves first, though it has entered last or in the middle.
                 return
@@ -439,3 +441,13 @@ async def test_inside_of_a_request_it_is_a_part_of_it(recorded: SpanRecorder) ->
         # The request's app speaks, not the process.
         assert (span.attributes or {})["app.version"] == "9.9"
     assert context.get_current() == {}
+
+
+def test_no_library_is_imported_that_an_app_does_not_use() -> None:
+    code = (
+        "import sys, rolloutobs, rolloutobs.operations, rolloutobs.operations.kafka; rolloutobs.operation;"
+        "libraries = {'grpc', 'celery', 'kombu', 'confluent_kafka', 'aiokafka', 'kafka'};"
+        "print(sorted(libraries & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

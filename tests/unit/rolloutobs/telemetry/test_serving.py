@@ -19,6 +19,7 @@ from rolloutobs import Settings, operation, serve_metrics
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.telemetry import hub
 from rolloutobs.telemetry.serving import serve_from_settings
+from rolloutobs.telemetry.starting import start
 from rolloutobs.testing import parse_metrics, sample_value
 
 LOCAL = "127.0.0.1"
@@ -137,7 +138,7 @@ def test_the_next_worker_takes_over(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_first_operation_serves_where_the_settings_say_so(caplog: pytest.LogCaptureFixture) -> None:
-    hub.new_hub(Settings(service="worker", metrics_port=0))
+    start(Settings(service="worker", version="1.2.0", metrics_port=0))
     with caplog.at_level(logging.INFO, "rolloutobs"):
         for _ in range(2):
             with operation("task", "x"):
