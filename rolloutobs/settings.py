@@ -181,6 +181,9 @@ class Settings:
     """
     export_metrics: bool = False
     """Whether the metrics are sent over OTLP as well (``OTEL_METRICS_EXPORTER`` names ``otlp``)."""
+    export_interval_seconds: float = 60.0
+    """How often the metrics are sent over OTLP, in seconds (``OTEL_METRIC_EXPORT_INTERVAL``: in
+    milliseconds)."""
     export_logs: bool = False
     """Whether log records are sent over OTLP (``OTEL_LOGS_EXPORTER`` names ``otlp``, or an endpoint for
     logs is set)."""
@@ -234,6 +237,10 @@ class Settings:
         if not self.labels_interval_seconds > 0:
             raise ConfigurationError(
                 f"labels_interval_seconds is {self.labels_interval_seconds}; use a number above 0"
+            )
+        if not self.export_interval_seconds > 0:
+            raise ConfigurationError(
+                f"export_interval_seconds is {self.export_interval_seconds}; use a number above 0"
             )
         bounds = self.duration_bounds
         if bounds is not None and (not bounds or list(bounds) != sorted(set(bounds)) or bounds[0] <= 0):
@@ -366,6 +373,7 @@ VARIABLES: Final = (
     Variable("pushgateway", ("ROLLOUTOBS_PUSHGATEWAY",)),
     Variable("push_instance", ("ROLLOUTOBS_PUSH_INSTANCE",)),
     Variable("metrics_dir", ("ROLLOUTOBS_METRICS_DIR",)),
+    Variable("export_interval_seconds", ("OTEL_METRIC_EXPORT_INTERVAL",), variables.milliseconds),
     Variable("naming", ("ROLLOUTOBS_NAMING",), variables.one_of(Naming)),
     Variable("on_conflict", ("ROLLOUTOBS_ON_CONFLICT",), variables.one_of(OnConflict)),
     Variable("duration_bounds", ("ROLLOUTOBS_DURATION_BOUNDS",), variables.bounds),

@@ -17,6 +17,7 @@ from rolloutobs.errors import ConfigurationError
 __all__ = [
     "boolean",
     "bounds",
+    "milliseconds",
     "number",
     "one_of",
     "path_or_off",
@@ -62,6 +63,11 @@ def number(name: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise ConfigurationError(f"{name} is {text!r}; use a number") from None
+
+
+def milliseconds(name: str, text: str) -> float:
+    """Return a number of milliseconds in seconds."""
+    return number(name, text) / 1000.0
 
 
 def bounds(name: str, text: str) -> tuple[float, ...]:

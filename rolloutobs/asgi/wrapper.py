@@ -15,6 +15,7 @@ from rolloutobs.http.attributes import request_attributes, span_method, url_of
 from rolloutobs.http.listing import listed_routes
 from rolloutobs.telemetry.export import flush
 from rolloutobs.telemetry.hub import Hub
+from rolloutobs.telemetry.process_metrics import watch_loop
 
 __all__ = ["SCOPE_KEY", "Wrapper"]
 
@@ -78,6 +79,7 @@ class Wrapper(HttpApp):
     async def unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer everything that is not recorded: metrics, excluded paths, lifespan."""
         if scope["type"] == "lifespan":
+            watch_loop(self.hub)
             await self.app(scope, receive, self._flushing(send) if self.hub.flushed else send)
             return
         if scope["type"] == "http" and SCOPE_KEY not in scope:
@@ -86,6 +88,7 @@ class Wrapper(HttpApp):
             scope["fastapi.telemetry"] = None
             scope["starlette.opentelemetry"] = True
             if self._asks_for_metrics(scope):
+                watch_loop(self.hub)
                 await self.scrapes.serve(self.app, scope, receive, send)
                 return
         await self.app(scope, receive, send)

@@ -23,7 +23,7 @@ from rolloutobs import semconv
 from rolloutobs.identity import Track
 from rolloutobs.settings import Settings
 from rolloutobs.telemetry import app_metrics, workers
-from rolloutobs.telemetry.cells import CounterFamily, Family, GaugeFamily, HistogramFamily, Merge
+from rolloutobs.telemetry.cells import CounterFamily, Definition, Family, GaugeFamily, HistogramFamily, Merge
 from rolloutobs.telemetry.conflicts import AppText, Conflicts
 from rolloutobs.telemetry.current import Live, process_identity, set_process_identity
 from rolloutobs.telemetry.export import Flushable
@@ -164,11 +164,7 @@ class Hub:
     def _read(self, app_text: AppText | None = None) -> _Reading:
         """Return what there is now, without what has lost a conflict of names."""
         self._explain()
-        for refresh in self.before_collect:
-            try:
-                refresh()
-            except Exception as error:
-                self.failures.record(Where.METRICS, error)
+        self._refresh()
         theirs = list(read_all(self._others(), self.failures))
         if app_text is not None:
             try:
@@ -183,9 +179,17 @@ class Hub:
         ours, theirs = self._conflicts.settle(shown, theirs)
         return _Reading(ours, theirs, hidden)
 
+    def _refresh(self) -> None:
+        for refresh in self.before_collect:
+            try:
+                refresh()
+            except Exception as error:
+                self.failures.record(Where.METRICS, error)
+
     def _others(self) -> tuple[Collectable, ...]:
         """Return where the metrics come from that are not ours."""
-        return (_AppMetrics(self.store),)
+        alone = self.store.backing is None and not app_metrics.is_multiprocess()
+        return (REGISTRY if alone else _AppMetrics(self.store),)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric of the process, not yet stamped, with what earlier tracks have counted."""
@@ -193,6 +197,22 @@ class Hub:
         with self._lock, ledger.reading():
             self._take_over(ledger)
             return iter(list(self.generations.split(self._collect(), self._clock())))
+
+    def sent(self) -> tuple[list[tuple[Definition, Metric]], dict[str, float]]:
+        """Return what goes out over OTLP, not yet stamped, and when each earlier track ended (Unix seconds).
+
+        That is each of our families as it is now, and what earlier tracks have counted, labelled by track.
+        The app's own metrics are not among them, nor what `views` makes for ``/metrics``.
+        """
+        ledger = self.store.ledger(self.book)
+        with self._lock, ledger.reading():
+            self._take_over(ledger)
+            self._refresh()
+            read = [(f.definition, f.collect()) for f in self.store.families(self.book, PROCESS)]
+            definitions = {metric.name: definition for definition, metric in read}
+            parts = self.generations.split([metric for _, metric in read], self._clock())
+            found = [(definitions[part.name], part) for part in parts if part.name in definitions]
+            return found, {track: was.since for track, was in self.generations.earlier.items()}
 
     def render(self, accept: str = "", app_text: AppText | None = None) -> Exposition:
         """Return every metric of the process, stamped with the identity of this app.
@@ -229,18 +249,15 @@ class Hub:
 
 
 class _AppMetrics:
-    """The app's own metrics: of all workers where they share theirs."""
+    """The app's own metrics, of all workers."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def collect(self) -> Iterable[Metric]:
         """Return them as they are now."""
-        if self._store.backing is not None:
-            return self._store.backing.app_metrics()
-        if app_metrics.is_multiprocess():
-            return app_metrics.multiprocess_metrics()
-        return REGISTRY.collect()
+        backing = self._store.backing
+        return app_metrics.multiprocess_metrics() if backing is None else backing.app_metrics()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ class Keeper:
     def look(self) -> None:
         """Do one round. Never raises."""
         start = time.perf_counter()
+        for refresh in self._store.refreshers:
+            try:
+                refresh()
+            except Exception as error:
+                self._report(error)
         try:
             state = self._folder.state()
             if state is not State.GOOD:

@@ -174,6 +174,7 @@ def enable(hub: Hub) -> None:
     metrics = _of_store.get(hub.store)
     if metrics is None:
         metrics = _of_store[hub.store] = ProcessMetrics(hub.store)
+        hub.store.refreshers.append(metrics.refresh)
     hub.before_collect.append(metrics.refresh)
 
 

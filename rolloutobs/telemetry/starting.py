@@ -14,7 +14,7 @@ from rolloutobs.detection import complete
 from rolloutobs.identity import UNKNOWN_VERSION
 from rolloutobs.settings import UNKNOWN_SERVICE, Settings
 from rolloutobs.telemetry import hub as hubs
-from rolloutobs.telemetry import logs
+from rolloutobs.telemetry import logs, process_metrics
 from rolloutobs.telemetry.export import set_exporting_provider
 from rolloutobs.telemetry.hub import Hub
 from rolloutobs.telemetry.propagation import install_propagator
@@ -48,6 +48,13 @@ def start(settings: Settings, app: object = None, tracer_provider: TracerProvide
     install_propagator(hub)
     if final.logs:
         logs.enable(hub)
+    if final.process_metrics:
+        process_metrics.enable(hub)
+    if final.export_metrics:
+        # Imported here: most apps are scraped, and do without the SDK's metrics.
+        from rolloutobs.telemetry.export_metrics import send_metrics
+
+        send_metrics(hub)
     serve_from_settings(hub)
     return hub
 

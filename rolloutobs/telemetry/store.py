@@ -67,6 +67,8 @@ class Store:
     def __init__(self) -> None:
         self._families: dict[tuple[str, str], Family[Any]] = {}
         self._lock = threading.RLock()
+        self.refreshers: list[Callable[[], None]] = []
+        """Called every few seconds where cells are shared: another worker may answer the next scrape."""
         self._moved: list[Callable[[], None]] = []
         self.backing: Backing | None = None
         """Where cells are shared; ``None``: they are in this process only."""
