@@ -85,6 +85,7 @@ class SharedFolder:
         self._user = os.geteuid()
         self._keeps_aside = False
         self._merged: dict[FamilyKey, Family[Any]] = {}
+        self._refused: set[FamilyKey] = set()
         self._ledgers: dict[str, FileLedger] = {}
 
     def _start_reading(self) -> None:
@@ -185,9 +186,15 @@ class SharedFolder:
             if view.folded is not None:
                 totals.add(view.folded.data, view.folded.layout.entries, gauges=False)
             self._assign(totals)
+            self._report_refused(totals)
             if view.has_dead:
                 self._fold()
             return dict(self._merged)
+
+    def _report_refused(self, totals: Totals) -> None:
+        for key in totals.refused - self._refused:
+            self._refused.add(key)
+            self._report(f"workers define {key[1]} in different ways; only those that do as this one count")
 
     def _assign(self, totals: Totals) -> None:
         # Values are replaced, never reset: another thread may be writing these families out.

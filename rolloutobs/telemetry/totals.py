@@ -69,13 +69,15 @@ class Totals:
             if known is not definition and known != definition:
                 self.refused.add(entry.key)
                 continue
+            if definition.kind is Kind.GAUGE and not gauges:
+                continue
             cells = self.cells.setdefault(entry.key, {})
             first = entry.offset >> 3
             if definition.kind is Kind.HISTOGRAM:
                 _histogram(cells.setdefault(entry.values, Total()), entry, data, doubles)
             elif definition.kind is Kind.COUNTER:
                 cells.setdefault(entry.values, Total()).number += doubles[first]
-            elif gauges:
+            else:
                 found = cells.get(entry.values)
                 value = doubles[first]
                 if found is None:

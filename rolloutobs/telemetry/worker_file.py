@@ -202,8 +202,8 @@ class WorkerFile:
         Raises:
             OSError: the folder is gone.
         """
-        if replaced is not None and replaced.path.parent == self.path.parent:
-            # One rename: nobody sees both, or none.
+        if replaced is not None and replaced.path.parent == self.path.parent and replaced._is_there():
+            # One rename: nobody sees both, or none. A name that is gone may be in the sum of the dead.
             self.path = replaced.path
         self._unfinished.rename(self.path)
         self.is_published = True
@@ -216,8 +216,14 @@ class WorkerFile:
         try:
             if not self._is_open():
                 self._lock_again()
-            found = self.path.stat()
             keep_fresh(self.path)
+        except OSError:
+            return False
+        return self._is_there()
+
+    def _is_there(self) -> bool:
+        try:
+            found = self.path.stat()
         except OSError:
             return False
         return (found.st_dev, found.st_ino) == self._is
