@@ -107,7 +107,7 @@ PARTS: dict[str, Callable[[Plan], Answer]] = {
     "peers": _peers,
     "peers-fastapi": _fastapi_peers,
     "loopback": _loopback,
-    "exposition": lambda plan: exposition(rounds=max(2, plan.rounds // 8)),
+    "exposition": lambda plan: exposition(plan.series, max(2, plan.rounds // 8)),
     "imports": lambda plan: imports(max(2, plan.rounds // 8)),
     "pieces": lambda plan: pieces(plan.rounds),
 }
@@ -125,6 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=120)
     parser.add_argument("--requests", type=int, default=200, help="per slice")
+    parser.add_argument("--series", type=int, default=10_000, help="of the scrape")
     parser.add_argument("--gc", action="store_true", help="let the garbage collector run inside of slices")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--docs", action="store_true", help="write the tables into docs/performance.md")
@@ -132,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     unknown = set(options.parts) - PARTS.keys()
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    plan = Plan(options.rounds, options.requests, options.gc)
+    plan = Plan(options.rounds, options.requests, options.gc, options.series)
     tables: list[Table] = []
     targets: list[Target] = []
     for part in options.parts or USUAL:

@@ -34,6 +34,8 @@ class Plan:
     """Per slice."""
     collect_garbage: bool = False
     """Whether the garbage collector runs inside of slices; else between them only."""
+    series: int = 10_000
+    """Of the scrape."""
 
 
 @dataclass(frozen=True)

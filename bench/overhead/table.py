@@ -56,9 +56,11 @@ def as_text(table: Table) -> str:
 
 
 def _as_markdown(table: Table) -> str:
-    head = f"| {' | '.join(table.columns)} |"
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
     rule = "|" + "---|" + "---:|" * (len(table.columns) - 1)
-    return "\n".join([head, rule, *(f"| {' | '.join(row)} |" for row in table.rows)])
+    return "\n".join([line(table.columns), rule, *map(line, table.rows)])
 
 
 def as_json(tables: Sequence[Table], targets: Sequence[Target]) -> str:
