@@ -40,8 +40,8 @@ instrument() come before everything here, and cannot be seen from outside."""
 _EPILOG: Final = """\
 examples:
   rolloutobs identity                            in the container of the app
-  rolloutobs identity shop.main:app              with the distribution that shop belongs to; nothing is
-  imported rolloutobs identity --json | jq -r .version.value
+  rolloutobs identity shop.main:app              with the distribution of shop, which is not imported
+  rolloutobs identity --json | jq -r .version.value
   kubectl exec deploy/shop -- rolloutobs identity
 
 exit codes:

@@ -32,10 +32,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "run",
         help="start a server with every app in it instrumented",
+        usage="rolloutobs run -- COMMAND [ARGUMENT ...]",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to start")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to start")
     parser.set_defaults(run=run)
 
 
