@@ -80,7 +80,7 @@ def instrument(
     kind = kind_of(app)
     part = asgi if kind.interface is Interface.ASGI else wsgi
     wrapper: HttpApp = part.Wrapper(_call_of(app, kind), app, hub)
-    hook_frameworks()
+    hook_frameworks(app)
     served: A = _served(app, wrapper, kind)
     return served
 

@@ -4,6 +4,9 @@ only.
 
 from __future__ import annotations
 
+import asyncio
+import io
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,11 +28,13 @@ __all__ = [
     "FakeClock",
     "SpanRecorder",
     "call",
+    "call_wsgi",
     "http_scope",
     "isolated_telemetry",
     "parse_metrics",
     "sample_value",
     "scrape",
+    "wsgi_environ",
 ]
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -116,7 +121,8 @@ async def call(
 ) -> Answer:
     """Send one request without a body to an ASGI app and return its answer.
 
-    After the answer is complete ``receive`` gives ``http.disconnect``, as uvicorn's does.
+    Under asyncio or trio. ``receive`` gives ``http.disconnect`` once the answer is complete, and waits until
+    then, as uvicorn's does.
 
     Raises:
         whatever the app raises.
@@ -124,11 +130,18 @@ async def call(
     messages: list[Mapping[str, Any]] = []
     incoming: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
 
+    done = _event()
+
     async def receive() -> dict[str, Any]:
-        return incoming.pop(0) if incoming else {"type": "http.disconnect"}
+        if incoming:
+            return incoming.pop(0)
+        await done.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Mapping[str, Any]) -> None:
         messages.append(message)
+        if message["type"] != "http.response.start" and not message.get("more_body"):
+            done.set()
 
     await app(http_scope(path, method, headers, **changes), receive, send)
     start: Mapping[str, Any] = next(
@@ -136,6 +149,70 @@ async def call(
     )
     body = b"".join(m.get("body", b"") for m in messages if m["type"] == "http.response.body")
     return Answer(start["status"], tuple(start.get("headers", ())), body, tuple(messages))
+
+
+def _event() -> Any:
+    trio: Any = sys.modules.get("trio")
+    return trio.Event() if trio is not None and trio.lowlevel.in_trio_task() else asyncio.Event()
+
+
+def wsgi_environ(
+    path: str = "/", method: str = "GET", headers: Headers = (), **changes: Any
+) -> dict[str, Any]:
+    """Return a WSGI environ as servers make it, without a body; `changes` replace its entries."""
+    raw_path, _, query = path.partition("?")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": raw_path.encode().decode("latin-1"),
+        "QUERY_STRING": query,
+        "SERVER_NAME": "10.0.0.2",
+        "SERVER_PORT": "8000",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "10.0.0.1",
+        "REMOTE_PORT": "40000",
+        "HTTP_HOST": "shop.example:8080",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in headers:
+        environ[f"HTTP_{name.decode('latin-1').upper().replace('-', '_')}"] = value.decode("latin-1")
+    return {**environ, **changes}
+
+
+def call_wsgi(
+    app: Callable[..., Any],
+    path: str = "/",
+    method: str = "GET",
+    headers: Headers = (),
+    **changes: Any,
+) -> Answer:
+    """Send one request without a body to a WSGI app and return its answer, taken to its end and closed.
+
+    Raises:
+        whatever the app raises.
+    """
+    started: list[tuple[str, Any]] = []
+    written: list[bytes] = []
+
+    def start_response(status: str, answered: Any, exc_info: Any = None) -> Callable[[bytes], object]:
+        started.append((status, answered))
+        return written.append
+
+    result = app(wsgi_environ(path, method, headers, **changes), start_response)
+    try:
+        body = b"".join([*result])
+    finally:
+        if hasattr(result, "close"):
+            result.close()
+    status, answered = started[-1] if started else ("0", [])
+    pairs = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in answered)
+    return Answer(int(status[:3]), pairs, b"".join(written) + body)
 
 
 def parse_metrics(text: str) -> list[Sample]:

@@ -133,12 +133,13 @@ def _flat(routes: Iterable[Any]) -> Iterator[Any]:
 def known_routes(app: object) -> Iterator[tuple[str, str]]:
     """Yield (method, template) of the routes of an app, mounted ones included.
 
-    HEAD is left out where GET is there: frameworks add it to every GET route. An app that cannot be listed
-    has none.
+    HEAD is left out where GET is there, and OPTIONS where any other method is: frameworks add them to every
+    route. An app that cannot be listed has none.
     """
     for methods, template in _listed(_routes_of(app), ""):
         for method in methods:
-            if method != "HEAD" or "GET" not in methods:
+            added = (method == "HEAD" and "GET" in methods) or (method == "OPTIONS" and len(methods) > 1)
+            if not added:
                 yield method, template
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -63,11 +64,15 @@ class HttpApp:
         self.spans: ServerSpans | OthersSpans | None = None
         """Who makes the server spans; known with the first request, when the app's middleware is complete."""
         self.tags: tuple[Tag, ...] = ()
+        self.responder: Any = None
+        """The response propagator, if one is set; known with the first request."""
         self.timing = ServerTiming(hub.live) if settings.server_timing else None
         self.special = settings.excluded_paths | ({settings.metrics_path} if settings.metrics_path else set())
         self.excluded_urls = _pattern(settings.excluded_urls)
         """A URL in which this is found is excluded; ``None``: none is."""
         self.captured = CapturedHeaders.of(settings)
+        self.sees_answers = False
+        """Whether anything but `Server-Timing` has to do with the head of an answer."""
         self.listed = listed
         hub.before_collect.append(self.expect_routes)
 
@@ -102,6 +107,8 @@ class HttpApp:
             elif mode is SpanMode.OWN:
                 _logger.info("the server spans are left to %s, and stamped", other)
         self.tags = taggers()
+        self.responder = response_propagator()
+        self.sees_answers = bool(self.tags or self.captured or self.responder)
         self.spans = spans
         return spans
 
@@ -120,6 +127,13 @@ class HttpApp:
     def expect_routes(self) -> None:
         """Expose the counters of known routes from zero."""
         self.http.expect(pair for pair in self.routes() if pair[1] not in self.special)
+
+
+def response_propagator() -> Any:
+    """Return OpenTelemetry's response propagator; ``None`` if nobody has set one."""
+    # Not imported for it: who sets one has it imported.
+    module = sys.modules.get("opentelemetry.instrumentation.propagators")
+    return None if module is None else module.get_global_response_propagator()
 
 
 def _pattern(expressions: tuple[str, ...]) -> re.Pattern[str] | None:

@@ -10,7 +10,7 @@ from opentelemetry.util.http import redact_query_parameters
 
 from rolloutobs import semconv
 
-__all__ = ["error_type", "request_attributes", "span_method", "url_of"]
+__all__ = ["error_type", "legacy_attributes", "request_attributes", "span_method", "status_attributes", "url_of"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # Source: RFC 1035, section 2.3.4 (255 octets), and a port.
@@ -47,6 +47,33 @@ def request_attributes(scope: Mapping[str, Any], stamp: Mapping[str, str]) -> di
         attributes["url.query"] = redact_query_parameters("?" + query.decode("latin-1"))[1:]
     _add_peers(attributes, scope)
     return attributes
+
+
+# Source: OpenTelemetry, "HTTP semantic convention stability migration guide".
+_LEGACY = {
+    "http.request.method": "http.method",
+    "url.scheme": "http.scheme",
+    "network.protocol.version": "http.flavor",
+    "server.address": "net.host.name",
+    "server.port": "net.host.port",
+    "client.address": "http.client_ip",
+    "user_agent.original": "http.user_agent",
+}
+
+
+def legacy_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the names that the stable `attributes` had before; for ``OTEL_SEMCONV_STABILITY_OPT_IN=http/dup``."""
+    old = {_LEGACY[name]: value for name, value in attributes.items() if name in _LEGACY}
+    query = attributes.get("url.query")
+    old["http.target"] = f"{attributes['url.path']}?{query}" if query else attributes["url.path"]
+    return old
+
+
+def status_attributes(status: int, *, legacy: bool) -> dict[str, int]:
+    """Return the attributes of a response's status; `legacy`: under its old name too."""
+    if legacy:
+        return {"http.response.status_code": status, "http.status_code": status}
+    return {"http.response.status_code": status}
 
 
 def _add_peers(attributes: dict[str, Any], scope: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 Flask, Quart and Django keep both to themselves, so one small hook per process asks them, as soon as an app is
 instrumented in whose process they are loaded. It leaves its answer in the request's scope or environ, whoever
-serves the request. Starlette, FastAPI and Litestar leave the route in the scope on their own.
+serves the request. Litestar keeps the exception to itself, and is asked per app. Starlette and FastAPI leave
+the route in the scope, and raise the exception, on their own.
 """
 
 from __future__ import annotations
@@ -29,8 +30,14 @@ _NAMED_GROUP = re.compile(r"\(\?P<(\w+)>(?:[^()\\]|\\.|\((?:[^()\\]|\\.)*\))*\)"
 _ANCHORS = re.compile(r"(?<!\\)[\^$]|\\[AZ]")
 
 
-def hook_frameworks() -> None:
-    """Hook each framework that this process has loaded, once."""
+def hook_frameworks(app: object) -> None:
+    """Hook each framework that this process has loaded, once, and `app` where its framework has no hooks but
+    those of an app.
+    """
+    # Of Litestar; handlers have made an answer of the exception by then.
+    after = getattr(app, "after_exception", None)
+    if isinstance(after, list):
+        after.append(_after_exception)
     for name, hook in _HOOKS.items():
         module = sys.modules.get(name)
         if module is None or name in _hooked:
@@ -53,6 +60,10 @@ def _noting(note: Callable[[], None]) -> None:
 def _note_rule(request: Request, rule: Any) -> None:
     if rule is not None:
         request[ROUTE_KEY] = rule.rule
+
+
+async def _after_exception(error: Exception, scope: Request) -> None:
+    scope[ERROR_KEY] = error
 
 
 def _hook_flask(flask: ModuleType) -> None:
@@ -102,7 +113,7 @@ def _hook_django(handlers: ModuleType) -> None:
             _noting(lambda: _carrier(request).__setitem__(ERROR_KEY, error))
 
     handler.resolve_request = resolve_request
-    handlers.signals.got_request_exception.connect(failed, weak=False)
+    sys.modules["django.core.signals"].got_request_exception.connect(failed, weak=False)
 
 
 def _carrier(request: Any) -> Request:

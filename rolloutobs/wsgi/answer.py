@@ -68,6 +68,10 @@ class Answer:
             exchange.leave()
             exchange.closed()
 
+    def __del__(self) -> None:
+        # A server, or a test, that has dropped the answer without closing it.
+        self._exchange.closed()
+
 
 class _SizedAnswer(Answer):
     """Of a list and its like: servers send its ``Content-Length`` if it has one part only."""

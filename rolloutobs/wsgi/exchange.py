@@ -187,7 +187,7 @@ class Exchange:
             histogram = wrapper.http.ended(what, seconds)
             if wrapper.exemplars:
                 exemplify(histogram, self._span, seconds)
-            if outcome >= _INTERNAL_SERVER_ERROR and error is None:
+            if self._status >= _INTERNAL_SERVER_ERROR and error is None:
                 # What the framework has made an answer of.
                 error = environ.pop(ERROR_KEY, None)
             if error is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.http.app import SCOPE_KEY, HttpApp
-from rolloutobs.http.attributes import request_attributes, span_method, url_of
+from rolloutobs.http.attributes import legacy_attributes, request_attributes, span_method, url_of
 from rolloutobs.http.contrib import remember
 from rolloutobs.http.listing import listed_routes
 from rolloutobs.settings import SpanMode
@@ -49,6 +49,8 @@ class Wrapper(HttpApp):
         """Return name and attributes of a server span, from the environ of its request."""
         scope = scope_of(request)
         attributes = request_attributes(scope, self.live.stamp.attributes)
+        if self.settings.legacy_attributes:
+            attributes |= legacy_attributes(attributes)
         if self.captured is not None:
             attributes |= self.captured.of_request(scope["headers"])
         return span_method(scope["method"]), attributes
