@@ -10,16 +10,17 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.trace import Span, get_current_span
 
 from rolloutobs import semconv
-from rolloutobs.telemetry.error_marks import counted, mark
 from rolloutobs.telemetry.failures import Where
-from rolloutobs.telemetry.fingerprints import Error, of_exception, of_message
 from rolloutobs.telemetry.hub import Hub
 from rolloutobs.telemetry.store import Store
+
+if TYPE_CHECKING:
+    from rolloutobs.telemetry.fingerprints import Error
 
 __all__ = ["ErrorCounts", "errors_of", "exception_of", "record_exception"]
 
@@ -52,6 +53,10 @@ class ErrorCounts:
         """
         if not _is_error(error):
             return ""
+        # With the first error, here and below: half of what the start would cost.
+        from rolloutobs.telemetry.error_marks import counted, mark
+        from rolloutobs.telemetry.fingerprints import of_exception
+
         span = get_current_span() if span is None else span
         trace = span.get_span_context().trace_id
         fingerprint = counted(error, trace, by_boundary=True)
@@ -69,6 +74,9 @@ class ErrorCounts:
             template: the message before its arguments are put in.
             error: the exception that is logged along.
         """
+        from rolloutobs.telemetry.error_marks import counted, mark
+        from rolloutobs.telemetry.fingerprints import of_message
+
         if error is None and isinstance(template, BaseException):
             error = template
         span = get_current_span()
@@ -139,7 +147,7 @@ def record_exception(error: BaseException, hub: Hub, span: Span | None = None) -
 
     It gets a fingerprint in ``app_errors_total``, unless it was logged as an error on its way; the log record
     that a server makes of it afterwards is not counted again. Cancelled tasks, exits and interrupts are no
-    errors.
+    errors. Works whether or not log records are counted.
 
     Args:
         error: what was raised, with its traceback.

@@ -10,12 +10,10 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry._logs import get_logger_provider
-
 from rolloutobs import semconv
 from rolloutobs.telemetry import export, log_records
 from rolloutobs.telemetry.cells import CounterFamily
-from rolloutobs.telemetry.error_counts import ErrorCounts, errors_of, exception_of, record_exception
+from rolloutobs.telemetry.error_counts import errors_of, exception_of, record_exception
 from rolloutobs.telemetry.export import FLUSH_SECONDS
 from rolloutobs.telemetry.failures import Where
 from rolloutobs.telemetry.hub import Hub
@@ -52,22 +50,20 @@ class _Counting:
         )
         for level in FROM_ZERO:
             self._records.cell(level)
-        self._errors: ErrorCounts = errors_of(hub)
 
     def observe(self, record: logging.LogRecord) -> str:
         """Count `record`; return the fingerprint if it is an error."""
-        error = None
-        if record.levelno >= logging.ERROR:
-            # structlog keeps it in the event that it hands over as the message.
-            told = record.exc_info or (record.msg.get("exc_info") if isinstance(record.msg, dict) else None)
-            error = exception_of(told)
-        return self.count(record.levelno, record.name, record.msg, error)
+        if record.levelno < logging.ERROR:
+            return self.count(record.levelno, record.name, record.msg, None)
+        # structlog keeps it in the event that it hands over as the message.
+        told = record.exc_info or (record.msg.get("exc_info") if isinstance(record.msg, dict) else None)
+        return self.count(record.levelno, record.name, record.msg, exception_of(told))
 
     def count(self, level: int, logger: str, template: object, error: BaseException | None) -> str:
         self._records.cell(LEVELS.get(level, OTHER)).inc()
         if level < logging.ERROR:
             return ""
-        return self._errors.message(logger, template, error)
+        return errors_of(self.hub).message(logger, template, error)
 
     def failed(self, error: Exception) -> None:
         self.hub.failures.record(Where.LOGS, error)
@@ -130,6 +126,8 @@ def _send(hub: Hub) -> None:
 def _stamp_exported() -> None:
     """Stamp what others send as well; they may have set their provider later than we were enabled."""
     if "opentelemetry.sdk._logs" in sys.modules:
+        from opentelemetry._logs import get_logger_provider
+
         from rolloutobs.telemetry.export_logs import stamp_logs_of
 
         stamp_logs_of(get_logger_provider())

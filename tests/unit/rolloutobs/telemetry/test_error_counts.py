@@ -13,7 +13,8 @@ import pytest
 
 from rolloutobs import Settings, semconv
 from rolloutobs.telemetry import hub as hubs
-from rolloutobs.telemetry.error_counts import ErrorCounts, errors_of, exception_of, record_exception
+from rolloutobs.telemetry.error_counts import ErrorCounts, errors_of, exception_of
+from rolloutobs.telemetry.logs import record_exception
 from rolloutobs.telemetry.store import Store
 from rolloutobs.testing import SpanRecorder, parse_metrics
 
@@ -326,10 +327,11 @@ def test_a_forked_child_starts_at_zero(hub):
             os.write(writer, str(counts(hub)[TYPE]).encode())
         finally:
             os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reader, 100) == b"1.0"
-    os.close(reader)
+    # Ours first: else a child that fails before it writes would be waited for for ever.
     os.close(writer)
+    with os.fdopen(reader) as answer:
+        assert answer.read() == "1.0"
+    os.waitpid(child, 0)
 
 
 def test_every_form_of_exc_info_is_understood():

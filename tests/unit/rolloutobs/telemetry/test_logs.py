@@ -136,15 +136,16 @@ def test_a_forked_child_counts_for_itself(hub, logger):
             os.write(writer, str(levels(hub)["error"]).encode())
         finally:
             os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reader, 100) == b"1.0"
-    os.close(reader)
+    # Ours first: else a child that fails before it writes would be waited for for ever.
     os.close(writer)
+    with os.fdopen(reader) as answer:
+        assert answer.read() == "1.0"
+    os.waitpid(child, 0)
     assert levels(hub)["error"] == 1
 
 
 def test_a_counter_that_fails_does_not_reach_whoever_logs(hub, logger, monkeypatch):
-    monkeypatch.setattr("rolloutobs.telemetry.error_counts.of_message", lambda *_: 1 / 0)
+    monkeypatch.setattr("rolloutobs.telemetry.fingerprints.of_message", lambda *_: 1 / 0)
     logger.error("x")
     assert logs.count(logging.ERROR, "structlog", "x", None) == ""
     assert sample_value(samples(hub), semconv.INTERNAL_ERRORS_TOTAL, where="logs", app="shop",
@@ -201,8 +202,8 @@ async def test_uvicorn_logs_what_was_counted_already(hub, caplog):
         port = server.servers[0].sockets[0].getsockname()[1]
         for _ in range(2):
             assert await asyncio.gather(request(port), request(port)) == [b"500", b"500"]
-    server.should_exit = True
-    await serving
+        server.should_exit = True
+        await serving
     logged = [r for r in caplog.records if r.name == "uvicorn.error" and r.levelno == logging.ERROR]
     assert len(logged) == 4
     assert levels(hub)["error"] == 4
