@@ -26,6 +26,7 @@ class Outcome(StrEnum):
     """How an operation ended: the label ``outcome``. Only ``error`` speaks against a version."""
 
     OK = "ok"
+    """It has done what was asked."""
     ERROR = "error"
     """It failed, and that is this app's fault as far as can be told: the counterpart of a 5xx."""
     REJECTED = "rejected"
