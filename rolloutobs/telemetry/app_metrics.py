@@ -18,7 +18,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,24 @@ class Published:
                 if sample.exemplar is not None:
                     family.exemplars[key] = list(sample.exemplar)
         return published
+
+    def since(self, before: Published | None) -> Published:
+        """Return what was added since `before`; what cannot be added is as it is."""
+        if before is None:
+            return self
+        rest = Published(self.at, self.pid)
+        for name, family in self.families.items():
+            old = before.families.get(name)
+            if old is None or family.type not in ADDITIVE:
+                rest.families[name] = family
+                continue
+            samples = {
+                # What is less was started over.
+                key: value - old.samples.get(key, 0.0) if value >= old.samples.get(key, 0.0) else value
+                for key, value in family.samples.items()
+            }
+            rest.families[name] = replace(family, samples=samples)
+        return rest
 
     def as_bytes(self) -> bytes:
         """Return the content of a file for `read`."""

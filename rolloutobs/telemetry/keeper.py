@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 from rolloutobs.telemetry.shared import SharedFolder, State
 from rolloutobs.telemetry.store import Store
@@ -41,7 +42,7 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._delay_seconds = INTERVAL_SECONDS
-        self._finalized = 0
+        self._is_told = False
 
     def start(self) -> None:
         """Start the thread here and in every child that is forked. Never raises."""
@@ -95,16 +96,16 @@ class Keeper:
             self._report(error)
             return
         self._thread = thread
-        self._write_at_exit()
 
-    def _write_at_exit(self) -> None:
-        # A process that multiprocessing has forked leaves without `atexit`, with finalizers of its own.
-        pid = os.getpid()
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None and self._finalized != pid:
-            self._finalized = pid
-            reference = weakref.ref(self)
-            util.Finalize(None, _write_last, args=(reference,), exitpriority=0)
+    def before_fork(self) -> None:
+        """Write down what the app has counted so far: the child inherits that, and it is not the child's."""
+        self.write_app()
+        util: Any = sys.modules.get("multiprocessing.util")
+        if util is not None and not self._is_told:
+            # A process that multiprocessing has forked leaves without `atexit`, by finalizers that it is told
+            # of after the fork.
+            self._is_told = True
+            util.register_after_fork(self, _write_at_exit)
 
     def pause(self) -> None:
         """Stop the thread; `run` starts it again."""
@@ -148,6 +149,11 @@ _running: weakref.WeakSet[Keeper] = weakref.WeakSet()
 _paused: list[Keeper] = []
 
 
+def _write_at_exit(keeper: Keeper) -> None:
+    util: Any = sys.modules["multiprocessing.util"]
+    util.Finalize(None, _write_last, args=(weakref.ref(keeper),), exitpriority=0)
+
+
 def _write_last(reference: weakref.ref[Keeper]) -> None:
     keeper = reference()
     if keeper is not None:
@@ -165,6 +171,8 @@ def _before_fork() -> None:
     _paused[:] = [keeper for keeper in tuple(_running) if keeper.is_running]
     for keeper in _paused:
         keeper.pause()
+    for keeper in tuple(_running):
+        keeper.before_fork()
 
 
 def _after_fork_in_parent() -> None:

@@ -84,6 +84,12 @@ class SharedFolder:
         self._replaced: WorkerFile | None = None
         self._user = os.geteuid()
         self._keeps_aside = False
+        self._untold: list[str] | None = None
+        """What went wrong since `renew`; ``None`` when cells are not being moved."""
+        self._registered: app_metrics.Published | None = None
+        """What the registry held when it was last written down."""
+        self._inherited: app_metrics.Published | None = None
+        """What it held when this process was forked: the parent's."""
         self._merged: dict[FamilyKey, Family[Any]] = {}
         self._refused: set[FamilyKey] = set()
         self._ledgers: dict[str, FileLedger] = {}
@@ -109,9 +115,11 @@ class SharedFolder:
             # Forked: the thread that held the lock or was reading does not exist here, and the file is the
             # parent's.
             self._start_reading()
+            self._inherited = self._registered
             self._file.close()
             self._file = self._replaced = None
             self._keeps_aside = True
+            self._untold = ["a forked process has no file to count in, and counts in memory until it has one"]
         user = os.geteuid()
         try:
             folder = self._locate()
@@ -121,6 +129,7 @@ class SharedFolder:
             folder = self._locate()
             fresh = WorkerFile(folder)
         with self._lock:
+            self._untold = []
             if folder != self._folder:
                 self._ledgers.clear()
             self._folder, self._user = folder, user
@@ -132,6 +141,9 @@ class SharedFolder:
 
     def publish(self) -> None:
         """Let the others see the new file, in place of the one before, and add up what is dead."""
+        untold, self._untold = self._untold, None
+        for message in untold or ():
+            self._report(message)
         with self._lock:
             if self._file is None:
                 return
@@ -154,17 +166,20 @@ class SharedFolder:
         """Return a new cell at zero; one in memory, kept aside, where there is no room for it."""
         file = self._file
         try:
-            if file is None or file.pid != os.getpid():
-                raise OSError("there is no file to count in")
+            if file is None:
+                return _aside(definition)
             if definition.kind is Kind.HISTOGRAM:
                 return file.histogram(book, definition, values)
             return file.number(book, definition, values)
         except OSError as error:
-            if file is not None or not self._keeps_aside:
-                # A process without a file has been told so already.
-                self._report(f"{definition.name} is counted in memory until there is room: {error}")
             self._keeps_aside = True
-            return HistogramCell(definition.bounds) if definition.kind is Kind.HISTOGRAM else NumberCell()
+            message = f"{definition.name} is counted in memory until there is room: {error}"
+            if self._untold is None:
+                self._report(message)
+            else:
+                # Cells are being moved. After a fork the one that counts this is still the parent's.
+                self._untold.append(message)
+            return _aside(definition)
 
     def read(self) -> Mapping[FamilyKey, Family[Any]]:
         """Return the families of all workers, summed; the same objects each time, and no count in them goes
@@ -262,10 +277,11 @@ class SharedFolder:
             return
         # Not the lock of the files: what a collector of the app may ask for could want that.
         with self._publishing:
-            published = app_metrics.own_metrics(self._registry)
+            self._registered = app_metrics.own_metrics(self._registry)
+            mine = self._registered.since(self._inherited)
             file = self._file
             if file is not None and file.is_published and file.pid == os.getpid():
-                replace_file(file.path.with_suffix(app_metrics.APP), published.as_bytes())
+                replace_file(file.path.with_suffix(app_metrics.APP), mine.as_bytes())
 
     def app_metrics(self) -> list[Metric]:
         """Return the app's own metrics of all workers, those of this one as they are now.
@@ -300,6 +316,10 @@ class SharedFolder:
                 if before == state_of(folder / FOLDED):
                     break
             return list(app_metrics.merged(alive, gone))
+
+
+def _aside(definition: Definition) -> NumberCell | HistogramCell:
+    return HistogramCell(definition.bounds) if definition.kind is Kind.HISTOGRAM else NumberCell()
 
 
 class _Allocator:
