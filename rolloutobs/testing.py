@@ -117,12 +117,14 @@ async def call(
     path: str = "/",
     method: str = "GET",
     headers: Headers = (),
+    *,
+    leaves: bool = False,
     **changes: Any,
 ) -> Answer:
     """Send one request without a body to an ASGI app and return its answer.
 
     Under asyncio or trio. ``receive`` gives ``http.disconnect`` once the answer is complete, and waits until
-    then, as uvicorn's does.
+    then, as uvicorn's does; at once if the client `leaves`.
 
     Raises:
         whatever the app raises.
@@ -131,6 +133,8 @@ async def call(
     incoming: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
 
     done = _event()
+    if leaves:
+        done.set()
 
     async def receive() -> dict[str, Any]:
         if incoming:

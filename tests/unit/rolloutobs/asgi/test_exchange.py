@@ -405,7 +405,7 @@ async def until_disconnect(scope, receive, send):
 async def test_a_client_that_leaves_early_is_a_499():
     app, recorder = asgi(until_disconnect)
     for _ in range(2):
-        assert (await call(app)).status == 200
+        assert (await call(app, leaves=True)).status == 200
     assert await count(app, status="499", route="") == 2
     assert await count(app, status="200") is None
     assert recorder.spans[0].status.status_code is StatusCode.UNSET
