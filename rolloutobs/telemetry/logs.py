@@ -76,7 +76,8 @@ def enable(hub: Hub) -> None:
     """Stamp and count every log record of this process; called again for another app, it changes nothing.
 
     ``log_records_total{level}`` and ``app_errors_total{fingerprint,type}`` belong to the process: every app's
-    ``/metrics`` shows them. Records of our own loggers are stamped, and not counted.
+    ``/metrics`` shows them. Records of our own loggers are stamped, and not counted. Where log records are to
+    be exported and no logger provider is set, one is set here.
     """
     global _counting
     if _counting is None or _counting.hub.store is not hub.store:
@@ -118,6 +119,7 @@ def _send(hub: Hub) -> None:
 
     provider = set_exporting_logger_provider(hub.settings, hub.failures)
     if provider is not None:
+        hub.flushed.append(provider)
         _Sending.provider = provider
         _Sending.sender = Sender(provider, hub.failures)
         _Sending.sender.start()

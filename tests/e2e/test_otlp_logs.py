@@ -10,8 +10,11 @@ from pathlib import Path
 
 import httpx2
 import rotel
+from prometheus_client.samples import Sample
 
 from examples.demo.processes import Processes, free_ports
+from rolloutobs import semconv
+from rolloutobs.testing import parse_metrics, sample_value
 
 APP = '''
 """A server that logs in a request, and fails in another; with uvicorn's records among its own."""
@@ -23,7 +26,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from rolloutobs import instrument
-from rolloutobs.telemetry import hub, logs
 
 app = FastAPI()
 
@@ -40,7 +42,6 @@ async def fail():
 
 
 instrument(app)
-logs.enable(hub.process())
 uvicorn.run(app, port=int(sys.argv[1]), access_log=False)
 '''
 ATTRIBUTE = re.compile(r"^\s+-> (\S+): \w+\((.*)\)$", flags=re.MULTILINE)
@@ -125,6 +126,10 @@ async def test_records_say_which_version_and_which_request(processes: Processes,
     async with asyncio.timeout(30):
         while log.read_text("utf-8").count("Exception in ASGI application") < len(rows):
             await asyncio.sleep(0.2)
+    exposed: dict[str, list[Sample]] = {}
+    async with httpx2.AsyncClient(timeout=10) as client:
+        for _, port, version in rows:
+            exposed[version] = parse_metrics((await client.get(f"http://127.0.0.1:{port}/metrics")).text)
     await processes.stop("stable", "canary")
     await processes.stop("receiver")
     records = _records(log.read_text("utf-8"))
@@ -145,4 +150,21 @@ async def test_records_say_which_version_and_which_request(processes: Processes,
         assert failed[version].attributes["rolloutobs.track"] == track
     prints = {r.attributes["rolloutobs.error.fingerprint"] for r in failed.values()}
     assert len(prints) == 1, "both versions have the same error"
+    for track, _, version in rows:
+        errors = [s for s in exposed[version] if s.name == semconv.APP_ERRORS_TOTAL]
+        assert [(s.labels, s.value) for s in errors] == [
+            (
+                {
+                    "app": "shop",
+                    "version": version,
+                    "track": track,
+                    "fingerprint": prints.copy().pop(),
+                    "type": "LookupError",
+                },
+                1.0,
+            )
+        ], "raised once, seen by the wrapper, logged by the server"
+        named = {"app": "shop", "version": version, "track": track}
+        assert sample_value(exposed[version], semconv.LOG_RECORDS_TOTAL, level="error", **named) == 1
+        assert sample_value(exposed[version], semconv.LOG_RECORDS_TOTAL, level="warning", **named) == 1
     assert not [r for r in records if r.logger.startswith(("urllib3", "opentelemetry"))]

@@ -453,6 +453,31 @@ def test_the_last_records_of_a_process_and_of_its_child_arrive(collector):
         assert values(record.attributes)["rolloutobs.track"] == "canary"
 
 
+KILLED = """
+import logging, os
+from rolloutobs import Settings
+from rolloutobs.telemetry import hub as hubs, logs
+from rolloutobs.telemetry.export import flush
+
+hub = hubs.new_hub(Settings.from_env(os.environ))
+logs.enable(hub)
+logging.getLogger("shop").error("the last words")
+for provider in hub.flushed:
+    flush(provider)
+# As a server that ends by the signal that it got: without exit functions.
+os._exit(0)
+"""
+
+
+def test_what_is_flushed_at_shut_down_has_the_records(collector):
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | {
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"http://127.0.0.1:{collector.server_address[1]}/v1/logs",
+        "OTEL_BLRP_SCHEDULE_DELAY": "600000",
+    }
+    subprocess.run([sys.executable, "-c", KILLED], env=environ, check=True, timeout=DEADLINE_SECONDS)
+    assert "the last words" in [record.body.string_value for _, _, record in collector.records()]
+
+
 HANGS = """
 import logging, os, socket
 from rolloutobs import Settings
