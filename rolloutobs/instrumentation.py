@@ -25,6 +25,7 @@ __all__ = ["instrument", "is_instrumented"]
 _logger = logging.getLogger("rolloutobs")
 A = TypeVar("A")
 _warned: set[str] = set()
+_WSGI_ARGUMENTS = 2
 
 
 # By identity: not every app can be hashed, nor can all be referred to weakly; those that cannot are not
@@ -78,7 +79,7 @@ def instrument(
     base = Settings.from_env(os.environ) if settings is None else settings
     hub = start(base.overridden(service=service, version=version, track=track), app, tracer_provider)
     kind = kind_of(app)
-    part = asgi if kind.interface is Interface.ASGI else wsgi
+    part = wsgi if kind.interface is Interface.WSGI else asgi
     wrapper: HttpApp = part.Wrapper(_call_of(app, kind), app, hub)
     hook_frameworks(app)
     served: A = _served(app, wrapper, kind)
@@ -94,7 +95,7 @@ def _call_of(app: Any, kind: Kind) -> Any:
 
 def _served(app: Any, wrapper: HttpApp, kind: Kind) -> Any:
     """Lead the calls of `app` through `wrapper`; return what has to be served."""
-    part = asgi if kind.interface is Interface.ASGI else wsgi
+    part = wsgi if kind.interface is Interface.WSGI else asgi
     if kind.place is Place.CALL:
         serve_in_place(app, wrapper, part.serve, _revive)
         return app
@@ -104,7 +105,22 @@ def _served(app: Any, wrapper: HttpApp, kind: Kind) -> Any:
         return app
     with suppress(TypeError):
         _wrapped[id(app)] = app
-    return part.InstrumentedApp(app, wrapper, _revive)
+    outside = _EitherApp if kind.interface is Interface.EITHER else part.InstrumentedApp
+    return outside(app, wrapper, _revive)
+
+
+class _EitherApp(asgi.InstrumentedApp):
+    """An app that is called as ASGI or as WSGI has it: told by the number of arguments."""
+
+    _as_wsgi: wsgi.InstrumentedApp | None = None
+
+    def __call__(self, *request: Any) -> Any:
+        if len(request) != _WSGI_ARGUMENTS:
+            return asgi.serve(self, *request)
+        if self._as_wsgi is None:
+            wrapper = wsgi.Wrapper(self._app, self._app, self._rolloutobs.hub)
+            self._as_wsgi = wsgi.InstrumentedApp(self._app, wrapper, self._revive)
+        return self._as_wsgi(*request)
 
 
 def _revive(make: Any, arguments: tuple[Any, ...], state: Any, settings: Settings) -> Any:

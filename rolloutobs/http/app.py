@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from opentelemetry.context import Context
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.http.headers import CapturedHeaders
 from rolloutobs.http.metrics import HttpMetrics
+from rolloutobs.http.responding import response_propagator
 from rolloutobs.http.server_timing import ServerTiming
 from rolloutobs.settings import SpanMode
 from rolloutobs.telemetry.current import with_identity
@@ -25,7 +25,8 @@ from rolloutobs.telemetry.traces import ServerSpans
 __all__ = ["ERROR_KEY", "SCOPE_KEY", "HttpApp"]
 
 _logger = logging.getLogger("rolloutobs")
-SCOPE_KEY = "rolloutobs"
+# With a dot: keys of an environ without one are text. Source: PEP 3333, "environ variables".
+SCOPE_KEY = "rolloutobs.seen"
 """In the scope or environ of every request that we have seen: an instrumented app that is mounted leaves it
 alone.
 """
@@ -127,13 +128,6 @@ class HttpApp:
     def expect_routes(self) -> None:
         """Expose the counters of known routes from zero."""
         self.http.expect(pair for pair in self.routes() if pair[1] not in self.special)
-
-
-def response_propagator() -> Any:
-    """Return OpenTelemetry's response propagator; ``None`` if nobody has set one."""
-    # Not imported for it: who sets one has it imported.
-    module = sys.modules.get("opentelemetry.instrumentation.propagators")
-    return None if module is None else module.get_global_response_propagator()
 
 
 def _pattern(expressions: tuple[str, ...]) -> re.Pattern[str] | None:

@@ -10,7 +10,14 @@ from opentelemetry.util.http import redact_query_parameters
 
 from rolloutobs import semconv
 
-__all__ = ["error_type", "legacy_attributes", "request_attributes", "span_method", "status_attributes", "url_of"]
+__all__ = [
+    "error_type",
+    "legacy_attributes",
+    "request_attributes",
+    "span_method",
+    "status_attributes",
+    "url_of",
+]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # Source: RFC 1035, section 2.3.4 (255 octets), and a port.
@@ -62,7 +69,8 @@ _LEGACY = {
 
 
 def legacy_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the names that the stable `attributes` had before; for ``OTEL_SEMCONV_STABILITY_OPT_IN=http/dup``."""
+    """Return the names that the stable `attributes` had before; for
+    ``OTEL_SEMCONV_STABILITY_OPT_IN=http/dup``."""
     old = {_LEGACY[name]: value for name, value in attributes.items() if name in _LEGACY}
     query = attributes.get("url.query")
     old["http.target"] = f"{attributes['url.path']}?{query}" if query else attributes["url.path"]

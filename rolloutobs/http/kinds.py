@@ -18,6 +18,8 @@ class Interface(Enum):
 
     ASGI = "asgi"
     WSGI = "wsgi"
+    EITHER = "either"
+    """Its signature does not tell, as that of a decorator without ``functools.wraps``: each call does."""
 
 
 class Place(Enum):
@@ -56,7 +58,7 @@ _ENVIRONS = frozenset({"environ", "env"})
 
 
 def kind_of(app: Any) -> Kind:
-    """Return the kind of `app`, which can be called. One that could be either is taken for ASGI."""
+    """Return the kind of `app`, which can be called."""
     for cls in type(app).__mro__:
         found = _FRAMEWORKS.get((cls.__module__, cls.__name__))
         if found is not None:
@@ -77,7 +79,9 @@ def _interface(app: Any) -> Interface:
     if names and names[0] in _ENVIRONS:
         return Interface.WSGI
     takes_wsgi, takes_asgi = (_takes(signature, count) for count in (_WSGI_ARGUMENTS, _ASGI_ARGUMENTS))
-    return Interface.WSGI if takes_wsgi and not takes_asgi else Interface.ASGI
+    if takes_wsgi and takes_asgi:
+        return Interface.EITHER
+    return Interface.WSGI if takes_wsgi else Interface.ASGI
 
 
 def _takes(signature: inspect.Signature, arguments: int) -> bool:
