@@ -42,7 +42,7 @@ class ErrorCounts:
             max_sets=limit + _SLACK,
         )
         self._limit = limit
-        self._seen: dict[str, Error] = {}
+        self._seen: dict[str, object] = {}
 
     def exception(self, error: BaseException, span: Span | None = None) -> str:
         """Count an exception that nobody handled, once; return its fingerprint.
@@ -95,7 +95,9 @@ class ErrorCounts:
             if len(self._seen) >= self._limit:
                 self._family.cell(semconv.FINGERPRINT_OTHER, semconv.FINGERPRINT_OTHER).inc()
                 return fingerprint
-            if self._seen.setdefault(fingerprint, error) is error:
+            ours = object()
+            # Of two threads that come at once, one.
+            if self._seen.setdefault(fingerprint, ours) is ours:
                 _say(error)
         self._family.cell(fingerprint, error.type).inc()
         return fingerprint

@@ -82,13 +82,24 @@ def of_message(logger: str, template: object, error: BaseException | None) -> Er
     """
     if error is None and isinstance(template, BaseException):
         error = template
-    text = _template(template)
     if error is None:
-        return Error(_hash("log", logger, text), LOG, logger, text)
+        # Most templates are constants.
+        short = type(template) is str and len(template) <= MAX_TEXT_CHARS
+        return _known_message(logger, template) if short else _of_text(logger, _template(template))
+    text = _template(template)
     error = _unwrapped(error)
     kind, place = error_type(error), _place(error.__traceback__)
     said = _message(error)
     return Error(_hash("log", logger, text, kind, place), kind, place, f"{text}: {said}" if said else text)
+
+
+def _of_text(logger: str, text: str) -> Error:
+    return Error(_hash("log", logger, text), LOG, logger, text)
+
+
+@lru_cache(maxsize=512)
+def _known_message(logger: str, template: str) -> Error:
+    return _of_text(logger, _template(template))
 
 
 def error_type(error: BaseException) -> str:
