@@ -170,7 +170,7 @@ class Hub:
             try:
                 # Kept: a change of the track has to know what these had counted.
                 self._app_text = app_text.beyond(theirs)
-            except ValueError as error:
+            except Exception as error:
                 self.failures.record(Where.METRICS, error)
         theirs.extend(self._app_text)
         families = self.store.families(self.book, PROCESS)
