@@ -22,6 +22,7 @@ import grpc
 from celery import Celery
 from fastapi import FastAPI, WebSocket
 from fastapi.responses import HTMLResponse
+from prometheus_client import REGISTRY, Counter
 
 from rolloutobs import Settings, instrument, operation, semconv
 from rolloutobs.http.application import ATTRIBUTE
@@ -88,6 +89,7 @@ async def _requests(app: Any, headers: tuple[tuple[bytes, bytes], ...] = ()) -> 
     """Send every kind of request; return the answer with a page in it."""
     await call(app, "/items/7?page=2", headers=(CALLER, (b"user-agent", b"curl/8"), (b"x-shop", b"berlin")))
     await call(app, "/items/7", headers=(SYNTHETIC, *headers))
+    await call(app, "/items/7")
     await call(app, "/nowhere", method="BREW")
     with suppress(Refused):
         await call(app, "/checkout", method="POST")
@@ -162,6 +164,17 @@ def _job() -> None:
 
 
 @contextmanager
+def _own_metric() -> Iterator[None]:
+    """Register what the app's own code counts."""
+    counter = Counter("checkouts_completed", "Checkouts that were paid.")
+    counter.inc(3)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(counter)
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Keep warnings off the terminal: some of what is done here is wrong on purpose."""
     root, null = logging.getLogger(), logging.NullHandler()
@@ -201,7 +214,7 @@ def everything() -> Seen:
     """Drive an app with all parts of the SDK in use, under both namings; return what came out."""
     seen, recorder = Seen(), SpanRecorder()
     kept = os.environ.pop("ROLLOUTOBS_METRICS_DIR", None)
-    with isolated_telemetry(), _quiet():
+    with isolated_telemetry(), _quiet(), _own_metric():
         app: Any = instrument(_app(), settings=_settings(), tracer_provider=recorder.provider)
 
         async def drive() -> None:

@@ -32,12 +32,13 @@ __all__ = [
     "attributes",
     "baggage",
     "costs",
-    "exposed",
     "labels",
     "log_fields",
     "metrics",
     "modes",
     "options",
+    "per_process",
+    "sample",
     "server_timing",
     "values",
     "wheres",
@@ -260,10 +261,19 @@ def server_timing() -> str:
     return _table(("entry", "meaning"), _constants("SERVER_TIMING_"))
 
 
-def exposed(*prefixes: str) -> str:
-    """Return lines of ``/metrics`` of the app with everything on that begin with one of `prefixes`."""
-    lines = everything().exposed.splitlines()
-    return "\n".join(f"    {line}" for prefix in prefixes for line in lines if line.startswith(prefix))
+_SAMPLE = (
+    'http_requests_total{app="shop",method="GET",route="/items/{item_id}",status=',
+    'http_requests_total{app="shop",method="POST"',
+    'http_request_duration_seconds_count{app="shop",method="POST"',
+    "checkouts_completed_total",
+)
+
+
+def sample() -> str:
+    """Return some lines of ``/metrics``, as a block."""
+    lines = [line for line in everything().exposed.splitlines() if "synthetic" not in line]
+    found = [line for start in _SAMPLE for line in sorted(lines) if line.startswith(start)]
+    return "\n".join(("```text", *found, "```"))
 
 
 # --- what it costs -----------------------------------------------------------------------------------------
@@ -273,7 +283,7 @@ STATUSES = (200, 404, 500)
 
 
 def costs() -> str:
-    """Return series and bytes of a scrape by the number of routes: of HTTP alone, with three statuses each."""
+    """Return series and bytes of a scrape by the number of routes: of HTTP alone, three statuses each."""
     rows = []
     for count in ROUTES:
         idle, busy = _scraped(count, ()), _scraped(count, STATUSES)
