@@ -124,8 +124,8 @@ class Settings:
     """Prometheus Pushgateway (``http://pushgateway:9091``) that gets the metrics at the end of each job, of
     ``operation("job", ...)``; empty: none. Only for processes that end; others are scraped."""
     push_instance: str = ""
-    """Name of this process's group in the Pushgateway, besides the service; empty: the name of the first job that
-    ends. Jobs of one service that run at the same time need different ones."""
+    """Name of this process's group in the Pushgateway, besides the service; empty: the name of the first
+    job that ends. Jobs of one service that run at the same time need different ones."""
     metrics_dir: str | None = None
     """Folder in which the workers of one server share their counts, in one of its own for each server and
     version. ``None``: below ``TMPDIR``, ``/dev/shm`` or the usual temporary folder where workers are detected
@@ -191,6 +191,9 @@ class Settings:
     """Whether ``OTEL_EXPORTER_OTLP_PROTOCOL`` asks for gRPC instead of HTTP with protobuf."""
     otlp_logs_grpc: bool = False
     """The same for log records (``OTEL_EXPORTER_OTLP_LOGS_PROTOCOL``)."""
+    legacy_attributes: bool = False
+    """Whether spans carry the HTTP attributes under their old names besides
+    (``OTEL_SEMCONV_STABILITY_OPT_IN=http/dup``). The stable names are there in any case."""
     sdk_disabled: bool = False
     """``OTEL_SDK_DISABLED``: no spans and nothing exported; ``/metrics`` remains."""
     logs: bool = True
@@ -459,4 +462,5 @@ def _exports(environ: Mapping[str, str]) -> dict[str, bool]:
         "otlp_grpc": grpc("TRACES"),
         "otlp_logs_grpc": grpc("LOGS"),
         "sdk_disabled": disabled,
+        "legacy_attributes": "http/dup" in variables.words("", text("OTEL_SEMCONV_STABILITY_OPT_IN")),
     }

@@ -19,7 +19,8 @@ async def serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request, websocket or lifespan; `self` has its `Wrapper` as ``_rolloutobs``."""
     wrapper: Wrapper = self._rolloutobs
     exchange: Exchange | Connection | None = None
-    if scope["type"] == "http" and SCOPE_KEY not in scope:
+    kind = scope.get("type")
+    if kind == "http" and SCOPE_KEY not in scope:
         try:
             excluded = scope["path"] in wrapper.special or (
                 (scope.get("root_path") or wrapper.excluded_urls) and wrapper.excludes(scope)
@@ -28,7 +29,7 @@ async def serve(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
                 exchange = Exchange(wrapper, scope, receive, send)
         except Exception as error:
             wrapper.failures.record(Where.REQUEST, error)
-    elif scope["type"] == "websocket" and SCOPE_KEY not in scope:
+    elif kind == "websocket" and SCOPE_KEY not in scope:
         exchange = _connection(wrapper, scope, receive, send)
     if exchange is None:
         await wrapper.unrecorded(scope, receive, send)

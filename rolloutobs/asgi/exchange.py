@@ -13,12 +13,13 @@ from time import perf_counter, time_ns
 from opentelemetry.trace import Span, StatusCode
 
 from rolloutobs import semconv
-from rolloutobs.asgi.types import Message, Receive, Scope, Send
+from rolloutobs.asgi.types import Message, Receive, Scope, Send, headers_of
 from rolloutobs.asgi.wrapper import Wrapper
 from rolloutobs.http.app import ERROR_KEY, SCOPE_KEY
-from rolloutobs.http.attributes import error_type, span_method
+from rolloutobs.http.attributes import error_type, span_method, status_attributes
 from rolloutobs.http.contrib import name_by_route
 from rolloutobs.http.metrics import Outcome, exemplify
+from rolloutobs.http.responding import responded
 from rolloutobs.http.server_timing import HTML, is_shared
 from rolloutobs.telemetry.current import context_calls
 from rolloutobs.telemetry.error_counts import record_exception
@@ -75,7 +76,7 @@ class Exchange:
         scope[SCOPE_KEY] = True
         inbound, span, context = NOTHING, None, wrapper.base
         try:
-            inbound = wrapper.extractor.extract(scope["headers"])
+            inbound = wrapper.extractor.extract(headers_of(scope))
             spans = wrapper.spans or wrapper.choose_spans()
             span, context = spans.start(scope, inbound, _get_current())
             if span is not None:
@@ -93,13 +94,21 @@ class Exchange:
     async def receive(self) -> Message:
         """Receive for the app; remember a client that is gone before its answer was complete."""
         message = await self._receive()
-        if message["type"] == "http.disconnect" and self._open:
-            self._gone = True
+        try:
+            if message["type"] == "http.disconnect" and self._open:
+                self._gone = True
+        except (KeyError, TypeError):
+            # No message of ASGI: the app will say so, or not mind.
+            pass
         return message
 
     async def send(self, message: Message) -> None:
         """Send for the app; the answer is complete with its last message."""
-        kind = message["type"]
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            # The server will say what is wrong with it.
+            kind = ""
         if kind == "http.response.start":
             message = self._started(message)
         try:
@@ -110,25 +119,30 @@ class Exchange:
             raise
         if kind == "http.response.body":
             if self._open == _BODY and not message.get("more_body"):
-                self._complete(self._status, None)
-        elif kind != "http.response.start" and self._open and _is_last(message):
-            self._complete(self._status, None)
+                self._complete(self._status or INTERNAL_SERVER_ERROR, None)
+        elif kind != "http.response.start" and self._open and _is_last(kind, message):
+            self._complete(self._status or INTERNAL_SERVER_ERROR, None)
 
     def _started(self, message: Message) -> Message:
+        if self._status or not self._open:
+            # A second start, which the server refuses.
+            return message
         try:
-            self._status = message["status"]
+            status = message["status"]
+            self._status = status if status.__class__ is int else int(status)
             if message.get("trailers"):
                 self._open = _TRAILERS
+            headers = message.get("headers", ())
+            if headers.__class__ is not list and headers.__class__ is not tuple:
+                # One that can be read once only.
+                headers = list(headers)
+                message = {**message, "headers": headers}
             wrapper = self._wrapper
-            if wrapper.tags or wrapper.captured is not None:
-                self._tag(message)
+            if wrapper.sees_answers:
+                message = self._seen(message)
             timing = wrapper.timing
             if timing is None:
                 return message
-            headers = message.get("headers", ())
-            if headers.__class__ is not list:
-                headers = list(headers)
-                message = {**message, "headers": headers}
             for name, value in headers:
                 # Names are in lower case, as ASGI demands.
                 if name == b"content-type":
@@ -139,11 +153,18 @@ class Exchange:
             self._wrapper.failures.record(Where.REQUEST, error)
             return message
 
-    def _tag(self, message: Message) -> None:
-        self._wrapper.tag()
-        captured, span = self._wrapper.captured, self._span
-        if captured is not None and span is not None and span.is_recording():
-            span.set_attributes(captured.of_response(message.get("headers", ())))
+    def _seen(self, message: Message) -> Message:
+        wrapper, span = self._wrapper, self._span
+        wrapper.tag()
+        if span is None:
+            return message
+        if wrapper.captured is not None and span.is_recording():
+            span.set_attributes(wrapper.captured.of_response(message.get("headers", ())))
+        if wrapper.responder is not None:
+            added = responded(wrapper.responder, (), span)
+            raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in added]
+            return {**message, "headers": [*message.get("headers", ()), *raw]}
+        return message
 
     def _complete(self, outcome: int, error: BaseException | None) -> None:
         """Take time and counts; called once, at the last message or when the app has returned without one.
@@ -185,9 +206,14 @@ class Exchange:
 
     def _route(self, outcome: int) -> str:
         templates = self._wrapper.templates
-        route = templates.read(self._scope)
-        if not route and outcome in REDIRECTS:
-            return templates.read_redirect(self._scope)
+        try:
+            route = templates.read(self._scope)
+            if not route and outcome in REDIRECTS:
+                return templates.read_redirect(self._scope)
+        except Exception as failure:
+            # It is counted all the same.
+            self._wrapper.failures.record(Where.REQUEST, failure)
+            return ""
         return route
 
     def _finish(self, span: Span | None, route: str, outcome: int, error: BaseException | None) -> None:
@@ -203,11 +229,11 @@ class Exchange:
         # Else it stays open until the app has returned: Starlette sends a 500, then raises what is behind.
 
     def _describe(self, span: Span, route: str, outcome: int) -> None:
-        if self._status:
-            span.set_attribute("http.response.status_code", int(self._status))
-        elif not self._gone:
-            # What the server sends in place of the answer that the app did not give.
-            span.set_attribute("http.response.status_code", INTERNAL_SERVER_ERROR)
+        # What the server sends in place of an answer that the app did not give.
+        status = int(self._status) or (0 if self._gone else INTERNAL_SERVER_ERROR)
+        if status:
+            legacy = self._wrapper.settings.legacy_attributes
+            span.set_attributes(status_attributes(status, legacy=legacy))
         if route:
             span.set_attribute("http.route", route)
             span.update_name(f"{span_method(self._method)} {route}")
@@ -227,33 +253,39 @@ class Exchange:
         except Exception as failure:
             # The task was torn down in another context, which ends with it.
             self._wrapper.failures.record(Where.REQUEST, failure)
-        if self._status >= INTERNAL_SERVER_ERROR and error is None:
-            # What the framework has made an answer of.
-            error = self._scope.pop(ERROR_KEY, None)
-        if self._open:
-            # Returned without an end of the answer and the client still there: servers make a 500 or a cut
-            # connection of it, so it counts as one, as does an exception in the middle of a stream.
-            self._complete(INTERNAL_SERVER_ERROR, error)
-        if error is not None:
-            record_exception(error, self._wrapper.hub, self._span)
+        try:
+            if self._status >= INTERNAL_SERVER_ERROR and error is None:
+                # What the framework has made an answer of.
+                error = self._scope.pop(ERROR_KEY, None)
+            if self._open:
+                # Returned without an end of the answer and the client still there: servers make a 500 or a
+                # cut connection of it, so it counts as one, as does an exception in the middle of a stream.
+                self._complete(INTERNAL_SERVER_ERROR, error)
+            if error is not None:
+                record_exception(error, self._wrapper.hub, self._span)
+        except Exception as failure:
+            self._wrapper.failures.record(Where.REQUEST, failure)
         if self._span is not None:
             self._end(self._span, error)
 
     def _end(self, span: Span, error: BaseException | None) -> None:
         try:
             if error is not None:
-                span.record_exception(error, escaped=True)
                 if not self._gone:
                     span.set_attribute("error.type", error_type(error))
                     span.set_status(StatusCode.ERROR)
+                span.record_exception(error, escaped=True)
+        except Exception as failure:
+            # One that has no text, for example.
+            self._wrapper.failures.record(Where.REQUEST, failure)
+        try:
             span.end(self._ended_ns)
         except Exception as failure:
             self._wrapper.failures.record(Where.REQUEST, failure)
 
 
-def _is_last(message: Message) -> bool:
+def _is_last(kind: str, message: Message) -> bool:
     """Return whether a message of an ASGI extension ends the answer."""
-    kind = message["type"]
     if kind == "http.response.pathsend":
         return True
     if kind == "http.response.zerocopysend":

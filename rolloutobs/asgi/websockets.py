@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.trace import Span, StatusCode
 
 from rolloutobs import semconv
-from rolloutobs.asgi.types import Message, Receive, Scope, Send
+from rolloutobs.asgi.types import Message, Receive, Scope, Send, headers_of
 from rolloutobs.http.app import SCOPE_KEY
 from rolloutobs.http.attributes import error_type
 from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily
@@ -91,6 +91,7 @@ class WebsocketMetrics:
                     semconv.CONNECTION_BOUNDS,
                 ),
             )
+            self._families[1].cell()
         return self._families
 
     def opened(self) -> None:
@@ -113,6 +114,14 @@ class WebsocketMetrics:
         for route in routes:
             for outcome in (Outcome.OK, Outcome.ERROR):
                 self._made()[0].cell(route, outcome.value, "")
+
+
+def _type_of(message: Message) -> object:
+    try:
+        return message["type"]
+    except (KeyError, TypeError):
+        # No message of ASGI: whom it is for will say so, or not mind.
+        return None
 
 
 class Connection:
@@ -145,7 +154,7 @@ class Connection:
         self._inbound, context = NOTHING, wrapper.base
         self._span: Span | None = None
         try:
-            self._inbound = wrapper.extractor.extract(scope["headers"])
+            self._inbound = wrapper.extractor.extract(headers_of(scope))
             spans = wrapper.spans or wrapper.choose_spans()
             self._span, context = spans.start(scope, self._inbound, _get_current())
             if self._span is not None:
@@ -157,14 +166,17 @@ class Connection:
     async def receive(self) -> Message:
         """Receive for the app; a connection that is gone has ended."""
         message = await self._receive()
-        if message["type"] == "websocket.disconnect" and self._open:
-            code = message.get("code") or _NO_CODE
-            self._end(_of_received_code(code) if self._accepted else Outcome.DISCONNECTED, code)
+        try:
+            if _type_of(message) == "websocket.disconnect" and self._open:
+                code = int(message.get("code") or _NO_CODE)
+                self._end(_of_received_code(code) if self._accepted else Outcome.DISCONNECTED, code)
+        except Exception as error:
+            self._wrapper.failures.record(Where.REQUEST, error)
         return message
 
     async def send(self, message: Message) -> None:
         """Send for the app; the connection has ended when it is closed, or its handshake refused."""
-        kind = message["type"]
+        kind = _type_of(message)
         if kind == "websocket.accept":
             message = self._told(message)
         try:
@@ -173,12 +185,18 @@ class Connection:
             # What servers raise when the client is gone. Source: ASGI WebSocket message format 2.4.
             self._end(Outcome.DISCONNECTED)
             raise
+        try:
+            self._sent(kind, message)
+        except Exception as error:
+            self._wrapper.failures.record(Where.REQUEST, error)
+
+    def _sent(self, kind: object, message: Message) -> None:
         if kind == "websocket.accept":
             self._open_now()
         elif kind == "websocket.close":
-            self._closed(message.get("code") or 1000)
+            self._closed(int(message.get("code") or 1000))
         elif kind == "websocket.http.response.start":
-            self._status = message["status"]
+            self._status = int(message["status"])
         elif kind == "websocket.http.response.body" and not message.get("more_body"):
             self._end(self._of_answer())
 
@@ -242,21 +260,31 @@ class Connection:
         self._open = False
         wrapper = self._wrapper
         seconds = perf_counter() - self._start
+        route = ""
         try:
             if self._accepted:
                 wrapper.websockets.closed()
             route = wrapper.templates.read(self._scope)
-            wrapper.websockets.ended(route, outcome, self._inbound.synthetic, seconds)
-            span = self._span
-            if span is not None and span.is_recording():
-                self._describe(span, route, outcome, code)
-                if error is not None:
-                    span.record_exception(error, escaped=True)
-                    if outcome is Outcome.ERROR:
-                        span.set_attribute("error.type", error_type(error))
-                span.end(time_ns())
         except Exception as failure:
             wrapper.failures.record(Where.REQUEST, failure)
+        try:
+            wrapper.websockets.ended(route, outcome, self._inbound.synthetic, seconds)
+            if self._span is not None and self._span.is_recording():
+                self._finish(self._span, route, outcome, code, error)
+        except Exception as failure:
+            wrapper.failures.record(Where.REQUEST, failure)
+
+    def _finish(
+        self, span: Span, route: str, outcome: Outcome, code: int, error: BaseException | None
+    ) -> None:
+        try:
+            self._describe(span, route, outcome, code)
+            if error is not None:
+                span.record_exception(error, escaped=True)
+                if outcome is Outcome.ERROR:
+                    span.set_attribute("error.type", error_type(error))
+        finally:
+            span.end(time_ns())
 
     def _describe(self, span: Span, route: str, outcome: Outcome, code: int) -> None:
         status = self._status or (_INTERNAL_SERVER_ERROR if outcome is Outcome.ERROR else 0)

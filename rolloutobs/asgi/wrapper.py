@@ -8,12 +8,13 @@ from typing import Any
 from rolloutobs.asgi.contrib import with_contrib
 from rolloutobs.asgi.routes import RouteReader, known_routes, known_websockets
 from rolloutobs.asgi.scrapes import Scrapes
-from rolloutobs.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from rolloutobs.asgi.types import ASGIApp, Message, Receive, Scope, Send, headers_of
 from rolloutobs.asgi.websockets import WebsocketMetrics
 from rolloutobs.http.app import SCOPE_KEY, HttpApp
-from rolloutobs.http.attributes import request_attributes, span_method, url_of
+from rolloutobs.http.attributes import legacy_attributes, request_attributes, span_method, url_of
 from rolloutobs.http.listing import listed_routes
 from rolloutobs.telemetry.export import flush
+from rolloutobs.telemetry.failures import Where
 from rolloutobs.telemetry.hub import Hub
 from rolloutobs.telemetry.process_metrics import watch_loop
 
@@ -42,6 +43,8 @@ class Wrapper(HttpApp):
     def describe(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return name and attributes of a server span, from the scope of its request."""
         attributes = request_attributes(request, self.live.stamp.attributes)
+        if self.settings.legacy_attributes:
+            attributes |= legacy_attributes(attributes)
         if self.captured is not None:
             attributes |= self.captured.of_request(request["headers"])
         if request["type"] == "websocket":
@@ -71,23 +74,31 @@ class Wrapper(HttpApp):
 
         Paths count from the root path on; regular expressions are looked for in the whole URL.
         """
-        path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
-        if path in self.special:
+        if _path_below_root(scope) in self.special:
             return True
-        return self.excluded_urls is not None and self.excluded_urls.search(url_of(scope)) is not None
+        if self.excluded_urls is None:
+            return False
+        headers_of(scope)
+        return self.excluded_urls.search(url_of(scope)) is not None
 
     async def unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer everything that is not recorded: metrics, excluded paths, lifespan."""
-        if scope["type"] == "lifespan":
+        kind = scope.get("type")
+        if kind == "lifespan":
             watch_loop(self.hub)
             await self.app(scope, receive, self._flushing(send) if self.hub.flushed else send)
             return
-        if scope["type"] == "http" and SCOPE_KEY not in scope:
-            scope[SCOPE_KEY] = None
-            # Excluded means excluded from FastAPI's own telemetry too.
-            scope["fastapi.telemetry"] = None
-            scope["starlette.opentelemetry"] = True
-            if self._asks_for_metrics(scope):
+        if kind == "http" and SCOPE_KEY not in scope:
+            asked = False
+            try:
+                scope[SCOPE_KEY] = None
+                # Excluded means excluded from FastAPI's own telemetry too.
+                scope["fastapi.telemetry"] = None
+                scope["starlette.opentelemetry"] = True
+                asked = self._asks_for_metrics(scope)
+            except Exception as error:
+                self.failures.record(Where.REQUEST, error)
+            if asked:
                 watch_loop(self.hub)
                 await self.scrapes.serve(self.app, scope, receive, send)
                 return
@@ -97,16 +108,22 @@ class Wrapper(HttpApp):
         async def flushing(message: Message) -> None:
             # Before the message, not after: servers exit as soon as they have it, uvicorn by the signal that
             # it got.
-            if message["type"] in _SHUTDOWN:
-                for provider in self.hub.flushed:
-                    flush(provider)
+            try:
+                if message["type"] in _SHUTDOWN:
+                    for provider in self.hub.flushed:
+                        flush(provider)
+            except Exception as error:
+                self.failures.record(Where.EXPORT, error)
             await send(message)
 
         return flushing
 
     def _asks_for_metrics(self, scope: Scope) -> bool:
-        path: str = scope.get("path", "")
         wanted = self.settings.metrics_path
         if wanted is None or scope.get("method") not in ("GET", "HEAD"):
             return False
-        return path == wanted or path.removeprefix(scope.get("root_path", "")) == wanted
+        return scope["path"] == wanted or _path_below_root(scope) == wanted
+
+
+def _path_below_root(scope: Scope) -> str:
+    return str(scope["path"]).removeprefix(scope.get("root_path") or "")

@@ -16,7 +16,12 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.baggage import get_baggage
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import (
+    _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
+    _SUPPRESS_INSTRUMENTATION_KEY,
+    Context,
+    get_current,
+)
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace import Tracer as SdkTracer
@@ -213,6 +218,8 @@ class UnsampledSpan(NonRecordingSpan):
         return f"NonRecordingSpan({self.get_span_context()!r})"
 
 
+# Set around calls that must not be traced. Source: opentelemetry.instrumentation.utils.
+_SUPPRESSED = (_SUPPRESS_INSTRUMENTATION_KEY, _SUPPRESS_HTTP_INSTRUMENTATION_KEY, "suppress_instrumentation")
 # The key under which the API keeps the current span, learnt from the API.
 (_SPAN_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 
@@ -271,7 +278,7 @@ class ServerSpans:
     def _start_anywhere(self, scope: Mapping[str, Any], inbound: Inbound, local: Context) -> Start:
         tracer = self._tracer or self._resolve()
         context = self._context(inbound, local)
-        if tracer is None:
+        if tracer is None or any(local.get(key) for key in _SUPPRESSED):
             return None, context
         kind = SpanKind.SERVER
         outer = trace.get_current_span(local)

@@ -14,10 +14,11 @@ from opentelemetry.trace import Span, StatusCode
 
 from rolloutobs import semconv
 from rolloutobs.http.app import ERROR_KEY, SCOPE_KEY
-from rolloutobs.http.attributes import error_type, span_method
+from rolloutobs.http.attributes import error_type, span_method, status_attributes
 from rolloutobs.http.contrib import name_by_route
 from rolloutobs.http.hooks import ROUTE_KEY
 from rolloutobs.http.metrics import Outcome, exemplify
+from rolloutobs.http.responding import responded
 from rolloutobs.http.server_timing import HTML, is_shared
 from rolloutobs.telemetry.current import context_calls
 from rolloutobs.telemetry.error_counts import record_exception
@@ -128,8 +129,8 @@ class Exchange:
         try:
             if self._span is None:
                 name_by_route(self._environ, self._method, self._environ.get(ROUTE_KEY, ""))
-            if wrapper.tags or wrapper.captured is not None:
-                self._tag(headers)
+            if wrapper.sees_answers:
+                headers = self._seen(headers)
             timing = wrapper.timing
             if timing is None or headers.__class__ is not list:
                 # The server will say what is wrong with headers that are no list.
@@ -140,11 +141,14 @@ class Exchange:
             wrapper.failures.record(Where.REQUEST, error)
         return headers
 
-    def _tag(self, headers: Headers) -> None:
-        self._wrapper.tag()
-        captured, span = self._wrapper.captured, self._span
-        if captured is not None and span is not None and span.is_recording():
-            span.set_attributes(captured.of_response(_raw(headers)))
+    def _seen(self, headers: Headers) -> Headers:
+        wrapper, span = self._wrapper, self._span
+        wrapper.tag()
+        if span is None:
+            return headers
+        if wrapper.captured is not None and span.is_recording():
+            span.set_attributes(wrapper.captured.of_response(_raw(headers)))
+        return headers if wrapper.responder is None else responded(wrapper.responder, headers, span)
 
     def taken(self) -> None:
         """Complete the answer: all of its body was taken."""
@@ -176,33 +180,46 @@ class Exchange:
         self._open = False
         seconds = perf_counter() - self._start
         wrapper = self._wrapper
-        environ = self._environ
         if self._gone:
             outcome = _CLIENT_CLOSED_REQUEST
+        route = self._environ.get(ROUTE_KEY, "")
         try:
-            route = environ.get(ROUTE_KEY, "")
             what: Outcome = (self._method, route, outcome, self._inbound.mark)
             if wrapper.by_scheme:
-                what = (*what, environ.get("wsgi.url_scheme", "http"))
+                what = (*what, self._environ.get("wsgi.url_scheme", "http"))
             histogram = wrapper.http.ended(what, seconds)
             if wrapper.exemplars:
                 exemplify(histogram, self._span, seconds)
-            if self._status >= _INTERNAL_SERVER_ERROR and error is None:
-                # What the framework has made an answer of.
-                error = environ.pop(ERROR_KEY, None)
-            if error is not None:
-                record_exception(error, wrapper.hub, self._span)
-            span = self._span
-            if span is not None and span.__class__ is not UnsampledSpan and span.is_recording():
-                self._describe(span, route, outcome, error)
-                span.end(time_ns())
         except Exception as failure:
             wrapper.failures.record(Where.REQUEST, failure)
+        try:
+            self._finish(route, outcome, error)
+        except Exception as failure:
+            wrapper.failures.record(Where.REQUEST, failure)
+
+    def _finish(self, route: str, outcome: int, error: BaseException | None) -> None:
+        if self._status >= _INTERNAL_SERVER_ERROR and error is None:
+            # What the framework has made an answer of.
+            error = self._environ.pop(ERROR_KEY, None)
+        span = self._span
+        if error is not None:
+            record_exception(error, self._wrapper.hub, span)
+        if span is None or span.__class__ is UnsampledSpan or not span.is_recording():
+            return
+        ended = time_ns()
+        try:
+            self._describe(span, route, outcome, error)
+            if error is not None:
+                # Last, as one that has no text raises another.
+                span.record_exception(error, escaped=True)
+        finally:
+            span.end(ended)
 
     def _describe(self, span: Span, route: str, outcome: int, error: BaseException | None) -> None:
         if self._status or not self._gone:
             # Else what the server sends in place of the answer that the app did not give.
-            span.set_attribute("http.response.status_code", self._status or _INTERNAL_SERVER_ERROR)
+            legacy = self._wrapper.settings.legacy_attributes
+            span.set_attributes(status_attributes(self._status or _INTERNAL_SERVER_ERROR, legacy=legacy))
         if route:
             span.set_attribute("http.route", route)
             span.update_name(f"{span_method(self._method)} {route}")
@@ -211,8 +228,6 @@ class Exchange:
             span.set_attributes(inbound.caller.attributes)
         if inbound.synthetic:
             span.set_attribute(semconv.ATTR_SYNTHETIC_TYPE, semconv.SYNTHETIC_TYPE_TEST)
-        if error is not None:
-            span.record_exception(error, escaped=True)
         if outcome >= _INTERNAL_SERVER_ERROR:
             span.set_attribute("error.type", str(outcome) if error is None else error_type(error))
             span.set_status(StatusCode.ERROR)
@@ -220,8 +235,11 @@ class Exchange:
 
 def _number(status: str) -> int:
     """Return the status as a number; 0 for what no server would send."""
-    digits = status[:3]
-    return int(digits) if digits.isascii() and digits.isdigit() else 0
+    try:
+        digits = status[:3]
+        return int(digits) if digits.isascii() and digits.isdigit() else 0
+    except (AttributeError, TypeError):
+        return 0
 
 
 def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -11,6 +11,7 @@ from rolloutobs.http.attributes import legacy_attributes, request_attributes, sp
 from rolloutobs.http.contrib import remember
 from rolloutobs.http.listing import listed_routes
 from rolloutobs.settings import SpanMode
+from rolloutobs.telemetry.failures import Where
 from rolloutobs.telemetry.hub import Hub
 from rolloutobs.wsgi.contrib import contrib_middleware
 from rolloutobs.wsgi.environ import PropagatedHeaders, path_of, scope_of
@@ -81,7 +82,12 @@ class Wrapper(HttpApp):
     def unrecorded(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer what is not recorded: scrapes, excluded paths, requests that were recorded further out."""
         if SCOPE_KEY not in environ:
-            environ[SCOPE_KEY] = None
-            if self.scrapes.are_asked_for(environ):
+            asked = False
+            try:
+                environ[SCOPE_KEY] = None
+                asked = self.scrapes.are_asked_for(environ)
+            except Exception as error:
+                self.failures.record(Where.REQUEST, error)
+            if asked:
                 return self.scrapes.answer(environ, start_response)
         return self.app(environ, start_response)

@@ -13,7 +13,7 @@ import inspect
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from wrapt import register_post_import_hook
 
@@ -69,9 +69,8 @@ def _patch_class(module: Any, name: str) -> None:
     if original is None:
         _logger.warning("%s.%s is not what it was: its apps are not instrumented", module.__name__, name)
         return
-
-    called = _asgi_call(original) if inspect.iscoroutinefunction(original) else _wsgi_call(original)
-    cls.__call__ = called
+    wrap = _asgi_call if inspect.iscoroutinefunction(original) else _wsgi_call
+    cast(Any, cls).__call__ = wrap(original)
 
 
 def _asgi_call(original: Any) -> Any:

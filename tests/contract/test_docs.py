@@ -40,7 +40,8 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.mark.parametrize(("page", "command"), _commands())
 def test_every_option_of_a_documented_command_exists(page: str, command: str) -> None:
-    program, *words = command.split()
+    # What follows "--" is another program's.
+    program, *words = command.partition(" -- ")[0].split()
     subcommand = [w for w in words[:2] if re.fullmatch(r"[a-z]+", w)]
     argv = [sys.executable, "-m", MODULES[program], *subcommand, "--help"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)

@@ -1,0 +1,158 @@
+"""docs/sdk.md leaves nothing out, and what it shows works."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rolloutobs import Settings, semconv
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "sdk.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+WORDS = set(re.findall(r"[\w.:/-]+", TEXT))
+NOT_THE_SDK = ("analysis", "cli")
+VARIABLE = re.compile(r"\b(?:ROLLOUTOBS|OTEL)_[A-Z_]+[A-Z]\b")
+# Attributes of spans, as the code writes them.
+ATTRIBUTE = re.compile(
+    r'"((?:celery|client|error|http|messaging|network|rpc|server|url|user_agent)\.[a-z_.]+[a-z])"'
+)
+INTERNAL = {
+    # How OpenTelemetry is told which context to use; ours is found in either.
+    "OTEL_PYTHON_CONTEXT",
+    # What an operator sets for itself: a prefix of names that are looked at.
+    "OTEL_RESOURCE_ATTRIBUTES_",
+}
+
+
+def _sources() -> dict[str, str]:
+    folder = ROOT / "rolloutobs"
+    files = (path for path in folder.rglob("*.py") if path.relative_to(folder).parts[0] not in NOT_THE_SDK)
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in files}
+
+
+SOURCES = _sources()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.S | re.M)
+
+
+def test_the_tables_are_those_of_the_code():
+    cog = [sys.executable, "-m", "cogapp", "--check", "-P", str(PAGE)]
+    done = subprocess.run(cog, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, f"run `make docs`\n{done.stdout}{done.stderr}"
+
+
+def test_every_setting_is_there():
+    missing = [field.name for field in dataclasses.fields(Settings) if f"| `{field.name}` |" not in TEXT]
+    assert not missing
+
+
+def test_every_variable_that_the_code_knows_is_there():
+    known = {name for source in SOURCES.values() for name in VARIABLE.findall(source)}
+    assert "ROLLOUTOBS_TRACK" in known
+    assert not known - INTERNAL - set(VARIABLE.findall(TEXT))
+
+
+def test_every_name_that_the_code_exposes_is_there():
+    used = {name for source in SOURCES.values() for name in re.findall(r"\bsemconv\.([A-Z_]+)\b", source)}
+    values = {name: getattr(semconv, name) for name in used}
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    assert len(texts) > 50
+    assert not {name: value for name, value in texts.items() if value not in TEXT}
+
+
+def test_every_attribute_that_the_code_sets_is_there():
+    parts = ("asgi", "http", "operations", "wsgi")
+    known = {
+        name
+        for path, source in SOURCES.items()
+        if path.split("/")[1] in parts and "legacy" not in path
+        for name in ATTRIBUTE.findall(source)
+    }
+    assert "http.request.method" in known
+    assert not {name for name in known if f"`{name}`" not in TEXT and f"`{name}." not in TEXT}
+
+
+def test_what_the_page_names_exists():
+    """A variable, a metric or a label that was removed from the code must go from the page as well."""
+    code = "\n".join(SOURCES.values())
+    ours = {name for name in VARIABLE.findall(TEXT) if name.startswith("ROLLOUTOBS_")}
+    # `ROLLOUTOBS_SECRET_FILE` is made of two parts.
+    assert not {name for name in ours if name.removesuffix("_FILE") not in code}
+
+
+def test_the_examples_run(tmp_path):
+    environ = {**os.environ, "OTEL_SERVICE_NAME": "shop", "ROLLOUTOBS_VERSION": "1.2.0"}
+    program = [sys.executable, str(Path(__file__).with_name("run_examples.py")), str(PAGE)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environ)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["ran"] == len(_blocks("python")) > 8
+    assert not seen["failed"], "\n".join(seen["failed"].values())
+
+
+def test_the_manifests_are_yaml_and_name_what_exists():
+    manifests = [yaml.safe_load(block) for block in _blocks("yaml")]
+    assert [manifest["kind"] for manifest in manifests] == ["Pod", "Pod"]
+    for manifest in manifests:
+        spec = manifest["spec"]
+        volumes = {volume["name"] for volume in spec["volumes"]}
+        for container in spec["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+            names = {variable["name"] for variable in container.get("env", ())}
+            assert names <= set(VARIABLE.findall("\n".join(SOURCES.values())))
+    (item,) = manifests[0]["spec"]["volumes"][0]["downwardAPI"]["items"]
+    mount = manifests[0]["spec"]["containers"][0]["volumeMounts"][0]["mountPath"]
+    assert f"{mount}/{item['path']}" == Settings().labels_file
+
+
+def test_the_identity_that_is_shown_is_printed(tmp_path):
+    (block,) = (block for block in _blocks("console") if "rolloutobs identity" in block)
+    command, *printed = block.splitlines()
+    *given, program, subcommand = command.removeprefix("$ ").split()
+    environ = {name: value for name, value in os.environ.items() if not VARIABLE.fullmatch(name)}
+    environ |= dict(pair.split("=") for pair in given)
+    assert program == "rolloutobs"
+    argv = [sys.executable, "-m", "rolloutobs.cli", subcommand]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert [line.split() for line in done.stdout.splitlines()[: len(printed)]] == [p.split() for p in printed]
+
+
+def test_the_queries_ask_for_metrics_that_exist():
+    queries = _blocks("promql")
+    assert len(queries) > 4
+    known = set(re.findall(r"^\| `([a-z_]+)` \| (?:counter|gauge|histogram) \|", TEXT, flags=re.M))
+    for query in queries:
+        asked = {re.sub("_(bucket|count|sum)$", "", name) for name in re.findall(r"\b([a-z_]+)\{", query)}
+        assert asked, query
+        assert asked <= known, query
+
+
+@pytest.mark.prometheus
+def test_the_queries_are_promql(tmp_path):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not on the PATH")
+    rules = [{"record": f"query:{i}", "expr": query} for i, query in enumerate(_blocks("promql"))]
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "docs", "rules": rules}]}))
+    done = subprocess.run([promtool, "check", "rules", str(path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_links_within_the_page_lead_somewhere():
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", TEXT, flags=re.S | re.M), flags=re.M)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
