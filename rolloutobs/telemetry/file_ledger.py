@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rolloutobs.telemetry.generations import Generations
 from rolloutobs.telemetry.ledger import restore, to_json
-from rolloutobs.telemetry.shared_files import locked, replace_file, state_of
+from rolloutobs.telemetry.shared_files import FileState, locked, replace_file, state_of
 
 __all__ = ["FileLedger"]
 
@@ -30,7 +30,7 @@ class FileLedger:
         self._path = path
         self._lock_path = path.with_name(path.name + ".lock")
         self._report = report
-        self._known: tuple[int, int] | None = None
+        self._known: FileState | None = None
 
     def reading(self) -> AbstractContextManager[object]:
         """Hold off changes for a moment."""

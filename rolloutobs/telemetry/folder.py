@@ -19,11 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rolloutobs.telemetry.records import HEADER_BYTES, DamagedError, Layout, used_bytes
-from rolloutobs.telemetry.shared_files import is_locked, state_of
+from rolloutobs.telemetry.records import HEADER_BYTES, DamagedError, Layout, token_of, used_bytes
+from rolloutobs.telemetry.shared_files import is_locked
 from rolloutobs.telemetry.worker_file import CELLS
 
-__all__ = ["ABANDONED_SECONDS", "FOLDED", "LOCK", "FolderReader", "FolderView", "WorkerView"]
+__all__ = ["ABANDONED_SECONDS", "FOLDED", "LOCK", "FolderReader", "FolderView", "WorkerView", "folded_token"]
 
 FOLDED = "folded"
 LOCK = "lock"
@@ -75,7 +75,7 @@ class FolderReader:
     """
 
     report: Callable[[BaseException | str], None]
-    _layouts: dict[str, tuple[int, Layout]] = field(default_factory=dict)
+    _layouts: dict[str, tuple[int | None, Layout]] = field(default_factory=dict)
     _reported: set[tuple[str, int]] = field(default_factory=set)
 
     def look(self, folder: Path, own: str) -> FolderView:
@@ -85,9 +85,9 @@ class FolderReader:
             OSError: the folder cannot be read.
         """
         for _ in range(ATTEMPTS):
-            before = state_of(folder / FOLDED)
+            before = folded_token(folder)
             view, is_whole = self._look_once(folder, own)
-            if is_whole and before == state_of(folder / FOLDED):
+            if is_whole and before == folded_token(folder):
                 break
             # Somebody folds just now: what is gone from its file is in the sum that comes.
         return view
@@ -129,10 +129,13 @@ class FolderReader:
     def _parse(self, name: str, descriptor: int, *, is_alive: bool) -> WorkerView:
         found = os.fstat(descriptor)
         known = self._layouts.get(name)
-        layout = known[1] if known is not None and known[0] == found.st_ino else Layout()
-        data, is_ours = b"", False
+        layout, data, is_ours = Layout(), b"", False
+        token = None
         try:
-            used = used_bytes(os.pread(descriptor, HEADER_BYTES, 0))
+            head = os.pread(descriptor, HEADER_BYTES, 0)
+            token, used = token_of(head), used_bytes(head)
+            if known is not None and known[0] == token:
+                layout = known[1]
             is_ours = True
             data = os.pread(descriptor, min(used, found.st_size), 0)
             if layout.end > len(data):
@@ -141,7 +144,7 @@ class FolderReader:
         except (OSError, DamagedError) as error:
             layout = layout if layout.end <= len(data) else Layout()
             self._damaged(name, found.st_ino, error)
-        self._layouts[name] = (found.st_ino, layout)
+        self._layouts[name] = (token, layout)
         return WorkerView(name, data, layout, is_alive, is_ours)
 
     def _damaged(self, name: str, inode: int, error: Exception) -> None:
@@ -153,3 +156,12 @@ class FolderReader:
 def _ids(folded: WorkerView | None) -> list[str]:
     notes = [] if folded is None else folded.layout.notes
     return [name for note in notes if isinstance(note, dict) for name in note.get("ids", ())]
+
+
+def folded_token(folder: Path) -> int | None:
+    """Return what changes whenever something is folded; ``None`` where nothing was."""
+    try:
+        with (folder / FOLDED).open("rb") as file:
+            return token_of(file.read(HEADER_BYTES))
+    except OSError:
+        return None

@@ -2,7 +2,7 @@
 
 A header of 32 bytes, then records of a multiple of 8 bytes each, all in the byte order of the machine::
 
-    header   magic 8s | format u32 | process id u32 | bytes in use u64 | 8 bytes unused
+    header   magic 8s | format u32 | process id u32 | bytes in use u64 | token u64
     record   size u32 | kind u16 | unused u16 | index of the definition u32 | bytes of text u32
              text (JSON, padded to 8) | payload
 
@@ -14,6 +14,7 @@ double; of a histogram the sum, the count of each bucket, then one exemplar of 4
 from __future__ import annotations
 
 import json
+import secrets
 import struct
 import zlib
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ __all__ = [
     "note_record",
     "payload_bytes",
     "read_exemplar",
+    "token_of",
     "used_bytes",
 ]
 
@@ -45,7 +47,7 @@ FamilyKey = tuple[str, str]
 """Book and name."""
 MAGIC = b"rolloobs"
 FORMAT = 1
-_HEADER = struct.Struct("=8sIIQ8x")
+_HEADER = struct.Struct("=8sIIQQ")
 HEADER_BYTES = _HEADER.size
 USED = struct.Struct("@Q")
 """At `USED_OFFSET`; native, so that it is written in one piece."""
@@ -129,9 +131,18 @@ class Layout:
             raise DamagedError(f"unknown kind of record {kind}")
 
 
-def header(pid: int, used: int) -> bytes:
-    """Return the first `HEADER_BYTES` of a file of process `pid` with `used` bytes in use."""
-    return _HEADER.pack(MAGIC, FORMAT, pid, used)
+def header(pid: int, used: int, token: int) -> bytes:
+    """Return the first `HEADER_BYTES` of a file of process `pid` with `used` bytes in use.
+
+    A random `token` (64 bits) tells this file from all others, of its name and of its inode too: both come
+    back.
+    """
+    return _HEADER.pack(MAGIC, FORMAT, pid, used, token)
+
+
+def token_of(data: bytes) -> int | None:
+    """Return the token of a file, or of its header; ``None`` where it is cut short."""
+    return int(_HEADER.unpack_from(data)[4]) if len(data) >= HEADER_BYTES else None
 
 
 def used_bytes(data: bytes) -> int:
@@ -142,7 +153,7 @@ def used_bytes(data: bytes) -> int:
     """
     if len(data) < HEADER_BYTES:
         raise DamagedError(f"{len(data)} bytes only")
-    magic, version, _, used = _HEADER.unpack_from(data)
+    magic, version, _, used, _ = _HEADER.unpack_from(data)
     if magic != MAGIC or version != FORMAT or used < HEADER_BYTES or used % _DOUBLE:
         raise DamagedError(f"begins with {data[:HEADER_BYTES]!r}")
     return int(used)
@@ -168,7 +179,7 @@ def note_record(content: Any) -> bytes:
 def file_bytes(pid: int, records: Sequence[bytes]) -> bytes:
     """Return a whole file."""
     body = b"".join(records)
-    return header(pid, HEADER_BYTES + len(body)) + body
+    return header(pid, HEADER_BYTES + len(body), secrets.randbits(64)) + body
 
 
 def payload_bytes(definition: Definition) -> int:

@@ -36,11 +36,11 @@ from rolloutobs.telemetry.cells import (
     NumberCell,
 )
 from rolloutobs.telemetry.file_ledger import FileLedger
-from rolloutobs.telemetry.folder import ATTEMPTS, FOLDED, FolderReader
+from rolloutobs.telemetry.folder import ATTEMPTS, FOLDED, FolderReader, folded_token
 from rolloutobs.telemetry.folding import Folding, folded_app
 from rolloutobs.telemetry.ledger import MEMORY_LEDGER, Ledger
 from rolloutobs.telemetry.records import FamilyKey
-from rolloutobs.telemetry.shared_files import keep_fresh, replace_file, state_of
+from rolloutobs.telemetry.shared_files import keep_fresh, replace_file
 from rolloutobs.telemetry.totals import Total, Totals
 from rolloutobs.telemetry.worker_file import WorkerFile
 
@@ -305,7 +305,7 @@ class SharedFolder:
             if folder is None or file is None:
                 return []
             for _ in range(ATTEMPTS):
-                before = state_of(folder / FOLDED)
+                before = folded_token(folder)
                 view = self._reader.look(folder, file.path.name)
                 alive: list[app_metrics.Published] = []
                 gone = folded_app(view.folded)
@@ -313,7 +313,7 @@ class SharedFolder:
                     found = app_metrics.read((folder / worker.name).with_suffix(app_metrics.APP))
                     if found is not None:
                         (alive if worker.is_alive else gone).append(found)
-                if before == state_of(folder / FOLDED):
+                if before == folded_token(folder):
                     break
             return list(app_metrics.merged(alive, gone))
 

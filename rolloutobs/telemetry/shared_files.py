@@ -15,8 +15,8 @@ UNFINISHED = ".new"
 """End of the name of a file that is being made; nobody reads it."""
 FRESH_SECONDS = 3600.0
 """Those who clean temporary folders wait for days, not hours. Source: systemd, ``tmp.conf``: 10 days."""
-FileState = tuple[int, int]
-"""Inode and time of the last change; another one after each `replace_file`."""
+FileState = tuple[int, int, int]
+"""Inode, time of the last change and size: an inode alone comes back."""
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def state_of(path: Path) -> FileState | None:
         found = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def keep_fresh(path: Path) -> None:

@@ -135,7 +135,7 @@ class WorkerFile:
             raise error if isinstance(error, OSError) else OSError(errno.ENOMEM, str(error)) from error
         found = os.fstat(self._descriptor)
         self._is = (found.st_dev, found.st_ino)
-        self._map[: records.HEADER_BYTES] = records.header(self.pid, self._used)
+        self._map[: records.HEADER_BYTES] = records.header(self.pid, self._used, secrets.randbits(64))
 
     def number(self, book: str, definition: Definition, values: tuple[str, ...]) -> SharedNumberCell:
         """Return a new cell at zero.

@@ -50,6 +50,8 @@ def test_what_is_written_is_read():
     assert struct.unpack_from("=d", data, layout.entries[2].offset) == (math.inf,)
     assert all(entry.offset % 8 == 0 for entry in layout.entries)
     assert records.used_bytes(data) == len(data)
+    assert records.token_of(data) != records.token_of(example())
+    assert records.token_of(data[:20]) is None
 
 
 def test_a_file_that_grows_is_read_on():
@@ -60,7 +62,7 @@ def test_a_file_that_grows_is_read_on():
     while ends[-1] < len(data):
         ends.append(ends[-1] + struct.unpack_from("=I", data, ends[-1])[0])
     for end in ends:
-        layout.extend(records.header(1, end) + data[records.HEADER_BYTES : end] + b"\xff" * 40)
+        layout.extend(records.header(1, end, 7) + data[records.HEADER_BYTES : end] + b"\xff" * 40)
         seen.append(len(layout.entries))
     assert seen == [0, 0, 1, 1, 2, 2, 2, 3]
     assert layout.entries == read(data).entries

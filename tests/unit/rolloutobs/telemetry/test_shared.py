@@ -110,6 +110,19 @@ def test_what_a_worker_that_ended_has_counted_stays(start):
     assert three.shown()["orders_total", "a"] == two.shown()["orders_total", "a"] == 4
 
 
+def test_a_file_with_the_inode_of_another_is_not_taken_for_it(start):
+    # Inodes come back at once where two files take turns.
+    reader, expected = start(), 0
+    for i in range(12):
+        worker = start()
+        for kind in "abcdefgh"[i % 8 :]:
+            worker.orders(kind).inc(10**i)
+            expected += 10**i
+        worker.kill()
+        assert sum(reader.shown().values()) == expected
+    assert sum(reader.shown().values()) == expected
+
+
 def test_hundreds_of_restarts_leave_a_constant_number_of_files(start):
     keeper = start()
     counts = set()
