@@ -52,6 +52,8 @@ class Seen:
     """Ours, by naming, by name."""
     attributes: Mapping[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Of the spans, by what they stand for."""
+    legacy: frozenset[str] = frozenset()
+    """Of the spans of requests, only with ``OTEL_SEMCONV_STABILITY_OPT_IN=http/dup``."""
     exposed: str = ""
     """``/metrics`` of the app with the default naming."""
     page: Answer | None = None
@@ -233,13 +235,15 @@ def everything() -> Seen:
             run()
             at = _attributes(seen, what, recorder, at)
         _read(seen, "default", getattr(app, ATTRIBUTE).hub)
-        named = _settings(naming="semconv", secret=(SECRET,))
+        named = _settings(naming="semconv", secret=(SECRET,), legacy_attributes=True)
         other: Any = instrument(_app(), settings=named, tracer_provider=recorder.provider)
         clock = FakeClock()
         proof = sign(SECRET, Claim("cart", "2.4.1"), clock())
         asyncio.run(_requests(other, ((b"baggage", f"rolloutobs.sig={proof}".encode()),)))
         asyncio.run(call(other, "/metrics"))
         _read(seen, "semconv", getattr(other, ATTRIBUTE).hub)
+        both = {name for span in recorder.spans[at:] for name in span.attributes or ()}
+        seen.legacy = frozenset(both - seen.attributes[HTTP] - seen.attributes[WEBSOCKET])
     if kept is not None:
         os.environ["ROLLOUTOBS_METRICS_DIR"] = kept
     return seen

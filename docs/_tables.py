@@ -229,10 +229,13 @@ def attributes() -> str:
         (what, ", ".join(f"`{_placeholder(name)}`" for name in sorted(found - set(ours))))
         for what, found in seen.items()
     ]
-    return (
-        _table(("ours", "where", "meaning"), rows)
-        + "\n\n"
-        + _table(("span of", "attributes of OpenTelemetry's semantic conventions"), theirs)
+    old = ", ".join(f"`{name}`" for name in sorted(everything().legacy))
+    return "\n\n".join(
+        (
+            _table(("ours", "where", "meaning"), rows),
+            _table(("span of", "attributes of OpenTelemetry's semantic conventions"), theirs),
+            f"With `OTEL_SEMCONV_STABILITY_OPT_IN=http/dup` also under the old names: {old}.",
+        )
     )
 
 

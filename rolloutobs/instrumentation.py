@@ -65,8 +65,7 @@ def instrument(
         track: ``stable``, ``canary`` or ``baseline``; else from the settings, else none.
         settings: everything else; ``None`` reads the environment.
         tracer_provider: where spans go. ``None``: the global provider, whenever one is set; where none is set
-        and an
-            OTLP endpoint is configured, one is set here.
+            and an OTLP endpoint is configured, one is set here.
 
     Raises:
         ConfigurationError: a setting or an environment variable cannot be used, or `app` is not callable.

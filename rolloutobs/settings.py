@@ -85,8 +85,7 @@ class Settings:
     """What runs: ``service.version``, the label ``version``. A release number, a git sha or an image tag."""
     track: Track = Track.NONE
     """The side of the rollout; ``Track.NONE``: no rollout is known, and no track is reported (never
-    guessed).
-    """
+    guessed)."""
     track_is_fixed: bool | None = None
     """Whether the app itself named its track: it then stays, whatever the pod's labels say. ``None``: it is,
     where a track is given here. A track from the environment is not fixed: variables are frozen when a pod
@@ -112,8 +111,7 @@ class Settings:
 
     metrics_path: str | None = DEFAULT_METRICS_PATH
     """Path that answers with the metrics of the process, relative to the app's root path; ``None``: no such
-    path.
-    """
+    path."""
     metrics_port: int | None = None
     """Port of its own for ``/metrics``, besides the path; ``None``: none. For apps whose port is public,
     and for workers without a server."""
@@ -159,8 +157,7 @@ class Settings:
     """Captured headers whose values are replaced by ``[REDACTED]``."""
     server_timing: bool = True
     """Whether responses tell version, track and trace to the browser and to synthetic checks
-    (``Server-Timing``).
-    """
+    (``Server-Timing``)."""
 
     spans: SpanMode = SpanMode.OWN
     """Who makes the server span."""
@@ -172,21 +169,23 @@ class Settings:
     """The same while the track is ``canary``; ``None``: as `sampling_ratio`. A canary with 5 % of the traffic
     needs more to leave enough traces."""
     baseline_sampling_ratio: float | None = None
-    """The same while the track is ``baseline``; ``None``: as a canary, which it is compared with."""
+    """The same while the track is ``baseline`` (``OTEL_TRACES_SAMPLER_ARG=baseline=...``); ``None``: as a
+    canary, which it is compared with."""
     trackless_sampling_ratio: float | None = None
-    """The same while no rollout is known; ``None``: as `sampling_ratio`."""
+    """The same while no rollout is known (``OTEL_TRACES_SAMPLER_ARG=none=...``); ``None``: as
+    `sampling_ratio`."""
     export_traces: bool = False
-    """Whether an OTLP endpoint is configured: if so, and no tracer provider is set, `instrument()` sets
-    one.
-    """
+    """Whether an endpoint is configured (``OTEL_EXPORTER_OTLP_ENDPOINT``,
+    ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT``) and ``OTEL_TRACES_EXPORTER`` names no other exporter: if so, and
+    no tracer provider is set, `instrument()` sets one."""
     export_metrics: bool = False
     """Whether the metrics are sent over OTLP as well (``OTEL_METRICS_EXPORTER`` names ``otlp``)."""
     export_interval_seconds: float = 60.0
     """How often the metrics are sent over OTLP, in seconds (``OTEL_METRIC_EXPORT_INTERVAL``: in
     milliseconds)."""
     export_logs: bool = False
-    """Whether log records are sent over OTLP (``OTEL_LOGS_EXPORTER`` names ``otlp``, or an endpoint for
-    logs is set)."""
+    """Whether log records are sent over OTLP (``OTEL_LOGS_EXPORTER`` names ``otlp``, or
+    ``OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`` is set)."""
     otlp_grpc: bool = False
     """Whether ``OTEL_EXPORTER_OTLP_PROTOCOL`` asks for gRPC instead of HTTP with protobuf."""
     otlp_logs_grpc: bool = False
