@@ -96,7 +96,16 @@ def _subclass(cls: type, serve: Any, revive: Revive) -> type:
     def reduced(app: Any, protocol: Any) -> Any:
         return revive, (*bare(app), getattr(app, ATTRIBUTE).settings)
 
+    def new(made: type, *arguments: Any, **named: Any) -> Any:
+        if made is subclass:
+            # Of ``type(app)()``: a new app, which is as its class makes it.
+            return cls(*arguments, **named)
+        # Of a class that the team derives from it.
+        inherited = cls.__new__
+        return inherited(made) if inherited is object.__new__ else inherited(made, *arguments, **named)
+
     namespace: dict[str, Any] = {
+        "__new__": new,
         "__call__": serve,
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
@@ -107,7 +116,8 @@ def _subclass(cls: type, serve: Any, revive: Revive) -> type:
     }
     if not hasattr(cls, "__dictoffset__") or cls.__dictoffset__ == 0:
         namespace["__slots__"] = ()
-    return type(cls)(cls.__name__, (cls,), namespace)
+    subclass: type = type(cls)(cls.__name__, (cls,), namespace)
+    return subclass
 
 
 def _bare(cls: type, app: Any) -> tuple[Any, tuple[Any, ...], Any]:
