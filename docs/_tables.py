@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import textwrap
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from enum import StrEnum
@@ -33,6 +35,7 @@ __all__ = [
     "baggage",
     "costs",
     "labels",
+    "layers",
     "log_fields",
     "metrics",
     "modes",
@@ -277,6 +280,18 @@ def sample() -> str:
     lines = [line for line in everything().exposed.splitlines() if "synthetic" not in line]
     found = [line for start in _SAMPLE for line in sorted(lines) if line.startswith(start)]
     return "\n".join(("```text", *found, "```"))
+
+
+def layers(*names: str) -> str:
+    """Return the layers of packages as ``lint-imports`` checks them, one block."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    contracts = {each["id"]: each for each in project["tool"]["importlinter"]["contracts"]}
+    lines = ["```text", " > ".join(contracts["packages"]["layers"])]
+    for name in names:
+        found = " > ".join(contracts[f"{name}-layers"]["layers"])
+        title = contracts[f"{name}-layers"]["containers"][0]
+        lines.append("\n" + textwrap.fill(f"{title}: {found}", 110, subsequent_indent="    "))
+    return "\n".join((*lines, "```"))
 
 
 # --- what it costs -----------------------------------------------------------------------------------------
