@@ -14,6 +14,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
@@ -36,10 +37,10 @@ from rolloutobs.telemetry.cells import (
     NumberCell,
 )
 from rolloutobs.telemetry.file_ledger import FileLedger
-from rolloutobs.telemetry.folder import ATTEMPTS, FOLDED, FolderReader, folded_token
+from rolloutobs.telemetry.folder import ATTEMPTS, FOLDED, FolderReader, FolderView, WorkerView, folded_token
 from rolloutobs.telemetry.folding import Folding, folded_app
 from rolloutobs.telemetry.ledger import MEMORY_LEDGER, Ledger
-from rolloutobs.telemetry.records import FamilyKey
+from rolloutobs.telemetry.records import FamilyKey, Layout
 from rolloutobs.telemetry.shared_files import keep_fresh, replace_file
 from rolloutobs.telemetry.totals import Total, Totals
 from rolloutobs.telemetry.worker_file import WorkerFile
@@ -96,6 +97,8 @@ class SharedFolder:
 
     def _start_reading(self) -> None:
         self._reader = FolderReader(self._report)
+        self._view: FolderView | None = None
+        """As the folder was when it was last read."""
         self._folding = Folding(self._reader, self._most, app_metrics.mark_dead)
         self._lock = threading.RLock()
         self._publishing = threading.Lock()
@@ -185,19 +188,21 @@ class SharedFolder:
         """Return the families of all workers, summed; the same objects each time, and no count in them goes
         back.
 
-        What cannot be read is reported, and stays as it was.
+        What cannot be read is reported, and stays as it was; what this process counts is always there.
         """
         with self._lock:
             if self._folder is None or self._file is None:
                 return dict(self._merged)
             try:
-                view = self._reader.look(self._folder, self._file.path.name)
+                view = self._view = self._reader.look(self._folder, self._file.path.name)
             except OSError as error:
                 self._report(error)
-                return dict(self._merged)
+                view = self._without_folder(self._file)
             totals = Totals()
             for worker in view.workers:
                 totals.add(worker.data, worker.layout.entries, gauges=worker.is_alive)
+                # Else requests wait for all of it: a thread that computes gives way every 5 ms only.
+                time.sleep(0)
             if view.folded is not None:
                 totals.add(view.folded.data, view.folded.layout.entries, gauges=False)
             self._assign(totals)
@@ -205,6 +210,17 @@ class SharedFolder:
             if view.has_dead:
                 self._fold()
             return dict(self._merged)
+
+    def _without_folder(self, file: WorkerFile) -> FolderView:
+        """Return what the others had counted when it was last read, and what this process counts now."""
+        known = self._view or FolderView((), None, frozenset())
+        name = file.path.name
+        others = [worker for worker in known.workers if worker.name != name]
+        if name not in known.counted:
+            data, layout = file.content(), Layout()
+            layout.extend(data)
+            others.insert(0, WorkerView(name, data, layout, is_alive=True))
+        return FolderView(tuple(others), known.folded, frozenset())
 
     def _report_refused(self, totals: Totals) -> None:
         for key in totals.refused - self._refused:
@@ -249,6 +265,7 @@ class SharedFolder:
         with contextlib.suppress(OSError):
             if self._reader.has_folded(folder, file.path.name):
                 return State.FOLDED
+        self._report(f"{file.path} is gone; what workers that have ended had counted may be lost")
         return State.LOST
 
     def close(self) -> None:

@@ -63,27 +63,35 @@ class Totals:
             gauges: whether its gauges count; those of a worker that has ended do not.
         """
         doubles = memoryview(data)[: len(data) // 8 * 8].cast("d")
+        found: dict[int, dict[tuple[str, ...], Total] | None] = {}
         for entry in entries:
             definition = entry.definition
-            known = self.definitions.setdefault(entry.key, definition)
-            if known is not definition and known != definition:
-                self.refused.add(entry.key)
+            # One object for all cells of a family in a file; comparing definitions is dear.
+            if id(definition) not in found:
+                found[id(definition)] = self._cells_of(entry, gauges=gauges)
+            cells = found[id(definition)]
+            if cells is None:
                 continue
-            if definition.kind is Kind.GAUGE and not gauges:
-                continue
-            cells = self.cells.setdefault(entry.key, {})
-            first = entry.offset >> 3
+            total = cells.get(entry.values)
+            value = doubles[entry.offset >> 3]
             if definition.kind is Kind.HISTOGRAM:
-                _histogram(cells.setdefault(entry.values, Total()), entry, data, doubles)
-            elif definition.kind is Kind.COUNTER:
-                cells.setdefault(entry.values, Total()).number += doubles[first]
+                if total is None:
+                    total = cells[entry.values] = Total()
+                _histogram(total, entry, data, doubles)
+            elif total is None:
+                cells[entry.values] = Total(value)
             else:
-                found = cells.get(entry.values)
-                value = doubles[first]
-                if found is None:
-                    cells[entry.values] = Total(value)
-                else:
-                    found.number = _MERGE[definition.merge](found.number, value)
+                # Of counters, the sum.
+                total.number = _MERGE[definition.merge](total.number, value)
+
+    def _cells_of(self, entry: Entry, *, gauges: bool) -> dict[tuple[str, ...], Total] | None:
+        """Return where the cells of a family are added up; ``None`` where they are left out."""
+        if self.definitions.setdefault(entry.key, entry.definition) != entry.definition:
+            self.refused.add(entry.key)
+            return None
+        if entry.definition.kind is Kind.GAUGE and not gauges:
+            return None
+        return self.cells.setdefault(entry.key, {})
 
     def cap(self, most: int, in_use: Totals) -> None:
         """Move what is above `most` label sets of a family into its ``_overflow``.
@@ -109,13 +117,18 @@ def _histogram(total: Total, entry: Entry, data: bytes, doubles: memoryview[floa
         total.counts = [a + b for a, b in zip(total.counts, counts, strict=True)]
     else:
         total.counts = counts
-    exemplars = entry.offset + 8 * (1 + buckets)
-    for i in range(buckets):
-        # Most buckets have none; this tells so without reading it.
-        timestamp = doubles[(exemplars + i * records.EXEMPLAR_BYTES + _TIMESTAMP) >> 3]
+    start = entry.offset + 8 * (1 + buckets)
+    stride = records.EXEMPLAR_BYTES >> 3
+    # Most buckets have none; their times tell so without reading them.
+    times = doubles[(start + _TIMESTAMP) >> 3 : (start >> 3) + buckets * stride : stride].tolist()
+    if not any(times):
+        return
+    for i, timestamp in enumerate(times):
+        if not timestamp:
+            continue
         mine = total.exemplars.get(i)
-        if timestamp and (mine is None or mine.timestamp < timestamp):
-            found = records.read_exemplar(data, exemplars + i * records.EXEMPLAR_BYTES)
+        if mine is None or mine.timestamp < timestamp:
+            found = records.read_exemplar(data, start + i * records.EXEMPLAR_BYTES)
             if found is not None:
                 total.exemplars[i] = found
 
