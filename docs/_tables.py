@@ -49,7 +49,7 @@ __all__ = [
 
 _GROUPS = {
     "service": "Who it is",
-    "metrics_path": "Metrics",
+    "metrics_path": "Counting and scraping",
     "excluded_paths": "Requests",
     "spans": "Spans, exports, logs",
     "secret": "Trust",
@@ -64,7 +64,7 @@ _FIELDS = {
     "trace_id": "of the request or operation, sampled or not",
     "span_id": "of the active span",
     "caller_service": "who called the request in which this was logged",
-    "caller_version": "the version of that",
+    "caller_version": "its version",
     "error_fingerprint": "of errors: the label `fingerprint` of `app_errors_total`",
 }
 

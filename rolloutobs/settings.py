@@ -70,7 +70,7 @@ class OnConflict(StrEnum):
     REPLACE = "replace"
     """Ours are shown, theirs left out, with one warning."""
     ADOPT = "adopt"
-    """Theirs are shown, stamped; ours are not made."""
+    """Theirs are shown, stamped; ours of these names are left out."""
     PREFIX = "prefix"
     """Both are shown; ours with the prefix ``rolloutobs_``."""
 

@@ -143,15 +143,55 @@ def test_the_queries_ask_for_metrics_that_exist():
         assert asked <= known, query
 
 
+SERIES = {
+    'http_requests_total{app="shop",version="1.1.0",status="200"}': "0+99x60",
+    'http_requests_total{app="shop",version="1.1.0",status="500"}': "0+1x60",
+    'http_requests_total{app="shop",version="1.2.0",status="200"}': "0+80x60",
+    'http_requests_total{app="shop",version="1.2.0",status="500"}': "0+20x60",
+    'http_requests_total{app="shop",version="1.2.0",status="500",synthetic="true"}': "0+500x60",
+    'http_requests_total{app="users",version="1.1.0",status="503",caller="shop",caller_version="1"}': "0+60x60",
+    'app_errors_total{app="shop",track="stable",fingerprint="old",type="KeyError"}': "0+1x60",
+    'app_errors_total{app="shop",track="canary",fingerprint="old",type="KeyError"}': "0+1x60",
+    # Once, and its series begins with it.
+    'app_errors_total{app="shop",track="canary",fingerprint="new",type="ValueError"}': "_x40 1x20",
+    # A canary that was promoted: what it had has started over.
+    'app_errors_total{app="shop",track="stable",fingerprint="new",type="ValueError"}': "_x50 0x10",
+    'log_records_total{app="shop",version="1.2.0",level="error"}': "0+60x60",
+    'log_records_total{app="shop",version="1.2.0",level="info"}': "0+6000x60",
+    'app_event_loop_lag_seconds_bucket{app="shop",version="1.2.0",le="0.1"}': "0+180x60",
+    'app_event_loop_lag_seconds_count{app="shop",version="1.2.0"}': "0+240x60",
+    'http_request_duration_seconds_bucket{app="shop",version="1.2.0",le="0.1"}': "0+90x60",
+    'http_request_duration_seconds_bucket{app="shop",version="1.2.0",le="0.2"}': "0+100x60",
+    'http_request_duration_seconds_bucket{app="shop",version="1.2.0",le="+Inf"}': "0+100x60",
+}
+"""By minute."""
+ANSWERS = {
+    "share of failed": {'{version="1.1.0"}': 0.01, '{version="1.2.0"}': 0.2},
+    "95th percentile": {'{version="1.2.0"}': 0.15},
+    "errors of the canary": {'{fingerprint="new",type="ValueError"}': 1.0},
+    "error logs": {'{version="1.2.0"}': 1.0},
+    "event loop": {'{version="1.2.0"}': 0.25},
+    "caller_version": {'{caller="shop",caller_version="1",version="1.1.0"}': 1.0},
+}
+"""By words of the query."""
+
+
 @pytest.mark.prometheus
-def test_the_queries_are_promql(tmp_path):
+def test_the_queries_answer_what_they_say(tmp_path):
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not on the PATH")
-    rules = [{"record": f"query:{i}", "expr": query} for i, query in enumerate(_blocks("promql"))]
-    path = tmp_path / "rules.yaml"
-    path.write_text(yaml.safe_dump({"groups": [{"name": "docs", "rules": rules}]}))
-    done = subprocess.run([promtool, "check", "rules", str(path)], capture_output=True, text=True, timeout=60)
+    tests = []
+    for query in _blocks("promql"):
+        (expected,) = (answer for words, answer in ANSWERS.items() if words in query)
+        samples = [{"labels": labels, "value": value} for labels, value in expected.items()]
+        rounded = f"round({query}, 0.001)"
+        tests.append({"expr": rounded, "eval_time": "59m", "exp_samples": samples})
+    series = [{"series": name, "values": values} for name, values in SERIES.items()]
+    file = {"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": tests}]}
+    path = tmp_path / "queries.yaml"
+    path.write_text(yaml.safe_dump(file))
+    done = subprocess.run([promtool, "test", "rules", str(path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
