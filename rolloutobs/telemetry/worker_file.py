@@ -187,6 +187,10 @@ class WorkerFile:
         claim(self._descriptor, self._claimed, length)
         self._claimed += length
 
+    def content(self) -> bytes:
+        """Return what is in the file, also where it cannot be read, or is gone."""
+        return bytes(self._map[: self._used])
+
     def has_room(self) -> bool:
         """Return whether the file system gives another chunk."""
         try:
