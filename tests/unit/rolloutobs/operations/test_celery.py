@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -100,8 +101,13 @@ def worker(app: Celery) -> Iterator[Callable[..., Any]]:
         assert ended.setdefault(result.id, threading.Event()).wait(SECONDS), f"{name} was not run"
         return result
 
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=SECONDS):
         yield run
+    # A worker sets up the logging of its process, which here is that of all further tests.
+    root.setLevel(level)
+    root.handlers[:] = handlers
     signals.task_postrun.disconnect(dispatch_uid="test-ended")
 
 
