@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -56,8 +57,8 @@ class Seen:
     """Of the spans of requests, only with ``OTEL_SEMCONV_STABILITY_OPT_IN=http/dup``."""
     exposed: str = ""
     """``/metrics`` of the app with the default naming."""
-    page: Answer | None = None
-    """An HTML answer to a user."""
+    timing: set[str] = field(default_factory=set)
+    """Entries of ``Server-Timing``, on pages for users and for checks."""
 
 
 class Refused(Exception):  # noqa: N818 - as an app would call it
@@ -87,8 +88,8 @@ def _app() -> FastAPI:
     return app
 
 
-async def _requests(app: Any, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
-    """Send every kind of request; return the answer with a page in it."""
+async def _requests(app: Any, headers: tuple[tuple[bytes, bytes], ...] = ()) -> list[Answer]:
+    """Send every kind of request; return the answers with a page in them."""
     await call(app, "/items/7?page=2", headers=(CALLER, (b"user-agent", b"curl/8"), (b"x-shop", b"berlin")))
     await call(app, "/items/7", headers=(SYNTHETIC, *headers))
     await call(app, "/items/7")
@@ -96,7 +97,7 @@ async def _requests(app: Any, headers: tuple[tuple[bytes, bytes], ...] = ()) -> 
     with suppress(Refused):
         await call(app, "/checkout", method="POST")
     await _websocket(app)
-    return await call(app, "/")
+    return [await call(app, "/"), await call(app, "/", headers=(SYNTHETIC,))]
 
 
 async def _websocket(app: Any) -> None:
@@ -220,7 +221,8 @@ def everything() -> Seen:
         app: Any = instrument(_app(), settings=_settings(), tracer_provider=recorder.provider)
 
         async def drive() -> None:
-            seen.page = await _requests(app)
+            for page in await _requests(app):
+                seen.timing.update(re.findall(r"(\w+);desc=", page.header("server-timing") or ""))
             logging.getLogger("shop").error("payment %s failed", 4711)
             deadline = time.monotonic() + WAIT_SECONDS
             # The first scrape starts the looks at the event loop; the first look makes the metric.

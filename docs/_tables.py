@@ -263,8 +263,9 @@ def baggage() -> str:
 
 
 def server_timing() -> str:
-    """Return the entries of ``Server-Timing``."""
-    return _table(("entry", "meaning"), _constants("SERVER_TIMING_"))
+    """Return the entries of ``Server-Timing`` that answers have."""
+    rows = [row for row in _constants("SERVER_TIMING_") if row[0].strip("`") in everything().timing]
+    return _table(("entry", "meaning"), rows)
 
 
 _SAMPLE = (
