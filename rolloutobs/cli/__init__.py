@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from rolloutobs._version import __version__
-from rolloutobs.cli import compare, gate, identity, policy, run
+from rolloutobs.cli import compare, doctor, gate, identity, policy, run
 from rolloutobs.cli.options import EXIT_CODES
 from rolloutobs.errors import RolloutobsError
 
@@ -32,6 +32,7 @@ Subparsers = Any
 
 COMMANDS: Final[Sequence[Callable[[Subparsers], None]]] = (
     compare.add_parser,
+    doctor.add_parser,
     gate.add_parser,
     identity.add_parser,
     policy.add_parser,
@@ -45,6 +46,7 @@ examples:
   rolloutobs compare --app shop --prometheus http://prometheus:9090 --window 30m
   rolloutobs policy show
   rolloutobs identity
+  rolloutobs doctor --url localhost:8000
   rolloutobs run -- uvicorn shop:app --workers 4
 
 {EXIT_CODES}
