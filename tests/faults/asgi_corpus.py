@@ -41,7 +41,7 @@ def notice(what: str) -> None:
         found.append(what)
 
 
-class Boom(Exception):
+class BoomError(Exception):
     """What the app raises."""
 
 
@@ -132,10 +132,10 @@ async def raw(scope: Any, receive: Any, send: Any) -> None:
 
 def _errors(app: FastAPI) -> None:
     raised: dict[str, Callable[[], BaseException]] = {
-        "boom": lambda: Boom("on purpose"),
+        "boom": lambda: BoomError("on purpose"),
         "http": lambda: HTTPException(418, "short and stout", {"x-teapot": "1"}),
         "unavailable": lambda: HTTPException(503),
-        "group": lambda: ExceptionGroup("several", [Boom("a"), ValueError("b")]),
+        "group": lambda: ExceptionGroup("several", [BoomError("a"), ValueError("b")]),
         "base-group": lambda: BaseExceptionGroup("several", [Quit("a"), ValueError("b")]),
         "quit": lambda: Quit("now"),
         "exit": lambda: SystemExit(3),
@@ -143,8 +143,8 @@ def _errors(app: FastAPI) -> None:
         "cancelled": lambda: asyncio.CancelledError("by hand"),
         "generator-exit": lambda: GeneratorExit(),
         "stop": lambda: StopAsyncIteration("odd"),
-        "unprintable": lambda: _Unprintable(),
-        "slots": lambda: _Slots("fixed"),
+        "unprintable": lambda: _UnprintableError(),
+        "slots": lambda: _FrozenError("fixed"),
     }
 
     @app.get("/errors/{kind}")
@@ -160,7 +160,7 @@ def _errors(app: FastAPI) -> None:
         return StreamingResponse(parts())
 
 
-class _Unprintable(Exception):
+class _UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
@@ -170,7 +170,7 @@ class _Unprintable(Exception):
     __hash__ = None  # type: ignore[assignment]
 
 
-class _Slots(Exception):
+class _FrozenError(Exception):
     __slots__ = ("a",)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -289,7 +289,7 @@ def _streams(app: FastAPI) -> None:
     @app.get("/background-breaks")
     async def background_breaks(tasks: BackgroundTasks) -> Any:
         async def late() -> None:
-            raise Boom("in the background")
+            raise BoomError("in the background")
 
         tasks.add_task(late)
         return "soon"
@@ -314,7 +314,7 @@ def _websockets(app: FastAPI) -> None:
     @app.websocket("/ws-boom")
     async def boom(socket: WebSocket) -> None:
         await socket.accept()
-        raise Boom("in a socket")
+        raise BoomError("in a socket")
 
     @app.websocket("/ws-close/{code}")
     async def close(socket: WebSocket, code: int) -> None:
@@ -420,8 +420,8 @@ KINDS = [
 ]  # fmt: skip
 HTTP: list[Ask] = [
     *(Ask(path) for path in (
-        "/plain", "/sync", "/items/7?a=1&token=secret", "/items/seven", "/html", "/public", "/redirect", "/slash",
-        "/slash/", "/cookies", "/empty", "/not-modified", "/file", "/stream", "/stream-sync",
+        "/plain", "/sync", "/items/7?a=1&token=secret", "/items/seven", "/html", "/public", "/redirect",
+        "/slash", "/slash/", "/cookies", "/empty", "/not-modified", "/file", "/stream", "/stream-sync",
         "/stream-watched", "/background", "/background-breaks", "/missing", "/", "//", "/items/%C3%A9",
         "/api/a/users/7", "/sub/x", "/sub/deep/y", "/sub/no/such", "/whoami?x=%ff", "/docs", "/openapi.json",
     )),
@@ -430,9 +430,9 @@ HTTP: list[Ask] = [
     Ask("/plain", headers=[TRACED, CALLED]),
     Ask("/sub/x", headers=[(b"accept-encoding", b"gzip")]),
     Ask("/file", headers=[(b"range", b"bytes=0-9")]),
-    Ask("/whoami", headers=[(b"x-twice", b"1"), (b"x-twice", b"2"), (b"x-latin", b"\xe9\xff"), (b"\xff", b"")]),
+    Ask("/whoami", headers=[(b"x-twice", b"1"), (b"x-twice", b"2"), (b"x-latin", b"\xe9"), (b"\xff", b"")]),
     Ask("/whoami", headers=[(b"traceparent", b"\xff" * 55), (b"baggage", b"=,;=,\x00" * 99)]),
-    Ask("/whoami", headers=[TRACED, TRACED, (b"baggage", b"a=1"), (b"baggage", b"b=2"), (b"host", b"\xff:x")]),
+    Ask("/whoami", headers=[TRACED, TRACED, (b"baggage", b"a=1"), (b"baggage", b"b"), (b"host", b"\xff:x")]),
     Ask("/echo", "POST", body=[BIG[i : i + 9000] for i in range(0, len(BIG), 9000)]),
     Ask("/echo", "POST", headers=[(b"x-twice", b"a"), (b"x-twice", b"b")]),
     Ask("/parsed", "POST", body=[b'{"a":', b"1}"]),
@@ -565,4 +565,5 @@ def assert_same(came: Sequence[Came], bare: Sequence[Came], corpus: Sequence[Ask
     """Assert that nothing but ``Server-Timing`` tells the two apart."""
     pairs = zip(corpus, came, bare, strict=True)
     different = [(ask, one, other) for ask, one, other in pairs if without_timing(one, other) != other]
-    assert not different, "\n".join(f"{ask}:\n  {one}\n  {other}"[:2000] for ask, one, other in different)
+    shown = [f"{ask}:\n  {one}\n  {other}"[:900] for ask, one, other in different[:3]]
+    assert not different, "\n".join([f"{len(different)} differ", *shown])

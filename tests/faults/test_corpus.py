@@ -8,7 +8,7 @@ from rolloutobs import Settings, instrument
 from rolloutobs.testing import SpanRecorder
 
 from .asgi_corpus import CORPUS, HTTP, WEBSOCKETS, all_at_once, all_of, assert_same, make_app
-from .watching import failures, total
+from .watching import total
 
 EVERYTHING = Settings(
     service="shop",
