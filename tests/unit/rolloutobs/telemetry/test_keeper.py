@@ -38,7 +38,10 @@ def test_a_folder_that_is_gone_is_made_again(worker, keeper):
     keeper.look()
     assert worker.shown() == {("orders_total", "a"): 3}
     assert len(list(worker.path.glob("*.cells"))) == 1
-    assert worker.reports == []
+    # What the dead had counted went with it: that is told, once.
+    keeper.look()
+    (report,) = worker.reports
+    assert "is gone" in report
 
 
 def test_the_apps_metrics_are_written_down(worker, keeper):
