@@ -22,13 +22,10 @@ from typing import Any
 from docs._loaded import everything
 from rolloutobs import semconv
 from rolloutobs import settings as settings_module
-from rolloutobs.http.metrics import HttpMetrics
+from rolloutobs.checkup import cost
 from rolloutobs.settings import VARIABLES, Settings
 from rolloutobs.telemetry import failures, log_records
 from rolloutobs.telemetry.cells import Definition
-from rolloutobs.telemetry.failures import Failures
-from rolloutobs.telemetry.hub import Hub
-from rolloutobs.telemetry.store import Store
 
 __all__ = [
     "attributes",
@@ -40,7 +37,6 @@ __all__ = [
     "metrics",
     "modes",
     "options",
-    "per_process",
     "sample",
     "server_timing",
     "values",
@@ -297,47 +293,18 @@ def layers(*names: str) -> str:
 
 # --- what it costs -----------------------------------------------------------------------------------------
 ROUTES = (10, 50, 200)
-STATUSES = (200, 404, 500)
-"""What each route is supposed to answer."""
 
 
 def costs() -> str:
-    """Return series and bytes of a scrape by the number of routes: of HTTP alone, three statuses each."""
+    """Return series and bytes of a scrape by the number of routes, as ``rolloutobs doctor`` does."""
     rows = []
-    for count in ROUTES:
-        idle, busy = _scraped(count, ()), _scraped(count, STATUSES)
-        numbers = (_series(idle), _series(busy), _rounded(len(busy)))
-        rows.append((str(count), *(f"{number:,}" for number in numbers)))
-    return _table(("routes", "series before traffic", "series", "bytes of text"), rows)
-
-
-_BY_USE = ("http_", "ws_", "app_operation", "app_errors", "python_", "process_", "#")
-
-
-def per_process() -> int:
-    """Return how many series of ours a process has, whatever it does."""
-    return sum(not line.startswith(_BY_USE) for line in everything().exposed.splitlines())
-
-
-def _scraped(routes: int, statuses: Iterable[int]) -> str:
-    """Return the HTTP part of a scrape of an app with so many routes, each of which has answered so."""
-    store = Store()
-    settings = Settings(service="shop", version="1.2.0", track="canary")
-    hub = Hub(settings, store, "app", Failures(store), lambda: 0.0)
-    http = HttpMetrics(hub)
-    paths = [f"/api/route{number}/{{item_id}}" for number in range(routes)]
-    http.expect(("GET", path) for path in paths)
-    for path in paths:
-        for status in statuses:
-            counter, histogram = http.pair(("GET", path, status, False))
-            counter.inc(12345)
-            histogram.observe(0.123456)
-    lines = hub.render().body.decode().splitlines()
-    return "\n".join(line for line in lines if line.startswith("http_"))
-
-
-def _series(text: str) -> int:
-    return len(text.splitlines())
+    for routes in ROUTES:
+        good, bad = cost.cost(routes, cost.HEALTHY), cost.cost(routes, cost.TROUBLED)
+        numbers = (good.series, bad.series, _rounded(bad.bytes))
+        rows.append((str(routes), *(f"{number:,}" for number in numbers)))
+    statuses = ", ".join(map(str, cost.TROUBLED))
+    head = ("routes", "series, all answers 200", f"series, each route {statuses}", "bytes of text then")
+    return _table(head, rows)
 
 
 def _rounded(number: int) -> int:

@@ -49,7 +49,7 @@ examples:
   rolloutobs doctor --url localhost:8000
   rolloutobs run -- uvicorn shop:app --workers 4
 
-{EXIT_CODES}
+{EXIT_CODES.replace("exit codes:", "exit codes of compare and gate:")}
 """
 
 

@@ -138,7 +138,7 @@ def test_the_queries_ask_for_metrics_that_exist():
     assert len(queries) > 4
     known = set(re.findall(r"^\| `([a-z_]+)` \| (?:counter|gauge|histogram) \|", TEXT, flags=re.M))
     for query in queries:
-        asked = {re.sub("_(bucket|count|sum)$", "", name) for name in re.findall(r"\b([a-z_]+)\{", query)}
+        asked = {re.sub("_(bucket|count|sum)$", "", name) for name in re.findall(r"\b([a-z_]+)[{\[]", query)}
         assert asked, query
         assert asked <= known, query
 
@@ -158,6 +158,8 @@ SERIES = {
     'app_errors_total{app="shop",track="stable",fingerprint="new",type="ValueError"}': "_x50 0x10",
     'log_records_total{app="shop",version="1.2.0",level="error"}': "0+60x60",
     'log_records_total{app="shop",version="1.2.0",level="info"}': "0+6000x60",
+    'rolloutobs_internal_errors_total{app="shop",version="1.2.0",where="export"}': "0x50 1x10",
+    'rolloutobs_internal_errors_total{app="shop",version="1.2.0",where="track"}': "0x60",
     'app_event_loop_lag_seconds_bucket{app="shop",version="1.2.0",le="0.1"}': "0+180x60",
     'app_event_loop_lag_seconds_count{app="shop",version="1.2.0"}': "0+240x60",
     'http_request_duration_seconds_bucket{app="shop",version="1.2.0",le="0.1"}': "0+90x60",
@@ -171,6 +173,7 @@ ANSWERS = {
     "errors of the canary": {'{fingerprint="new",type="ValueError"}': 1.0},
     "error logs": {'{version="1.2.0"}': 1.0},
     "event loop": {'{version="1.2.0"}': 0.25},
+    "internal_errors": {'{app="shop",version="1.2.0",where="export"}': 1.0},
     "caller_version": {'{caller="a",caller_version="1",version="1.1.0"}': 1.0},
 }
 """By words of the query."""
