@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rolloutobs.testing import parse_metrics, sample_value
 from examples.demo.processes import free_ports
+from rolloutobs.testing import parse_metrics, sample_value
 
 BIN = Path(sys.executable).parent
 FASTAPI = """

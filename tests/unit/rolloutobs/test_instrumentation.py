@@ -14,8 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from rolloutobs import Identity, Settings, Track, instrument
-from rolloutobs import instrumentation
+from rolloutobs import Identity, Settings, Track, instrument, instrumentation
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.telemetry.current import current
 from rolloutobs.telemetry.propagation import IdentityPropagator, inject

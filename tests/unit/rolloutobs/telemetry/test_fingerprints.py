@@ -243,7 +243,6 @@ def test_a_sample_is_short_one_line_and_without_digits(text):
     said = scrub(text)
     assert len(said) <= MAX_TEXT_CHARS
     assert not any(character in "0123456789\n\r" for character in said)
-    assert "@" not in said or said.isascii() is False or " @" in f" {said}"
     assert said == scrub(text)
 
 
