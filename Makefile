@@ -78,7 +78,7 @@ $(PEERS)/.installed: bench/peers-constraints.txt pyproject.toml
 	@touch $@
 
 bench-peers: $(PEERS)/.installed ## the same beside eleven other tools, each in a process of its own
-	@$(PEERS)/bin/python -m bench.overhead peers peers-fastapi loopback --rounds 60 $(ARGS)
+	@$(PEERS)/bin/python -m bench.overhead peers peers-fastapi loopback --rounds 50 $(ARGS)
 
 docs: install ## write the generated tables into the docs
 	$(BIN)/cog -r -P README.md docs/*.md

@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: {' '.join(USUAL)}"
     )
-    parser.add_argument("--rounds", type=int, default=75)
+    parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--requests", type=int, default=200, help="per slice")
     parser.add_argument("--series", type=int, default=10_000, help="of the scrape")
     parser.add_argument("--gc", action="store_true", help="let the garbage collector run inside of slices")
