@@ -92,7 +92,8 @@ class ProcessMetrics:
         self._store = store
         self._forks = _pauses.forks
         self._before = tuple(_pauses.seconds), tuple(_pauses.collections)
-        self._watches: weakref.WeakKeyDictionary[Any, _Watch] = weakref.WeakKeyDictionary()
+        # A watch refers to its loop, by what it has asked of it; so it is the loop's to keep.
+        self._watches: weakref.WeakKeyDictionary[Any, weakref.ref[_Watch]] = weakref.WeakKeyDictionary()
         if _pauses not in gc.callbacks:
             gc.callbacks.append(_pauses)
 
@@ -128,12 +129,14 @@ class ProcessMetrics:
                 (),
                 semconv.LAG_BOUNDS,
             )
-            self._watches[loop] = _Watch(loop, lags)
+            self._watches[loop] = weakref.ref(_Watch(loop, lags))
 
     def stop(self) -> None:
         """Watch no event loop any longer."""
-        for watch in list(self._watches.values()):
-            watch.stop()
+        for reference in list(self._watches.values()):
+            watch = reference()
+            if watch is not None:
+                watch.stop()
 
 
 class _Watch:
@@ -175,6 +178,7 @@ def enable(hub: Hub) -> None:
     if metrics is None:
         metrics = _of_store[hub.store] = ProcessMetrics(hub.store)
         hub.store.refreshers.append(metrics.refresh)
+        metrics.refresh()
     hub.before_collect.append(metrics.refresh)
 
 
