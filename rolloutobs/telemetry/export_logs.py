@@ -140,15 +140,16 @@ class StampLogProcessor(LogRecordProcessor):
         return True
 
 
-_stamped: weakref.WeakSet[Any] = weakref.WeakSet()
+# By identity: not every provider can be hashed (Logfire's is a dataclass that compares).
+_stamped: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 def stamp_logs_of(provider: object) -> None:
     """Add a `StampLogProcessor` to `provider`, once; a provider that takes no processors is left as it is."""
     add = getattr(provider, "add_log_record_processor", None)
-    if not callable(add) or provider in _stamped:
+    if not callable(add) or id(provider) in _stamped:
         return
-    _stamped.add(provider)
+    _stamped[id(provider)] = provider
     add(StampLogProcessor())
     multi = getattr(provider, "_multi_log_record_processor", None)
     processors = getattr(multi, "_log_record_processors", None)

@@ -22,6 +22,8 @@ class Where(StrEnum):
 
     REQUEST = "request"
     """Recording one request: its metrics, its span or its ``Server-Timing``."""
+    START = "start"
+    """Starting a part of the telemetry, which is then missing; the rest and the app go on."""
     METRICS = "metrics"
     """Answering ``/metrics``, for example a collector of the app that raised."""
     PROPAGATION = "propagation"

@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.propagate import get_global_textmap
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
-from opentelemetry.trace import SpanContext, TraceFlags, TraceState, get_current_span
+from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from rolloutobs.telemetry.trust import NOTHING, OWN_KEYS, Inbound, Judged, Trust
@@ -32,6 +32,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 # Source: W3C Trace Context level 2, section 3.2.2 (version 00; anything else goes to the propagator itself).
 _TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_FLAGS = {b"%02x" % number: TraceFlags(number) for number in range(256)}
 _NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
 # Source: W3C Baggage, section 3.3.1 (baggage-octet, and properties after ";") and RFC 9110 (token).
 _BAGGAGE_KEY = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -109,7 +110,7 @@ class Extractor:
         inbound = self._read(carried)
         if parent is None:
             return inbound
-        return Inbound(parent, inbound.context, inbound.caller, inbound.synthetic, inbound.mark)
+        return Inbound._make((parent, *inbound[1:]))
 
     def _read(self, carried: bytes) -> Inbound:
         """Return what a ``baggage`` header carries."""
@@ -163,6 +164,10 @@ def _parent(by_name: Mapping[bytes, bytes], found: Headers) -> SpanContext | Non
     if trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
     tracestate = by_name.get(b"tracestate")
+    if tracestate is None:
+        # What SpanContext(...) makes of these: the regular expression has checked what it would.
+        ids = (int(trace_id, 16), int(span_id, 16))
+        return tuple.__new__(SpanContext, (*ids, True, _FLAGS[flags], DEFAULT_TRACE_STATE, True))
     state = tracestate.decode("latin-1") if tracestate and len(tracestate) <= _MAX_TRACESTATE_BYTES else None
     return SpanContext(
         int(trace_id, 16),

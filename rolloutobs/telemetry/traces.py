@@ -42,6 +42,7 @@ from rolloutobs.telemetry.callers import caller_of
 from rolloutobs.telemetry.current import current
 from rolloutobs.telemetry.propagation import Inbound
 from rolloutobs.telemetry.sampling import RolloutSampler
+from rolloutobs.telemetry.spans import RecordedSpan, recorded_span_class
 
 __all__ = ["ServerSpans", "StampProcessor", "UnsampledSpan", "stamp_spans_of"]
 
@@ -52,7 +53,8 @@ SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 _ALWAYS = 1 << 64
 _NEVER = 0
 _LOW_64_BITS = _ALWAYS - 1
-_making = threading.Lock()
+# Reentrant: a finalizer that logs needs the context while it is made.
+_making = threading.RLock()
 _UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
 _UNSAMPLED_RANDOM = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
 
@@ -109,6 +111,8 @@ class _Rule:
     """Bound under a remote parent that is sampled; ``None``: the sampler does not look at the parent."""
     unsampled_parent: int | None
     ids: IdGenerator
+    spans: type[RecordedSpan] | None
+    """Makes the spans that are sampled; ``None``: the SDK does."""
     by_track: Callable[[Context | None], int] | None = None
     """Gives the bound of a new trace where it depends on the track; it takes the place of `root`."""
 
@@ -137,25 +141,25 @@ def _rule(tracer: trace.Tracer) -> _Rule | None:
         if type(tracer._tracer_metrics).__name__ != "NoOpTracerMetrics":
             # The SDK's own metrics count every span that is started, sampled or not.
             return None
-        return _rule_of(tracer, tracer.sampler)
+        return _rule_of(tracer, tracer.sampler, recorded_span_class(tracer))
     except AttributeError:
         # A release of the SDK with other internals: slower, and right all the same.
         return None
 
 
-def _rule_of(tracer: SdkTracer, sampler: Sampler) -> _Rule | None:
+def _rule_of(tracer: SdkTracer, sampler: Sampler, spans: type[RecordedSpan] | None) -> _Rule | None:
     if type(sampler) is RolloutSampler:
-        return _Rule(tracer, sampler, _NEVER, _ALWAYS, _NEVER, tracer.id_generator, sampler.bound)
+        return _Rule(tracer, sampler, _NEVER, _ALWAYS, _NEVER, tracer.id_generator, spans, sampler.bound)
     if not isinstance(sampler, ParentBased):
         root = _bound(sampler)
-        return None if root is None else _Rule(tracer, sampler, root, None, None, tracer.id_generator)
+        return None if root is None else _Rule(tracer, sampler, root, None, None, tracer.id_generator, spans)
     if type(sampler).should_sample is not ParentBased.should_sample:
         return None
     inner = (sampler._root, sampler._remote_parent_sampled, sampler._remote_parent_not_sampled)
     root, sampled, unsampled = (_bound(part) for part in inner)
     if root is None or sampled is None or unsampled is None:
         return None
-    return _Rule(tracer, sampler, root, sampled, unsampled, tracer.id_generator)
+    return _Rule(tracer, sampler, root, sampled, unsampled, tracer.id_generator, spans)
 
 
 class _GivenTraceId(IdGenerator):
@@ -196,7 +200,9 @@ class UnsampledSpan(NonRecordingSpan):
         with _making:
             # Two threads that ask at once get the same.
             if self._made is None:
-                self._made = self._new_context()
+                made = self._new_context()
+                if self._made is None:
+                    self._made = made
             return self._made
 
     def _new_context(self) -> SpanContext:
@@ -263,17 +269,34 @@ class ServerSpans:
                 if inbound.context is None:
                     return span, Context({**self._base, _SPAN_KEY: span})
                 return span, self._with(span, inbound, local)
-            tracer = _decided(rule, _GivenTraceId(getrandbits(64) << 64 | low or 1, rule.ids))
+            trace_id = getrandbits(64) << 64 | low or 1
             context = (
                 self._base if inbound.context is None else self._with(trace.INVALID_SPAN, inbound, local)
             )
         else:
-            if parent.trace_id & _LOW_64_BITS >= rule.bound(parent):
+            trace_id = parent.trace_id
+            if trace_id & _LOW_64_BITS >= rule.bound(parent):
                 span = UnsampledSpan(0, parent)
                 return span, self._with(span, inbound, local)
-            tracer = _decided(rule, rule.ids)
             context = self._context(inbound, local)
-        return self._ask(tracer, scope, context, SpanKind.SERVER)
+        return self._record(rule, trace_id, scope, parent, context)
+
+    def _record(
+        self,
+        rule: _Rule,
+        trace_id: int,
+        scope: Mapping[str, Any],
+        parent: SpanContext | None,
+        context: Context,
+    ) -> Start:
+        """Begin a span of which it is decided that it is sampled."""
+        make = rule.spans
+        if make is None or make.made_for is not rule.tracer.resource:
+            ids = rule.ids if parent is not None else _GivenTraceId(trace_id, rule.ids)
+            return self._ask(_decided(rule, ids), scope, context, SpanKind.SERVER)
+        name, attributes = self._describe(scope)
+        span = make.begin(name, (trace_id, getrandbits(64) or 1), parent, attributes, context)
+        return span, Context({**context, _SPAN_KEY: span})
 
     def _start_anywhere(self, scope: Mapping[str, Any], inbound: Inbound, local: Context) -> Start:
         tracer = self._tracer or self._resolve()

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import baggage
 from opentelemetry.context import Context
@@ -77,9 +77,11 @@ Mark = bool | tuple[bool, str, str]
 """`Inbound.synthetic`; where the metrics are split by caller, with the caller's service and version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
-    """What the headers of one request carry."""
+class Inbound(NamedTuple):
+    """What the headers of one request carry.
+
+    Made for each request: a frozen dataclass takes four times as long.
+    """
 
     parent: SpanContext | None = None
     """The remote parent, valid; ``None``: this request starts a trace."""
