@@ -35,8 +35,9 @@ CLIENT_CLOSED_REQUEST = 499
 INTERNAL_SERVER_ERROR = 500
 REDIRECTS = frozenset({307, 308})
 """Of routers that add a slash to a path, or take one away."""
-_COMPLETE, _BODY, _TRAILERS = 0, 1, 2
-"""What an answer still waits for: nothing, the end of its body, the trailers after it."""
+_COMPLETE, _BODY, _TRAILERS, _ENDING = 0, 1, 2, 3
+"""What an answer still waits for: nothing, the end of its body, the trailers after it, the server to have
+taken its last message."""
 
 
 class Exchange:
@@ -95,7 +96,8 @@ class Exchange:
         """Receive for the app; remember a client that is gone before its answer was complete."""
         message = await self._receive()
         try:
-            if message["type"] == "http.disconnect" and self._open:
+            if message["type"] == "http.disconnect" and self._open in (_BODY, _TRAILERS):
+                # Not once the last message is on its way: Hypercorn says it before that one returns.
                 self._gone = True
         except (KeyError, TypeError):
             # No message of ASGI: the app will say so, or not mind.
@@ -109,24 +111,26 @@ class Exchange:
         except (KeyError, TypeError):
             # The server will say what is wrong with it.
             kind = ""
-        if kind == "http.response.start":
+        ends = False
+        if kind == "http.response.body":
+            ends = self._open == _BODY and not message.get("more_body")
+        elif kind == "http.response.start" and not self._status:
+            # Else a second start, which the server refuses.
             message = self._started(message)
+        elif self._open:
+            ends = _is_last(kind, message)
+        if ends:
+            self._open = _ENDING
         try:
             await self._send(message)
         except OSError:
             # What servers raise when the client is gone. Source: ASGI HTTP message format 2.4.
             self._gone = True
             raise
-        if kind == "http.response.body":
-            if self._open == _BODY and not message.get("more_body"):
-                self._complete(self._status or INTERNAL_SERVER_ERROR, None)
-        elif kind != "http.response.start" and self._open and _is_last(kind, message):
+        if ends:
             self._complete(self._status or INTERNAL_SERVER_ERROR, None)
 
     def _started(self, message: Message) -> Message:
-        if self._status or not self._open:
-            # A second start, which the server refuses.
-            return message
         try:
             status = message["status"]
             self._status = status if status.__class__ is int else int(status)
@@ -260,7 +264,11 @@ class Exchange:
             if self._open:
                 # Returned without an end of the answer and the client still there: servers make a 500 or a
                 # cut connection of it, so it counts as one, as does an exception in the middle of a stream.
-                self._complete(INTERNAL_SERVER_ERROR, error)
+                # Not so if the last message was given to the server: then only its return was cancelled.
+                whole = self._open == _ENDING and error is None
+                self._complete(
+                    self._status or INTERNAL_SERVER_ERROR if whole else INTERNAL_SERVER_ERROR, error
+                )
             if error is not None:
                 record_exception(error, self._wrapper.hub, self._span)
         except Exception as failure:

@@ -101,7 +101,7 @@ def _subclass(cls: type, serve: Any, revive: Revive) -> type:
             # Of ``type(app)()``: a new app, which is as its class makes it.
             return cls(*arguments, **named)
         # Of a class that the team derives from it.
-        inherited = cls.__new__
+        inherited: Any = cls.__new__
         return inherited(made) if inherited is object.__new__ else inherited(made, *arguments, **named)
 
     namespace: dict[str, Any] = {

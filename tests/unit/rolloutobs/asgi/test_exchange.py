@@ -440,6 +440,37 @@ async def test_a_disconnect_after_the_answer_is_no_499():
     assert await count(app, status="200") == 1
 
 
+async def test_a_disconnect_while_the_last_message_is_taken_is_no_499():
+    taken = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send(START)
+        last = asyncio.create_task(send({"type": "http.response.body"}))
+        assert (await receive())["type"] == "http.disconnect"
+        if scope["path"] == "/waits":
+            taken.set()
+            await last
+        else:
+            # As Starlette's task group does with a stream.
+            last.cancel()
+            await asyncio.wait([last])
+
+    async def receive():
+        await asyncio.sleep(0)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            await taken.wait()
+
+    served, recorder = asgi(app)
+    await served(http_scope("/cancels"), receive, send)
+    await served(http_scope("/waits"), receive, send)
+    assert await count(served, status="200") == 2
+    assert await count(served, status="499") is None
+    assert [span.status.status_code for span in recorder.spans] == [StatusCode.UNSET] * 2
+
+
 async def test_a_slow_answer_to_a_client_nobody_asked_about_is_a_200(recorder):
     gate = Gate()
     app = shop(recorder, gate)
