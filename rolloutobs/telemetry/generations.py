@@ -85,16 +85,21 @@ class Generations:
         if not self.start and not self.earlier:
             yield from metrics
             return
-        old: dict[str, Metric] = {}
-        for track, was in self.earlier.items():
-            for metric in was.metrics:
-                old.setdefault(metric.name, _with(metric, [])).samples.extend(_on(track, metric))
+        old = self.left()
         for metric in metrics:
             samples = [*(self._part(metric) if metric.type in ADDITIVE else metric.samples)]
             gone = old.pop(metric.name, None)
             yield _with(metric, samples if gone is None else samples + gone.samples)
         # Its owner is gone, its counts are not.
         yield from old.values()
+
+    def left(self) -> dict[str, Metric]:
+        """Return what earlier tracks had counted, by name of the metric; each sample carries its track."""
+        old: dict[str, Metric] = {}
+        for track, was in self.earlier.items():
+            for metric in was.metrics:
+                old.setdefault(metric.name, _with(metric, [])).samples.extend(_on(track, metric))
+        return old
 
     def _part(self, metric: Metric) -> Iterator[Sample]:
         """Yield the samples of `metric` as they are since the last change, without unused histograms."""

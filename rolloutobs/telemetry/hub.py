@@ -31,6 +31,7 @@ from rolloutobs.telemetry.failures import Failures, Where
 from rolloutobs.telemetry.generations import Generations
 from rolloutobs.telemetry.ledger import Ledger
 from rolloutobs.telemetry.metrics import Collectable, Exposition, exposition, read_all
+from rolloutobs.telemetry.parts import Parts, metric_name
 from rolloutobs.telemetry.store import PROCESS, Store
 
 __all__ = ["Hub", "forget_all", "new_hub", "process", "process_store", "share_with_children"]
@@ -78,7 +79,8 @@ class Hub:
         """By name of a family that is finer than what is shown: makes what ``/metrics`` shows in its place.
         The family itself is for OTLP."""
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._parts = Parts(self.generations)
         self._conflicts = Conflicts(settings.on_conflict)
         self._app_text: list[Metric] = []
         self._answers_alone = False
@@ -180,7 +182,7 @@ class Hub:
         return _Reading(ours, theirs, hidden)
 
     def _refresh(self) -> None:
-        for refresh in self.before_collect:
+        for refresh in tuple(self.before_collect):
             try:
                 refresh()
             except Exception as error:
@@ -229,14 +231,16 @@ class Hub:
             sources: list[Collectable] = [*reading.ours, _Metrics(reading.theirs)]
             if self.generations.start or self.generations.earlier:
                 # There was a change of the track: values are parts of what the cells hold.
-                parts = self.generations.split(reading.metrics(), self._clock())
-                sources = [_Metrics([metric for metric in parts if metric.name not in self.views])]
+                theirs = list(self.generations.split(reading.theirs, self._clock()))
+                ours = self._parts.of(reading.ours)
+                names = {metric_name(f) for f in (*reading.ours, *reading.hidden)}
+                sources = [*ours, _Metrics([metric for metric in theirs if metric.name not in names])]
             # Under the lock as well: what is written as one track's must not move on to the next meanwhile.
             return exposition(sources, identity, accept, self.failures)
 
     def forked(self) -> None:
         """Go on in a process that was just forked; the thread that held the lock does not exist there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._answers_alone = True
 
     def _explain(self) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 from prometheus_client.exposition import choose_encoder
@@ -23,6 +24,7 @@ from rolloutobs import semconv
 from rolloutobs.identity import Identity
 from rolloutobs.telemetry.cells import Family
 from rolloutobs.telemetry.failures import Failures, Where
+from rolloutobs.telemetry.parts import Parted
 from rolloutobs.telemetry.text import TextWriter
 
 __all__ = [
@@ -47,6 +49,10 @@ _SUFFIXES: Mapping[str, tuple[str, ...]] = {
 }
 """Of the metric itself and of its samples, by type; of all others there is one. Source: OpenMetrics 1.0."""
 _WITH_CREATED = frozenset({"counter", "histogram", "gaugehistogram", "summary"})
+
+
+Item = Family[Any] | Parted | Metric
+"""What is written as one metric."""
 
 
 class Collectable(Protocol):
@@ -106,12 +112,10 @@ def read_all(sources: Iterable[Collectable], failures: Failures | None = None) -
     raised.
     """
     for item in _first_of_each_name(sources, failures):
-        yield item.collect() if isinstance(item, Family) else item
+        yield item if isinstance(item, Metric) else item.collect()
 
 
-def _first_of_each_name(
-    sources: Iterable[Collectable], failures: Failures | None
-) -> Iterator[Family[Any] | Metric]:
+def _first_of_each_name(sources: Iterable[Collectable], failures: Failures | None) -> Iterator[Item]:
     seen: set[str] = set()
     for source in sources:
         for item in _read(source, failures):
@@ -123,8 +127,8 @@ def _first_of_each_name(
                 _warn(item.name)
 
 
-def _read(source: Collectable, failures: Failures | None) -> Iterable[Family[Any] | Metric]:
-    if isinstance(source, Family):
+def _read(source: Collectable, failures: Failures | None) -> Iterable[Item]:
+    if isinstance(source, Family | Parted):
         return (source,)
     try:
         return _collected(source)
@@ -155,8 +159,10 @@ def _without_created(metric: Metric) -> Metric:
     return copy
 
 
-def exposed_names(item: Family[Any] | Metric) -> tuple[str, ...]:
+def exposed_names(item: Item) -> tuple[str, ...]:
     """Return the names that a family or metric takes: its own, and those of its samples."""
+    if isinstance(item, Parted):
+        item = item.family
     if isinstance(item, Family):
         kind, base = item.definition.kind.value, item.name
         base = base.removesuffix("_total") if kind == "counter" else base
@@ -222,13 +228,8 @@ def exposition(
     writer = TextWriter(labels, openmetrics=form.openmetrics)
     out: list[bytes] = []
     for item in _first_of_each_name(sources, failures):
-        if isinstance(item, Family) and form.plain_names and writer.can_write(item):
-            for chunk in writer.write(item):
-                out.append(chunk.encode("utf-8"))
-                _let_others_run()
-        else:
-            metric = item.collect() if isinstance(item, Family) else item
-            out.append(_encoded(metric, labels, form, failures))
+        for chunk in _chunks(item, writer, form, failures):
+            out.append(chunk)
             _let_others_run()
     if form.openmetrics:
         out.append(_EOF)
@@ -239,6 +240,30 @@ def _let_others_run() -> None:
     # A thread that computes keeps the interpreter for 5 ms at a time (sys.getswitchinterval); requests would
     # wait for that.
     time.sleep(0)
+
+
+def _chunks(item: Item, writer: TextWriter, form: Format, failures: Failures | None) -> Iterator[bytes]:
+    """Yield the text of one metric; what the writer does not know is left to the library."""
+    if not isinstance(item, Metric):
+        written = _ours(item, writer) if form.plain_names else None
+        if written is not None:
+            return written
+        item = item.collect()
+    try:
+        if form.plain_names and writer.can_write_samples(item):
+            return iter([chunk.encode("utf-8") for chunk in writer.write_samples(item)])
+    except Exception as error:
+        # A sample that is none, in a collector of the app; the library may know more.
+        _logger.debug("metric %r is left to prometheus_client: %s", item.name, error)
+    return iter((_encoded(item, writer.labels, form, failures),))
+
+
+def _ours(item: Family[Any] | Parted, writer: TextWriter) -> Iterator[bytes] | None:
+    family, earlier = (item.family, item.earlier) if isinstance(item, Parted) else (item, None)
+    if not writer.can_write(family) or not (earlier is None or writer.can_write_samples(earlier)):
+        return None
+    more = () if earlier is None else writer.write_more(earlier)
+    return (chunk.encode("utf-8") for chunk in chain(writer.write(family), more))
 
 
 def _encoded(metric: Metric, labels: Mapping[str, str], form: Format, failures: Failures | None) -> bytes:

@@ -1,7 +1,9 @@
-"""Our own families as text, without a detour over one object per sample.
+"""Metrics as text, with the identity's labels added on the way.
 
-The output is, byte for byte, what prometheus_client's encoders give for the same samples with the identity's
-labels added; they need about fifteen times as long. Whatever is not one of our families is left to them.
+The output is, byte for byte, what prometheus_client's encoders give for the same samples with those labels.
+Our own families are written without a detour over one object per sample, in a fifteenth of the time; the
+app's metrics from their samples. What is out of the ordinary (names that need escaping, timestamps, native
+histograms) is left to the library.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Exemplar as LibraryExemplar
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from rolloutobs import semconv
@@ -19,6 +24,21 @@ from rolloutobs.telemetry.cells import OMITTED_WHEN_EMPTY, Exemplar, Family, His
 __all__ = ["TextWriter", "number"]
 
 _CELLS_PER_CHUNK = 32
+_SAMPLES_PER_CHUNK = 256
+# A track that is empty: counted before any track was known.
+_OPTIONAL = OMITTED_WHEN_EMPTY | {semconv.LABEL_TRACK}
+_TYPES = {
+    "counter": ("counter", "_total"),
+    "gauge": ("gauge", ""),
+    "histogram": ("histogram", ""),
+    "info": ("gauge", "_info"),
+    "stateset": ("gauge", ""),
+    "summary": ("summary", ""),
+    "unknown": ("untyped", ""),
+}
+"""Types of OpenMetrics, as type and suffix of the text format. Source: prometheus_client's encoder."""
+_SHOWN_APART = ("_created", "_gsum", "_gcount")
+"""Of samples that the text format shows as metrics of their own."""
 # Without the colon of recording rules, which the encoders treat in different ways.
 _PLAIN_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 # Source: `prometheus_client.utils.floatToGoString`, which differs from repr() from here on.
@@ -45,13 +65,60 @@ class TextWriter:
     """
 
     def __init__(self, labels: Mapping[str, str], *, openmetrics: bool) -> None:
-        self._labels = labels
+        self.labels = labels
         self._openmetrics = openmetrics
         self._quoted: dict[str, str] = {}
+        self._sample_layouts: dict[tuple[str, ...], _Layout | None] = {}
 
     def can_write(self, family: Family[Any]) -> bool:
         """Return whether the names need no escaping, which differs from client to client."""
-        return all(map(_PLAIN_NAME.fullmatch, (family.name, *family.label_names, *self._labels)))
+        return all(map(_PLAIN_NAME.fullmatch, (family.name, *family.label_names, *self.labels)))
+
+    def can_write_samples(self, metric: Metric) -> bool:
+        """Return whether `metric` is ordinary: what `write_samples` writes is what the library would."""
+        if metric.type not in _TYPES or not _PLAIN_NAME.fullmatch(metric.name):
+            return False
+        names = {sample.name for sample in metric.samples}
+        if not names.isdisjoint(metric.name + suffix for suffix in _SHOWN_APART):
+            return False
+        return all(map(_PLAIN_NAME.fullmatch, (*names, *self.labels))) and all(
+            sample.timestamp is None
+            and not sample.native_histogram
+            and (sample.exemplar is None or _may_have_exemplar(metric, sample.name))
+            and self._sample_layout(tuple(sample.labels)) is not None
+            for sample in metric.samples
+        )
+
+    def write_more(self, metric: Metric) -> Iterator[str]:
+        """Yield the samples of `metric` without its head, to follow those of another one of its name."""
+        samples = iter(metric.samples)
+        while chunk := "".join(map(self._sample, islice(samples, _SAMPLES_PER_CHUNK))):
+            yield chunk
+
+    def write_samples(self, metric: Metric) -> Iterator[str]:
+        """Yield the text of `metric` in pieces; see `can_write_samples`."""
+        kind, suffix = (metric.type, "") if self._openmetrics else _TYPES[metric.type]
+        shown = metric.name + suffix
+        unit = f"# UNIT {shown} {metric.unit}\n" if self._openmetrics and metric.unit else ""
+        yield f"# HELP {shown} {self._help(metric.documentation)}\n# TYPE {shown} {kind}\n{unit}"
+        yield from self.write_more(metric)
+
+    def _sample(self, sample: Sample) -> str:
+        layout = self._sample_layout(tuple(sample.labels)) or ()
+        labels = self._text(layout, tuple(sample.labels.values()))
+        traced = _library_exemplar(sample.exemplar) if self._openmetrics and sample.exemplar else ""
+        between = f"{{{labels}}}" if labels else ""
+        return f"{sample.name}{between} {number(sample.value)}{traced}\n"
+
+    def _sample_layout(self, names: tuple[str, ...]) -> _Layout | None:
+        """Return the layout of samples with these labels; ``None`` if a name needs escaping."""
+        try:
+            return self._sample_layouts[names]
+        except KeyError:
+            plain = all(map(_PLAIN_NAME.fullmatch, names))
+            found = self._layout(names, frozenset({semconv.LABEL_TRACK})) if plain else None
+            self._sample_layouts[names] = found
+            return found
 
     def write(self, family: Family[Any]) -> Iterator[str]:
         """Yield the text of `family` in pieces of a few cells: the caller may let other threads run between
@@ -104,17 +171,13 @@ class TextWriter:
 
         return lines
 
-    def _layout(self, names: tuple[str, ...]) -> _Layout:
+    def _layout(self, names: tuple[str, ...], optional: frozenset[str] = _OPTIONAL) -> _Layout:
         fixed = [
             (f"{name}={self._quote(value)}", -1, False)
-            for name, value in self._labels.items()
+            for name, value in self.labels.items()
             if name not in names
         ]
-        own = [
-            # A track that is empty: counted before any track was known.
-            (f"{name}=", index, name in OMITTED_WHEN_EMPTY or name == semconv.LABEL_TRACK)
-            for index, name in enumerate(names)
-        ]
+        own = [(f"{name}=", index, name in optional) for index, name in enumerate(names)]
         return tuple(sorted((*fixed, *own), key=_name))
 
     def _text(self, layout: _Layout, values: tuple[str, ...]) -> str:
@@ -130,8 +193,7 @@ class TextWriter:
         return ",".join(parts)
 
     def _quote(self, value: str) -> str:
-        text = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-        quoted = self._quoted[value] = f'"{text}"'
+        quoted = self._quoted[value] = _quoted(value)
         return quoted
 
     def _help(self, text: str) -> str:
@@ -141,6 +203,24 @@ class TextWriter:
 
 def _name(part: _Part) -> str:
     return part[0].partition("=")[0]
+
+
+def _may_have_exemplar(metric: Metric, name: str) -> bool:
+    # All others are an error, which the library tells.
+    if metric.type == "counter":
+        return name.endswith("_total")
+    return metric.type == "histogram" and name.endswith("_bucket")
+
+
+def _library_exemplar(exemplar: LibraryExemplar) -> str:
+    pairs = ",".join(f"{name}={_quoted(value)}" for name, value in sorted(exemplar.labels.items()))
+    time = "" if exemplar.timestamp is None else f" {exemplar.timestamp}"
+    return f" # {{{pairs}}} {number(exemplar.value)}{time}"
+
+
+def _quoted(value: str) -> str:
+    text = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return f'"{text}"'
 
 
 def _exemplar(exemplar: Exemplar) -> str:

@@ -1,11 +1,13 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.samples import Exemplar as PrometheusExemplar
 from prometheus_client.utils import floatToGoString
 
 from rolloutobs.telemetry.cells import CounterFamily, Exemplar, GaugeFamily, HistogramFamily
@@ -47,6 +49,7 @@ def families(draw):
     return family
 
 
+@settings(deadline=None)
 @given(st.lists(families(), max_size=3), identities)
 def test_the_text_is_what_the_library_writes(made, labels):
     for family in made:
@@ -57,6 +60,7 @@ def test_the_text_is_what_the_library_writes(made, labels):
         assert openmetrics == generate_openmetrics(Stamped(metrics, labels))
 
 
+@settings(deadline=None)
 @given(values)
 def test_numbers_are_written_as_the_library_writes_them(value):
     assert number(value) == floatToGoString(value)
@@ -94,3 +98,59 @@ def test_names_that_need_escaping_are_left_to_the_library():
     assert not writer.can_write(CounterFamily("shop:work_total", "Work.", ()))
     assert not writer.can_write(CounterFamily("work_total", "Work.", ("http.route",)))
     assert writer.can_write(CounterFamily("work_total", "Work.", ("route",)))
+
+
+@st.composite
+def app_metrics(draw):
+    """Metrics as an app may have them, by all types of the library."""
+    kind = draw(st.sampled_from(["counter", "gauge", "histogram", "summary", "info", "stateset", "unknown"]))
+    unit = draw(st.sampled_from(["", "seconds"]))
+    metric = Metric("shop_work", draw(documentation), kind, unit)
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "info": ["_info"]}
+    for _ in range(draw(st.integers(0, 4))):
+        label_names = draw(st.lists(st.sampled_from([*NAMES, "le", "quantile"]), unique=True, max_size=4))
+        name = metric.name + draw(st.sampled_from(suffixes.get(kind, [""])))
+        exemplar = None
+        if name.endswith(("_total", "_bucket")) and draw(st.booleans()):
+            exemplar = draw(
+                st.builds(
+                    PrometheusExemplar,
+                    st.dictionaries(st.sampled_from(["trace_id", "b"]), label_values),
+                    st.floats(0, 1e9),
+                    st.none() | st.floats(0, 2e9),
+                )
+            )
+        metric.add_sample(
+            name, {key: draw(label_values) for key in label_names}, draw(values), None, exemplar
+        )
+    return metric
+
+
+@settings(deadline=None)
+@given(app_metrics(), identities)
+def test_the_apps_own_metrics_are_what_the_library_writes(metric, labels):
+    for openmetrics, encode, end in ((False, generate_latest, b""), (True, generate_openmetrics, b"# EOF\n")):
+        writer = TextWriter(labels, openmetrics=openmetrics)
+        assert writer.can_write_samples(metric)
+        assert "".join(writer.write_samples(metric)).encode() + end == encode(Stamped([metric], labels))
+
+
+def ordinary(name="work", kind="gauge", *sample):
+    metric = Metric(name, "Work.", kind)
+    metric.add_sample(*(sample or (name, {}, 1.0)))
+    return metric
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        ordinary("work.done"),
+        ordinary("work", "gauge", "work", {"http.route": "/"}, 1.0),
+        ordinary("work", "gauge", "work", {}, 1.0, 1700000000.0),
+        ordinary("work", "gaugehistogram", "work_gcount", {}, 1.0),
+        ordinary("work", "gauge", "work_created", {}, 1.0),
+        ordinary("work", "gauge", "work", {}, 1.0, None, PrometheusExemplar({}, 1.0)),
+    ],
+)
+def test_what_is_out_of_the_ordinary_is_left_to_the_library(metric):
+    assert not TextWriter(IDENTITY, openmetrics=True).can_write_samples(metric)
