@@ -89,7 +89,16 @@ def _call_of(app: Any, kind: Kind) -> Any:
     """Return what has to be called for a request once `app` itself leads through us."""
     if kind.place is Place.CALL:
         return type(app).__call__.__get__(app)
+    if kind.interface is Interface.ASGI2:
+        return _as_version_3(app)
     return app if kind.place is Place.OUTSIDE else getattr(app, kind.attribute)
+
+
+def _as_version_3(app: Any) -> Any:
+    async def called(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope)(receive, send)
+
+    return called
 
 
 def _served(app: Any, wrapper: HttpApp, kind: Kind) -> Any:

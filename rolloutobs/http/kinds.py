@@ -17,6 +17,8 @@ class Interface(Enum):
     """How a server calls an app."""
 
     ASGI = "asgi"
+    ASGI2 = "asgi2"
+    """Version 2: called with the scope, returns what is called with the rest. Served as version 3."""
     WSGI = "wsgi"
     EITHER = "either"
     """Its signature does not tell, as that of a decorator without ``functools.wraps``: each call does."""
@@ -67,7 +69,8 @@ def kind_of(app: Any) -> Kind:
 
 
 def _interface(app: Any) -> Interface:
-    call = getattr(app, "__call__", app)  # noqa: B004 - the method itself is what is looked at
+    # Of a class, an instance is what a call returns.
+    call = app if inspect.isclass(app) else getattr(app, "__call__", app)  # noqa: B004 - looked at, not called
     if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(call):
         return Interface.ASGI
     try:
@@ -81,6 +84,8 @@ def _interface(app: Any) -> Interface:
     takes_wsgi, takes_asgi = (_takes(signature, count) for count in (_WSGI_ARGUMENTS, _ASGI_ARGUMENTS))
     if takes_wsgi and takes_asgi:
         return Interface.EITHER
+    if not takes_wsgi and not takes_asgi and _takes(signature, 1):
+        return Interface.ASGI2
     return Interface.WSGI if takes_wsgi else Interface.ASGI
 
 

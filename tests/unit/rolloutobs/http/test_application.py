@@ -161,6 +161,20 @@ async def test_an_app_that_may_be_either_is_what_it_is_called_as():
     assert b"http_requests_total" in call_wsgi(app, "/metrics").body
 
 
+async def test_an_app_of_version_2_is_served_as_version_3(recorder):
+    class Old:
+        def __init__(self, scope):
+            self.scope = scope
+
+        async def __call__(self, receive, send):
+            await PlainTextResponse(self.scope["path"])(self.scope, receive, send)
+
+    app = instrument(Old, settings=CANARY, tracer_provider=recorder.provider)
+    for path in ("/a", "/b"):
+        assert (await call(app, path)).body == path.encode()
+    assert await counted(app) == 2
+
+
 async def test_middleware_that_is_added_later_is_inside(recorder):
     seen = []
 

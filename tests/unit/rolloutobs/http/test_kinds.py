@@ -26,6 +26,19 @@ class AsgiObject:
         pass
 
 
+class Asgi2:
+    def __init__(self, scope):
+        self.scope = scope
+
+    async def __call__(self, receive, send):
+        pass
+
+
+class WsgiClass:
+    def __init__(self, environ, start_response):
+        self.environ = environ
+
+
 class WsgiObject:
     def __call__(self, env, start):
         return []
@@ -67,6 +80,9 @@ def test_frameworks(app, kind):
         (returns_a_coroutine, Interface.ASGI),
         (functools.partial(asgi), Interface.ASGI),
         (functools.wraps(asgi)(anything), Interface.ASGI),
+        (lambda scope: asgi, Interface.ASGI2),
+        (Asgi2, Interface.ASGI2),
+        (WsgiClass, Interface.WSGI),
         (wsgi, Interface.WSGI),
         (WsgiObject(), Interface.WSGI),
         (WsgiObject().__call__, Interface.WSGI),
