@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import logging
 import threading
+import zlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -75,7 +76,7 @@ class Scrapes:
     def _answer_now(self, question: Question, app_text: AppText | None) -> Answer:
         try:
             return answer(self._hub, question, app_text)
-        except Exception as error:
+        except BaseException as error:  # A collector that exits would end its thread, and leave us waiting.
             self._hub.failures.record(Where.METRICS, error)
             return _FAILED
         finally:
@@ -137,7 +138,12 @@ class _Overheard:
         headers = {bytes(name).lower(): bytes(value) for name, value in start.get("headers", ())}
         body = b"".join(part.get("body", b"") for part in parts)
         if headers.get(b"content-encoding") == b"gzip":
-            body = gzip.decompress(body)
+            try:
+                body = gzip.decompress(body)
+            except (OSError, EOFError, zlib.error):
+                # Damaged, and the app's own business.
+                await self._let_through()
+                return None
         text = AppText(headers.get(b"content-type", b"").decode("latin-1"), body)
         if text.is_metrics:
             return text

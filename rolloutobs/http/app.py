@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -75,7 +76,7 @@ class HttpApp:
         self.sees_answers = False
         """Whether anything but `Server-Timing` has to do with the head of an answer."""
         self.listed = listed
-        hub.before_collect.append(self.expect_routes)
+        hub.before_collect.append(_while_alive(self))
 
     def describe(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return name and attributes of a server span, from the scope or the environ of its request."""
@@ -128,6 +129,18 @@ class HttpApp:
     def expect_routes(self) -> None:
         """Expose the counters of known routes from zero."""
         self.http.expect(pair for pair in self.routes() if pair[1] not in self.special)
+
+
+def _while_alive(app: HttpApp) -> Callable[[], None]:
+    """Return what exposes the routes of `app`, without keeping it alive: a hub outlives its apps."""
+    reference = weakref.ref(app)
+
+    def expect() -> None:
+        found = reference()
+        if found is not None:
+            found.expect_routes()
+
+    return expect
 
 
 def _pattern(expressions: tuple[str, ...]) -> re.Pattern[str] | None:

@@ -111,7 +111,7 @@ class HttpMetrics:
         self._in_flight = hub.gauge(prefix + names.in_flight, "Requests being answered now.", ())
         self.in_flight = self._in_flight.cell()
         """Looked at by the hot path, as is `pairs`."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._cap = settings.max_label_sets
         self.pairs: dict[Outcome, Pair] = {}
         """What `pair` has made; the hot path looks here, and adds to the cells itself."""
@@ -119,7 +119,7 @@ class HttpMetrics:
 
     def _look_up_again(self) -> None:
         # Of a process that was just forked, too, where the thread that held the lock does not exist.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.pairs.clear()
         self.in_flight = self._in_flight.cell()
 

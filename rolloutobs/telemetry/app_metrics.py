@@ -29,6 +29,7 @@ from prometheus_client.samples import Exemplar, Sample
 
 __all__ = [
     "APP",
+    "CollectorError",
     "Published",
     "additive",
     "has_own_metrics",
@@ -255,20 +256,46 @@ def has_own_metrics(registry: CollectorRegistry) -> bool:
     return bool(_collectors(registry))
 
 
-def own_metrics(registry: CollectorRegistry) -> Published:
+class CollectorError(Exception):
+    """A collector of the app has raised."""
+
+
+def own_metrics(
+    registry: CollectorRegistry,
+    report: Callable[[CollectorError], None] = lambda error: None,
+    before: Published | None = None,
+) -> Published:
     """Return what the app has registered has counted in this process.
 
-    Raises:
-        whatever a collector of the app raises.
+    Args:
+        registry: of the app.
+        report: told of each collector that raises.
+        before: what this returned the last time; what is missing because a collector has raised stays as it
+            was there, as a counter that is gone for one scrape would go backwards in the sum of all workers.
     """
     metrics: list[Metric] = []
     modes: dict[str, str] = {}
+    is_whole = True
     for collector in _collectors(registry):
-        collected = list(collector.collect())
+        try:
+            collected = list(collector.collect())
+        except Exception as error:
+            is_whole = False
+            report(_told(collector, error))
+            continue
         mode = str(getattr(collector, "_multiprocess_mode", "all")).removeprefix("live") or "all"
         modes.update((metric.name, mode) for metric in collected)
         metrics.extend(collected)
-    return Published.of(metrics, modes, time.time())
+    published = Published.of(metrics, modes, time.time())
+    if before is not None and not is_whole:
+        published.families = {**before.families, **published.families}
+    return published
+
+
+def _told(collector: Any, error: Exception) -> CollectorError:
+    told = CollectorError(f"{type(collector).__qualname__} of the app has raised {error!r}")
+    told.__cause__ = error
+    return told
 
 
 def _collectors(registry: CollectorRegistry) -> list[Any]:

@@ -65,9 +65,11 @@ OMITTED_WHEN_EMPTY = frozenset(
 
 
 class _Making:
-    """Held while a cell is made."""
+    """Held while a cell is made. Reentrant, as all locks that a log record may need: a finalizer or a signal
+    handler that logs runs in the middle of anything, in the thread that holds them.
+    """
 
-    lock = threading.Lock()
+    lock = threading.RLock()
 
 
 _making = _Making()
@@ -75,7 +77,7 @@ _making = _Making()
 
 def forked() -> None:
     """Go on in a process that was just forked: the thread that made a cell does not exist here."""
-    _making.lock = threading.Lock()
+    _making.lock = threading.RLock()
 
 
 class Kind(StrEnum):
@@ -266,7 +268,8 @@ class Family(ABC, Generic[C]):
             # Two threads that ask at once get the same; the other one would count into nothing.
             found = self._cells.get(key)
             if found is None:
-                found = self._cells[key] = self._new(key)
+                # One that was made meanwhile, in this very thread, is the one.
+                found = self._cells.setdefault(key, self._new(key))
             return found
 
     def items(self) -> Iterator[tuple[tuple[str, ...], C]]:

@@ -14,6 +14,7 @@ import sys
 import time
 import weakref
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from rolloutobs import semconv
@@ -50,10 +51,10 @@ class _Pauses:
 
     def __call__(self, phase: str, info: dict[str, Any]) -> None:
         if phase == "start":
-            self.began = time.perf_counter()
+            self.began = perf_counter()
         elif self.began:
             generation = info["generation"]
-            self.seconds[generation] += time.perf_counter() - self.began
+            self.seconds[generation] += perf_counter() - self.began
             self.collections[generation] += 1
 
 
@@ -116,7 +117,7 @@ class ProcessMetrics:
             self._memory.cell().value = float(pages * os.sysconf("SC_PAGE_SIZE"))
             # One of them is the folder itself, open while it is listed.
             self._files.cell().value = float(sum(1 for _ in files.iterdir()) - 1)
-        except OSError:
+        except (OSError, ValueError, IndexError):
             # Not a Linux, or out of file descriptors: then what was known stays.
             pass
 

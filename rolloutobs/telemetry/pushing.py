@@ -108,7 +108,8 @@ class _Ready(Collector):
         return iter(self._metrics)
 
 
-_pushing = threading.Lock()
+# Reentrant: a signal handler may push in the middle of a push.
+_pushing = threading.RLock()
 _pushed: dict[tuple[str, str, str], dict[Key, float]] = {}
 """By gateway, job and instance: what this process has added there so far."""
 _first_jobs: WeakKeyDictionary[Hub, str] = WeakKeyDictionary()

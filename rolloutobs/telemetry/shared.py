@@ -101,7 +101,7 @@ class SharedFolder:
         """As the folder was when it was last read."""
         self._folding = Folding(self._reader, self._most, app_metrics.mark_dead)
         self._lock = threading.RLock()
-        self._publishing = threading.Lock()
+        self._publishing = threading.RLock()
 
     @property
     def folder(self) -> Path | None:
@@ -287,14 +287,16 @@ class SharedFolder:
     def publish_app(self) -> None:
         """Write down what the app's own metrics are now; does nothing where it has none.
 
+        Of a collector that raises, which is reported, stays what it had before.
+
         Raises:
-            whatever a collector of the app raises, and OSError where it cannot be written.
+            OSError: it cannot be written.
         """
         if app_metrics.is_multiprocess() or not app_metrics.has_own_metrics(self._registry):
             return
         # Not the lock of the files: what a collector of the app may ask for could want that.
         with self._publishing:
-            self._registered = app_metrics.own_metrics(self._registry)
+            self._registered = app_metrics.own_metrics(self._registry, self._report, self._registered)
             mine = self._registered.since(self._inherited)
             file = self._file
             if file is not None and file.is_published and file.pid == os.getpid():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from rolloutobs.settings import Settings
+from rolloutobs.telemetry.app_metrics import CollectorError
 from rolloutobs.telemetry.failures import Failures, Where
 from rolloutobs.telemetry.keeper import Keeper
 from rolloutobs.telemetry.server_folder import folder_of, locate
@@ -31,7 +32,8 @@ class Sharing:
         folder, is_given = folder_of(server, settings), settings.metrics_dir is not None
 
         def report(error: BaseException | str) -> None:
-            failures.record(Where.STORE, error)
+            is_of_app = isinstance(error, CollectorError)
+            failures.record(Where.METRICS if is_of_app else Where.STORE, error)
 
         self.server = server
         self._store = store

@@ -114,7 +114,8 @@ class WorkerFile:
         self.path = folder / f"{self.pid}-{secrets.token_hex(6)}{CELLS}"
         self._unfinished = self.path.with_suffix(UNFINISHED)
         self.is_published = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_writing = False
         self._definitions: dict[tuple[str, Definition], int] = {}
         self._used = records.HEADER_BYTES
         self._claimed = 0
@@ -163,12 +164,19 @@ class WorkerFile:
 
     def _add_cell(self, book: str, definition: Definition, values: tuple[str, ...]) -> int:
         with self._lock:
-            index = self._definitions.get((book, definition))
-            if index is None:
-                self._append(records.definition_record(book, definition))
-                index = self._definitions[book, definition] = len(self._definitions)
-            size = records.payload_bytes(definition)
-            return self._append(records.cell_record(index, values, bytes(size))) - size
+            if self._is_writing:
+                # A finalizer or a signal handler, in the middle of a record.
+                raise OSError(errno.EBUSY, "a cell is needed while another one is made")
+            self._is_writing = True
+            try:
+                index = self._definitions.get((book, definition))
+                if index is None:
+                    self._append(records.definition_record(book, definition))
+                    index = self._definitions[book, definition] = len(self._definitions)
+                size = records.payload_bytes(definition)
+                return self._append(records.cell_record(index, values, bytes(size))) - size
+            finally:
+                self._is_writing = False
 
     def _append(self, record: bytes) -> int:
         """Write a record and return where it ends."""

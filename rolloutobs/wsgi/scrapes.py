@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import zlib
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,10 @@ class _Overheard:
             return None
         body = b"".join(self.parts)
         if named.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
+            try:
+                body = gzip.decompress(body)
+            except (OSError, EOFError, zlib.error):
+                # Damaged, and the app's own business.
+                return None
         text = AppText(content_type, body)
         return text if text.is_metrics else None
