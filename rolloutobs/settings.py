@@ -61,7 +61,9 @@ class Naming(StrEnum):
     DEFAULT = "default"
     """``http_requests_total``, ``http_request_duration_seconds``: what dashboards and rules use."""
     SEMCONV = "semconv"
-    """OpenTelemetry's: ``http_server_request_duration_seconds`` with ``http_route`` and so on."""
+    """OpenTelemetry's: ``http_server_request_duration_seconds`` with ``http_route`` and so on. Its ``_count``
+    is the number of requests, and not there from zero. The default policy of the analysis reads the default
+    names."""
 
 
 class OnConflict(StrEnum):
@@ -70,9 +72,11 @@ class OnConflict(StrEnum):
     REPLACE = "replace"
     """Ours are shown, theirs left out, with one warning."""
     ADOPT = "adopt"
-    """Theirs are shown, stamped; ours of these names are left out."""
+    """Theirs are shown, stamped; ours of these names are left out. The analysis then has what their labels
+    tell: with ``handler`` in place of ``route``, no routes."""
     PREFIX = "prefix"
-    """Both are shown; ours with the prefix ``rolloutobs_``."""
+    """Both are shown; our server metrics with the prefix ``rolloutobs_``, conflict or not: names do not
+    change while a process runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

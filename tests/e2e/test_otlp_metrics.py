@@ -117,6 +117,8 @@ async def test_metrics_arrive(processes: Processes, tmp_path: Path) -> None:
         await asyncio.gather(*(client.get(url) for _ in range(20)))
         # The one that waited for the server is among them; whichever worker answered, one sends the sum.
         found = await _until(log, lambda found: requests("canary")(found) == 21)
+        both = [p for p in found if p.metric == "app_processes" and float(p.fields["Value"]) == 2]
+        assert both, "both workers are measured"
         labels.write_text('app="shop"\nrole="stable"\n', "utf-8")
         await _until(log, lambda found: any(p.attributes.get(semconv.ATTR_TRACK) == "stable" for p in found))
         await client.get(url)
