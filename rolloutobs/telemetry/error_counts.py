@@ -118,8 +118,8 @@ def _say(error: Error) -> None:
 def _put_on(span: Span, fingerprint: str) -> None:
     is_held = getattr(getattr(span, "_lock", None), "locked", None)
     if is_held is not None and is_held():
-        # Perhaps by this thread: a finalizer that logs runs in the middle of anything, and the SDK's lock of a
-        # span is not reentrant. The log record has the fingerprint.
+        # Perhaps by this thread: a finalizer that logs runs in the middle of anything, and the lock that the
+        # SDK has for a span is not reentrant. The log record has the fingerprint.
         return
     if span.is_recording():
         span.set_attribute(semconv.ATTR_ERROR_FINGERPRINT, fingerprint)
