@@ -10,6 +10,7 @@ have to be the same::
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from typing import Any
 
@@ -17,8 +18,13 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from rolloutobs import Settings, instrument
 from rolloutobs.instrumentation import is_instrumented
+from rolloutobs.settings import SpanMode
 
-SETTINGS = Settings(service="suite", version="1.2.0", track="canary", labels_file=None, logs=False)
+# Off for the tests of a framework's own tracing, which would find the spans to be ours.
+SPANS = SpanMode(os.environ.get("ROLLOUTOBS_SPANS", "own"))
+SETTINGS = Settings(
+    service="suite", version="1.2.0", track="canary", labels_file=None, logs=False, spans=SPANS
+)
 PROVIDER = TracerProvider(shutdown_on_exit=False)
 counted = {"apps": 0}
 

@@ -1,9 +1,12 @@
 """Apps in place and outside; copied, pickled, called in both ways."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import pytest
+from flask import Flask
 from litestar import Litestar, get
 from litestar.params import FromPath
 from starlette.applications import Starlette
@@ -159,6 +162,20 @@ async def test_an_app_that_may_be_either_is_what_it_is_called_as():
         assert call_wsgi(app).body == b"wsgi"
     assert await counted(app) == 4
     assert b"http_requests_total" in call_wsgi(app, "/metrics").body
+
+
+@pytest.mark.parametrize("made", [starlette_app, lambda: Flask("f"), lambda: Litestar([]), lambda: Bare()])
+async def test_an_app_that_nobody_needs_any_more_is_freed(made, recorder):
+    served = instrument(made(), settings=CANARY, tracer_provider=recorder.provider)
+    if isinstance(served, Flask):
+        call_wsgi(served, "/metrics")
+    else:
+        await call(served)
+        await scrape(served)
+    watched = weakref.ref(served._rolloutobs)
+    del served
+    gc.collect()
+    assert watched() is None
 
 
 async def test_an_app_of_version_2_is_served_as_version_3(recorder):
