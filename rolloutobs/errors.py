@@ -3,13 +3,21 @@
     RolloutobsError
       ConfigurationError      a setting, an option or a policy file is wrong: raised at start-up, never later
         MissingExtraError     a command needs an extra that is not installed
+        StateError            a saved state is damaged, or of another policy or version
       SourceError             metrics could not be read: the analysis holds, it never fails or passes on this
       BeaconError             a browser's body cannot be used; carries the reason that is counted
 
 A message says what is wrong, shows the value, and says what to do.
 """
 
-__all__ = ["BeaconError", "ConfigurationError", "MissingExtraError", "RolloutobsError", "SourceError"]
+__all__ = [
+    "BeaconError",
+    "ConfigurationError",
+    "MissingExtraError",
+    "RolloutobsError",
+    "SourceError",
+    "StateError",
+]
 
 
 class RolloutobsError(Exception):
@@ -29,6 +37,10 @@ class MissingExtraError(ConfigurationError):
             f"pip install 'rolloutobs[{extra}]'"
         )
         self.extra = extra
+
+
+class StateError(ConfigurationError):
+    """A saved state cannot be resumed: it is damaged, of another policy, or of another version's format."""
 
 
 class SourceError(RolloutobsError):

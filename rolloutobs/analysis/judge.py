@@ -34,7 +34,7 @@ from rolloutobs.analysis.model import Tick
 from rolloutobs.analysis.past import StablePast
 from rolloutobs.analysis.policy import Kind, Policy, Signal
 
-__all__ = ["Grid", "SignalJudge"]
+__all__ = ["Against", "Grid", "SignalJudge"]
 
 _RATE_SECONDS = 60.0
 """The present rate of exposures is their mean over so long."""
@@ -61,7 +61,7 @@ class Grid:
         return end - since
 
 
-class _Against:
+class Against:
     """Log wealth against the canary: over all strata together, and of each.
 
     Attributes:
@@ -117,6 +117,7 @@ class SignalJudge:
         guard: wealth of the blatant-failure guard, shape (1, G), or ``None``.
         total: counts since the start, rows and channels of the frame.
         seen: the same with what the canary did while it was warming up.
+        ignored: histograms that had other bucket bounds, up to the last interval.
         ratio: confidence sequences, pool; ``None`` until there is a choice.
     """
 
@@ -126,7 +127,7 @@ class SignalJudge:
         self.frame = Frame(signal, policy)
         self.past = StablePast(policy.past)
         self.choice: Choice | None = None
-        self.against: _Against | None = None
+        self.against: Against | None = None
         self.promotion: Wealth | None = None
         self.guard: Wealth | None = None
         self.phi: DesignEffect | None = None
@@ -134,6 +135,7 @@ class SignalJudge:
         self.strata_ratio = RatioSequence((0, 0))
         self.total = Counts.zeros(0, 1)
         self.seen = Counts.zeros(0, 1)
+        self.ignored = 0
         self._weighted = Counts.zeros(0, 1)
         self.rates: deque[tuple[float, float, float]] = deque()
         self._stable_past = Counts.zeros(0, 1)
@@ -215,6 +217,7 @@ class SignalJudge:
             logs = log_e_sum(both.compared_with(canary, stable), self.null_guard)
             self.guard.gain(logs / self.phi.value[:, None], seconds)
         self.seen = self.seen.plus(both)
+        self.ignored = self.frame.ignored
         self.past.observe(tick.end, both)
         self._rate(seconds, both)
         self._phi_counts = self._phi_counts.plus(lagged)
@@ -228,7 +231,7 @@ class SignalJudge:
         """Fix what is compared, from what stable did so far; what shows it is not evidence itself."""
         policy = self._policy
         self.choice = choose(self._stable_past, self.signal, policy)
-        self.against = _Against(self.choice, self.null_against, policy)
+        self.against = Against(self.choice, self.null_against, policy)
         clip = Clip(policy.clip_nats, policy.clip_refill)
         self.promotion = Wealth((len(self.choice.promotion),), self.null_promotion, clip)
         channels = len(self.choice.channels)

@@ -253,8 +253,8 @@ def _worst(judge: SignalJudge, policy: Policy, channel: int) -> tuple[StratumVer
 
 def _note(judge: SignalJudge) -> str:
     notes = []
-    if judge.frame.ignored:
-        notes.append(f"{judge.frame.ignored} histograms with other bucket bounds were left out")
+    if judge.ignored:
+        notes.append(f"{judge.ignored} histograms with other bucket bounds were left out")
     if judge.signal.past and not judge.past.is_known:
         notes.append(f"only {judge.past.seconds:.0f} s of stable's own past: too little to compare with")
     return "; ".join(notes)
