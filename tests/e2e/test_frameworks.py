@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -215,6 +217,61 @@ def test_trio(name: str) -> None:
     assert sample_value(samples, "http_requests_in_flight") == 0
     assert sample_value(samples, "rolloutobs_internal_errors_total") == 0
     assert len({span.context.trace_id for span in recorder.spans}) == 6
+
+
+def test_a_second_call_changes_nothing_whatever_the_framework() -> None:
+    for make in {**apps.ASGI, **apps.WSGI}.values():
+        app = instrument(make(), settings=CANARY)
+        assert instrument(app, service="other", version="9") is app
+        assert app._rolloutobs.settings.identity == CANARY.identity
+
+
+def _serve_one(app: Any, results: Any) -> None:
+    """Of a process that was spawned: it has the app from a pickle."""
+
+    async def main() -> tuple[int, str]:
+        status = (await call(app, "/items/7")).status
+        return status, (await call(app, "/metrics")).body.decode()
+
+    results.put(anyio.run(main))
+
+
+def test_an_app_that_goes_to_a_spawned_process_is_instrumented_there() -> None:
+    spawn = multiprocessing.get_context("spawn")
+    results = spawn.Queue()
+    child = spawn.Process(target=_serve_one, args=(instrument(picklable, settings=CANARY), results))
+    child.start()
+    status, text = results.get(timeout=60)
+    child.join(60)
+    assert (status, child.exitcode) == (200, 0)
+    assert scraped(text, status="200", track="canary") == 1
+
+
+async def picklable(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+def test_an_app_that_is_instrumented_before_a_fork_counts_in_each_process_from_zero() -> None:
+    recorder = SpanRecorder()
+    app = instrument(apps.flask(), settings=CANARY, tracer_provider=recorder.provider)
+    assert call_wsgi(app, "/items/7").status == 200
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # Only what is needed: this is a copy of the test run.
+        try:
+            call_wsgi(app, "/items/8")
+            call_wsgi(app, "/items/9")
+            os.write(writing, call_wsgi(app, "/metrics").body)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        text = pipe.read().decode()
+    os.waitpid(child, 0)
+    assert scraped(text, route="/items/<int:item_id>", status="200") == 2
+    assert scraped(call_wsgi(app, "/metrics").body.decode(), route="/items/<int:item_id>", status="200") == 1
 
 
 # --- servers ---------------------------------------------------------------------------------------------
