@@ -95,8 +95,13 @@ class Counts:
     def plus(self, other: Counts) -> Counts:
         """Return the sum; the one with fewer rows has no traffic in the others."""
         rows = max(len(self.canary), len(other.canary))
-        pairs = zip(self.padded(rows)._all, other.padded(rows)._all, strict=True)
-        return Counts(*(a + b for a, b in pairs))
+        one, two = self.padded(rows), other.padded(rows)
+        return Counts(
+            one.canary_events + two.canary_events,
+            one.canary + two.canary,
+            one.stable_events + two.stable_events,
+            one.stable + two.stable,
+        )
 
     def padded(self, rows: int) -> Counts:
         """Return the same with as many rows, the new ones without traffic."""
@@ -178,7 +183,12 @@ def _sum(counts: Counts, factors: tuple[Floats, ...]) -> Floats:
 
 def log_mean_exp(logs: Floats) -> Floats:
     """Return ``log(mean(exp(logs)))`` over the last axis, safe against overflow."""
-    return log_mix(logs, np.full(logs.shape[-1], 1.0 / logs.shape[-1]))
+    top = logs.max(axis=-1, keepdims=True)
+    sums = logs - top
+    np.exp(sums, out=sums)
+    result: Floats = np.log(sums.sum(axis=-1) / logs.shape[-1])
+    result += top[..., 0]
+    return result
 
 
 def log_mix(logs: Floats, weights: Floats) -> Floats:
@@ -191,7 +201,8 @@ def log_mix(logs: Floats, weights: Floats) -> Floats:
 
 def mean_reaches(logs: Floats, nats: float) -> npt.NDArray[np.bool_]:
     """Tell where ``log_mean_exp(logs)`` is at least `nats`, four times as fast."""
-    return np.asarray(np.exp(np.minimum(logs - nats, 700.0)).mean(axis=-1) >= 1.0)
+    found = np.minimum(logs - nats, 700.0)
+    return np.asarray(np.exp(found, out=found).sum(axis=-1) >= logs.shape[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +240,12 @@ class Wealth:
 
     def gain(self, logs: Floats, seconds: float) -> None:
         """Add the log e-values of an interval of `seconds`; the budget depends on the past only."""
-        self.budget = np.minimum(self._clip.capacity(seconds), self.budget + self._clip.refill * seconds)
-        gained = np.minimum(logs, self.budget)
-        self.log = self.log + gained
-        self.budget = self.budget - np.maximum(gained, 0.0)
+        budget = self.budget
+        budget += self._clip.refill * seconds
+        np.minimum(budget, self._clip.capacity(seconds), out=budget)
+        gained = np.minimum(logs, budget)
+        self.log += gained
+        budget -= np.maximum(gained, 0.0, out=gained)
         self._nats = None
 
     def restart(self) -> None:
@@ -333,6 +346,9 @@ class RatioSequence:
     _STEP = np.log(64.0) / 52.0
     _OFFSETS = np.round(np.linspace(np.log(1.1), np.log(32.0), 14) / _STEP).astype(np.intp)
     _REACH = int(_OFFSETS[-1])
+    _FIRST = int(_OFFSETS[0])
+    _COARSE = 10
+    _COARSE_POINTS = np.arange(0, 105, _COARSE)[:, None] + _REACH + _OFFSETS
     GRID = np.exp(_STEP * np.arange(-52, 53))
     """Ratios that a bound may take: from 1/64 to 64, 8 % apart."""
     _LOG_WIDE = _STEP * np.arange(-52 - _REACH, 53 + _REACH)
@@ -347,16 +363,19 @@ class RatioSequence:
         """Return what the likelihood of `counts` is made of, for `add`.
 
         Canary events (R, C), events of both tracks (R, C), log normaliser (R, grid); zeros where a track had
-        no exposures.
+        no exposures, or nothing happened.
         """
         seen = ((counts.canary > 0) & (counts.stable > 0))[:, None]
-        canary = np.where(seen, counts.canary_events, 0.0)
-        events = canary + np.where(seen, counts.stable_events, 0.0)
-        share = (counts.canary / np.maximum(counts.canary + counts.stable, 1e-12))[:, None]
-        # 1e-300: a row without exposures has no events either, whatever its normaliser is.
+        canary = counts.canary_events * seen
+        events = canary + counts.stable_events * seen
+        # What a row without events is multiplied by does not matter, and logarithms are dear.
+        busy: npt.NDArray[np.bool_] = np.asarray(events.any(axis=1))
+        share = (counts.canary[busy] / np.maximum(counts.canary[busy] + counts.stable[busy], 1e-12))[:, None]
         normal = share * cls._WIDE
-        normal += 1.0 - share + 1e-300
-        return canary, events, np.log(normal, out=normal)
+        normal += 1.0 - share
+        result = np.zeros((len(busy), len(cls._WIDE)))
+        result[busy] = np.log(normal, out=normal)
+        return canary, events, result
 
     def add_pool(self, terms: tuple[Floats, Floats, Floats], phi: Floats) -> None:
         """Add an interval of all strata together, to a sequence of shape (C,)."""
@@ -385,16 +404,34 @@ class RatioSequence:
     ) -> list[tuple[float | None, float | None]]:
         """Return `interval` of N components at once, each at its own level, `nats` of shape (N,)."""
         logs = self._canary[components][:, None] * self._LOG_WIDE - self._normal[components]
-        inner = np.arange(len(self.GRID)) + self._REACH
-        limits = logs[:, inner, None] + nats[:, None, None]
         # Both rise towards their own end of the grid, as the likelihood is concave in log ratio.
-        too_low = mean_reaches(logs[:, inner[:, None] + self._OFFSETS] - limits, 0.0)
-        too_high = mean_reaches(logs[:, inner[:, None] - self._OFFSETS] - limits, 0.0)
-        lows, highs = too_low.sum(axis=1) - 1, len(self.GRID) - too_high.sum(axis=1)
+        both = self._excluded(np.concatenate([logs, logs[:, ::-1]]), np.concatenate([nats, nats]))
         return [
-            (
-                float(self.GRID[low]) if low >= 0 else None,
-                float(self.GRID[high]) if high < len(self.GRID) else None,
-            )
-            for low, high in zip(lows, highs, strict=True)
+            (float(self.GRID[low - 1]) if low > 0 else None, float(self.GRID[-high]) if high > 0 else None)
+            for low, high in zip(both[: len(nats)], both[len(nats) :], strict=True)
         ]
+
+    @classmethod
+    def _excluded(cls, logs: Floats, nats: Floats) -> list[int]:
+        """Return how many ratios from the low end of the grid are excluded, per component: first on a coarse
+        grid, then between two points of it."""
+        step, last = cls._COARSE, len(cls.GRID) - 1
+        limits = nats[:, None]
+        coarse = cls._reached(
+            logs[:, cls._COARSE_POINTS], logs[:, cls._COARSE_POINTS[:, 0] - cls._FIRST], limits
+        )
+        known = np.maximum(coarse.sum(axis=1) - 1, 0)[:, None] * step
+        points = known + np.arange(step)
+        inner = np.minimum(points, last) + cls._REACH
+        rows = np.arange(len(logs))[:, None]
+        fine = cls._reached(
+            logs[rows[:, :, None], inner[:, :, None] + cls._OFFSETS], logs[rows, inner], limits
+        )
+        found: list[int] = (known[:, 0] + (fine & (points <= last)).sum(axis=1)).tolist()
+        return found
+
+    @staticmethod
+    def _reached(alternatives: Floats, own: Floats, nats: Floats) -> npt.NDArray[np.bool_]:
+        """Tell at which points (N, K) the mean of the alternatives (N, K, G) beats the own likelihood by
+        `nats`."""
+        return mean_reaches(alternatives - (own + nats)[:, :, None], 0.0)

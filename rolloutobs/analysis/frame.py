@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -75,46 +76,46 @@ class Frame:
             for pod, each in tick.stable_pods.get(name, {}).items()
         }
 
-    def _row(self, stratum: Stratum) -> int:
-        row = self._rows.setdefault(stratum, len(self.strata))
-        if row == len(self.strata):
-            self.strata.append(stratum)
-        return row
+    def _rows_of(self, strata: Mapping[Stratum, object]) -> list[int]:
+        known = self._rows
+        for stratum in strata:
+            if stratum not in known:
+                known[stratum] = len(self.strata)
+                self.strata.append(stratum)
+        return [known[stratum] for stratum in strata]
 
     def _pairs(self, pairs: Mapping[Stratum, PairCount]) -> Counts:
-        rows = [self._row(stratum) for stratum in pairs]
+        rows = self._rows_of(pairs)
         values = np.zeros((len(self.strata), 4))
         if rows:
-            values[rows] = [
-                (p.canary_events, p.canary_exposures, p.stable_events, p.stable_exposures)
+            flat = (
+                each
                 for p in pairs.values()
-            ]
+                for each in (p.canary_events, p.canary_exposures, p.stable_events, p.stable_exposures)
+            )
+            values[rows] = np.fromiter(flat, float, 4 * len(rows)).reshape(-1, 4)
         return Counts(values[:, :1], values[:, 1], values[:, 2:3], values[:, 3])
 
     def _histograms(self, pairs: Mapping[Stratum, HistogramPair]) -> Counts:
         if not self.bounds and pairs:
             self.bounds = _shared_bounds(pair.bounds for pair in pairs.values())
-        wanted = set(self.bounds)
-        usable = {
-            stratum: pair
-            for stratum, pair in pairs.items()
-            if pair.bounds == self.bounds or wanted <= set(pair.bounds)
-        }
+        own, wanted = self.bounds, set(self.bounds)
+        alike = all(pair.bounds is own or pair.bounds == own for pair in pairs.values())
+        usable = pairs if alike else {s: p for s, p in pairs.items() if wanted <= set(p.bounds)}
         self.ignored += len(pairs) - len(usable)
-        rows = [self._row(stratum) for stratum in usable]
+        rows = self._rows_of(usable)
         counts = Counts.zeros(len(self.strata), len(self.bounds))
         if rows and self.bounds:
             pairs_now = list(usable.values())
-            canary = self._matrix([(p.bounds, p.canary) for p in pairs_now])
-            stable = self._matrix([(p.bounds, p.stable) for p in pairs_now])
+            if alike:
+                canary = _matrix([p.canary for p in pairs_now])
+                stable = _matrix([p.stable for p in pairs_now])
+            else:
+                canary = np.array([self._shared(p.bounds, p.canary) for p in pairs_now])
+                stable = np.array([self._shared(p.bounds, p.stable) for p in pairs_now])
             counts.canary_events[rows], counts.canary[rows] = _exceeding(canary)
             counts.stable_events[rows], counts.stable[rows] = _exceeding(stable)
         return counts
-
-    def _matrix(self, histograms: Sequence[tuple[tuple[float, ...], Sequence[int]]]) -> Floats:
-        if all(bounds == self.bounds for bounds, _ in histograms):
-            return np.array([counts for _, counts in histograms], dtype=float)
-        return np.array([self._shared(bounds, counts) for bounds, counts in histograms])
 
     def _shared(self, bounds: tuple[float, ...], counts: Sequence[int]) -> Floats:
         """Return bucket counts on the frame's own bounds, of which `bounds` has all."""
@@ -123,6 +124,13 @@ class Frame:
             return values
         cuts = [0] + [bounds.index(bound) + 1 for bound in self.bounds]
         return np.add.reduceat(values, cuts)
+
+
+def _matrix(rows: Sequence[Sequence[int]]) -> Floats:
+    """Return rows of equal length as an array; integers are read fastest."""
+    width = len(rows[0])
+    flat = np.fromiter(chain.from_iterable(rows), np.int64, len(rows) * width)
+    return flat.reshape(-1, width).astype(float)
 
 
 def _shared_bounds(all_bounds: Iterable[tuple[float, ...]]) -> tuple[float, ...]:

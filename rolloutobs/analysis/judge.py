@@ -8,6 +8,7 @@ Does not belong here: formulas (`evidence`), words (`wording`), decisions that i
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -305,17 +306,19 @@ class SignalJudge:
         """Log evidence that the canary is within the margin: the least of the channels that need it."""
         return 0.0 if self.promotion is None else float(self.promotion.nats.min())
 
-    def ratio_of(self, rows: Index, channel: int) -> float | None:
-        """Return the Mantel-Haenszel ratio canary / stable of one channel of the frame over `rows`.
+    def ratios_of(self, groups: Sequence[Index], channel: int) -> list[float | None]:
+        """Return the Mantel-Haenszel ratio canary / stable of one channel of the frame, per group of rows.
 
         Each interval counts by itself, so neither drift nor a changing share of the traffic distorts it.
         ``None``: stable had no events.
         """
-        known = len(self._weighted.canary)
-        rows = rows[rows < known]
-        up = float(self._weighted.canary_events[rows, channel].sum())
-        down = float(self._weighted.stable_events[rows, channel].sum())
-        return up / down if down > 0 else None
+        up, down = self._weighted.canary_events[:, channel], self._weighted.stable_events[:, channel]
+        found = []
+        for rows in groups:
+            known = rows[rows < len(up)]
+            below = float(down[known].sum())
+            found.append(float(up[known].sum()) / below if below > 0 else None)
+        return found
 
     @property
     def has_pods(self) -> bool:

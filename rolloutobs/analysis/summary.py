@@ -182,7 +182,8 @@ def _ratio(judge: SignalJudge, policy: Policy, named: int, position: int) -> Rat
     level = 0.5 * policy.alpha / int(np.count_nonzero(choice.pool))
     bounds = judge.ratio.interval((position,), -log(level))
     rows = np.arange(len(judge.frame.strata))
-    return _bounded(judge.ratio_of(rows, int(choice.channels[position])), bounds, policy)
+    estimate = judge.ratios_of([rows], int(choice.channels[position]))[0]
+    return _bounded(estimate, bounds, policy)
 
 
 def _strata_ratios(
@@ -193,8 +194,8 @@ def _strata_ratios(
     nats = np.log(len(choice.rows) * channels / (0.5 * policy.alpha))
     bounds = judge.strata_ratio.intervals((named, position), nats)
     channel = int(choice.channels[position])
-    rows = choice.rows[named]
-    return [_bounded(judge.ratio_of(rows[i : i + 1], channel), each, policy) for i, each in enumerate(bounds)]
+    estimates = judge.ratios_of([choice.rows[i : i + 1] for i in named], channel)
+    return [_bounded(*each, policy) for each in zip(estimates, bounds, strict=True)]
 
 
 def _bounded(estimate: float | None, bounds: tuple[float | None, float | None], policy: Policy) -> Ratio:

@@ -289,4 +289,4 @@ def test_a_pod_that_warms_up_does_not_dilute_the_conversions_of_the_warm_ones() 
         else:
             judge.observe(tick)
     assert judge.nats < 0
-    assert judge.ratio_of(np.array([0]), 0) == pytest.approx(1.0)
+    assert judge.ratios_of([np.array([0])], 0)[0] == pytest.approx(1.0)
