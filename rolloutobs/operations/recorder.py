@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from time import time
 from typing import Any
 
@@ -98,7 +97,7 @@ class Recorder:
     def _start(self, run: Run, local: Context) -> None:
         inbound = run.inbound
         if local and not inbound.synthetic and _is_synthetic(local):
-            run.inbound = inbound = replace(inbound, synthetic=True)
+            run.inbound = inbound = inbound._replace(synthetic=True)
         self._expect((run.work.kind, run.work.name, inbound.synthetic))
         if not run.work.traced:
             return
