@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rolloutobs.instrumentation import instrument
     from rolloutobs.identity import Identity, Track
+    from rolloutobs.instrumentation import instrument
     from rolloutobs.operations import operation
     from rolloutobs.settings import Settings
     from rolloutobs.telemetry.pushing import push_metrics

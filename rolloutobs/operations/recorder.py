@@ -39,6 +39,8 @@ _SPAN_KINDS: Mapping[Kind, SpanKind] = {
 class _Spans(ServerSpans):
     """Spans of the kind of the work, where `ServerSpans` would make a server span."""
 
+    other_kinds = True
+
     def _ask(self, tracer: trace.Tracer, scope: Mapping[str, Any], context: Context, kind: SpanKind) -> Any:
         if kind is SpanKind.SERVER:
             kind = _SPAN_KINDS[scope["work"].kind]

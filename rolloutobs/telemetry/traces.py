@@ -239,6 +239,9 @@ class ServerSpans:
         describe: name and attributes of a request; not called where it is known not to be recorded.
     """
 
+    other_kinds = False
+    """Whether a subclass makes spans of other kinds, which the SDK then has to make."""
+
     def __init__(self, provider: trace.TracerProvider | None, base: Context, describe: Describe) -> None:
         self._given = provider
         self._base = base
@@ -291,7 +294,7 @@ class ServerSpans:
     ) -> Start:
         """Begin a span of which it is decided that it is sampled."""
         make = rule.spans
-        if make is None or make.made_for is not rule.tracer.resource:
+        if make is None or self.other_kinds or make.made_for is not rule.tracer.resource:
             ids = rule.ids if parent is not None else _GivenTraceId(trace_id, rule.ids)
             return self._ask(_decided(rule, ids), scope, context, SpanKind.SERVER)
         name, attributes = self._describe(scope)
