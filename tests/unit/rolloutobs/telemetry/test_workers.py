@@ -74,6 +74,7 @@ def test_gunicorn_that_was_only_imported_means_nothing(monkeypatch):
         (os.getpid(), 4, Server(os.getpid(), "uwsgi", is_this=True)),
         (4711, 1, None),
     ],
+    ids=["a master", "none told", "this process", "one process"],
 )
 def test_a_worker_of_uwsgi_is_known_by_its_module(monkeypatch, master, count, expected):
     module = types.ModuleType("uwsgi")
