@@ -11,7 +11,7 @@ def failures() -> dict[str, float]:
     return {values[0]: cell.value for values, cell in family.items() if cell.value}
 
 
-def total(name: str, **labels: str) -> float:
+def total(name: str, /, **labels: str) -> float:
     """Return the sum of the counters of this process with these labels, without asking ``/metrics``."""
     found = 0.0
     for each in list(hub.process_store()._families.values()):
