@@ -127,7 +127,7 @@ def test_the_track_and_the_caller_are_those_of_the_moment(sent, logger):
     [
         (7, SeverityNumber.TRACE, "Level 7"),
         (logging.DEBUG, SeverityNumber.DEBUG, "DEBUG"),
-        (25, SeverityNumber.INFO, "Level 25"),
+        (27, SeverityNumber.INFO, "Level 27"),
         (logging.WARNING, SeverityNumber.WARN, "WARN"),
         (logging.CRITICAL, SeverityNumber.FATAL, "FATAL"),
     ],
