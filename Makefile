@@ -12,7 +12,7 @@ CANARY ?= errors
 # Two workers on small machines; browsers and load generators need cores of their own.
 WORKERS ?= 2
 
-.PHONY: help install demo test check bench bench-peers docs clean format
+.PHONY: help install demo test soak check bench bench-peers docs clean format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ else
 	@$(BIN)/python -m pytest -n $(WORKERS) --ignore $(STORIES)
 	@$(BIN)/python -m pytest -v $(STORIES)
 endif
+
+soak: install ## the soaks at full length: a million hostile requests, killed workers, flapping tracks (an hour)
+	@ROLLOUTOBS_SOAK=1 $(BIN)/python -m pytest -v tests/soak $(ARGS)
 
 check: install ## lint, types, layers, generated docs
 	$(BIN)/ruff check .

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rolloutobs.testing import isolated_telemetry
+from tests.e2e.conftest import processes
+
+__all__ = ["processes"]
 
 SCALE = float(os.environ.get("ROLLOUTOBS_SOAK", "0.01"))
 """1: all of it, for minutes; 0.01: a hundredth."""
