@@ -10,16 +10,21 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
-from rolloutobs.analysis.history import NOTHING, Recorder
+from rolloutobs.analysis.history import NOTHING, History, Recorder
 from rolloutobs.analysis.model import Decision, Reading, Source, Tick, Verdict
 from rolloutobs.analysis.report import Report
+from rolloutobs.analysis.saved import Saved
 from rolloutobs.analysis.tally import CANARY, STABLE
 from rolloutobs.analysis.ticks import Ticker
-from rolloutobs.errors import ConfigurationError, SourceError
+from rolloutobs.errors import ConfigurationError, SourceError, StateError
 
-__all__ = ["Clock", "Gate", "GateSettings", "Judge", "Look", "of_present_canary"]
+__all__ = ["Clock", "Gate", "GateSettings", "Judge", "Look", "RolloutChangedError", "of_present_canary"]
+
+
+class RolloutChangedError(StateError):
+    """The state that the gate goes on from is of another rollout: another version is the canary now."""
 
 
 class Judge(Protocol):
@@ -103,6 +108,49 @@ class Gate:
         self._failed: Mapping[str, str] = {}
         self._answered = False
         self._began = 0.0
+        self._started = 0.0
+        self._at = 0.0
+        self._resumed: Saved | None = None
+        self._unverified = ""
+
+    # --- saved and resumed ----------------------------------------------------------------------------------
+
+    def resume(self, saved: Saved, verdict: Verdict | None) -> None:
+        """Go on where another gate ended; the engine and the ticker have been resumed from `saved` as well.
+
+        Args:
+            saved: what the other gate knew.
+            verdict: the resumed engine's; ``None`` if it had not judged a tick yet.
+        """
+        self._resumed, self._verdict = saved, verdict
+        self._began, self._at = saved.began, saved.at
+        self._recorder = Recorder(saved.history)
+        self._traffic.update(saved.traffic)
+        self._unverified = saved.canary_version
+        # While it is undecided, a source that is down is waited for; a decision that nobody can tell the
+        # rollout of is none.
+        self._answered = not self._is_decided()
+
+    def saved(self, engine: Mapping[str, Any], acted: Sequence[str] = ()) -> Saved:
+        """Return what a gate after this one has to know.
+
+        Args:
+            engine: `Engine.state` after the last look.
+            acted: decisions that commands have been run for.
+        """
+        verdict = self._verdict
+        return Saved(
+            app=self._app(),
+            began=self._began,
+            at=self._at,
+            zero=self._ticker.zero,
+            canary_version=self._canary_version(),
+            engine=engine,
+            decision="" if verdict is None else verdict.decision.value,
+            acted=tuple(acted),
+            traffic=dict(self._traffic),
+            history=self._history(),
+        )
 
     async def run(self, stop: asyncio.Event | None = None, past: Sequence[Reading] = ()) -> Report:
         """Watch until decided, until the deadline, or until `stop` is set, and return the report.
@@ -114,17 +162,23 @@ class Gate:
         Raises:
             SourceError: no target has ever answered.
             ConfigurationError: the targets speak of several apps.
+            RolloutChangedError: the gate was resumed, and another version is the canary now.
         """
-        self._began = self._clock.now()
+        self._started = self._clock.now()
+        if self._resumed is None:
+            self._began = self._started
         stop = stop or asyncio.Event()
+        for reading in past[-1:]:
+            self._verify(reading)
         for reading in past:
             self._take(reading)
         if past and not self._settings.until_decided:
             self._began = past[0].at
             return self._report(past[-1].at)
-        due = self._began
+        due = self._started
         while True:
             reading = await self._source.read()
+            self._verify(reading)
             self._take(reading)
             self._check(reading)
             self._observer(self._look(reading.at))
@@ -135,8 +189,21 @@ class Gate:
                 break
         return self._report(self._clock.now(), interrupted=stop.is_set())
 
+    def _verify(self, reading: Reading) -> None:
+        """Check that the canary is still the one of the state; without any canary it has been taken away."""
+        if not self._unverified or not reading.targets:
+            return
+        present = _canaries(reading)
+        if present and self._unverified not in present:
+            listed = ", ".join(sorted(present))
+            raise RolloutChangedError(
+                f"the state is of canary {self._unverified}, the canary is {listed} now; begun anew"
+            )
+        self._unverified = ""
+
     def _take(self, reading: Reading) -> None:
         step = self._ticker.advance(reading)
+        self._at = max(self._at, reading.at)
         self._answered = self._answered or bool(reading.targets)
         self._failed = step.failed
         for side, count in step.traffic.items():
@@ -154,7 +221,7 @@ class Gate:
         if len(self._ticker.apps) > 1 and not self._settings.app:
             apps = ", ".join(sorted(self._ticker.apps))
             raise ConfigurationError(f"the targets speak of several apps ({apps}); choose one with --app")
-        if not self._answered and reading.at - self._began >= self._patience():
+        if not self._answered and reading.at - self._started >= self._patience():
             raise SourceError("nothing to compare, " + _failures(reading.failed))
 
     def _patience(self) -> float:
@@ -166,7 +233,8 @@ class Gate:
     def _is_over(self, at: float) -> bool:
         zero = self._ticker.zero
         since = max(zero if zero is not None else self._began, 0.0)
-        return self._is_decided() or at - since >= self._settings.deadline_seconds
+        decided = self._is_decided() and not self._unverified
+        return decided or (self._answered and at - since >= self._settings.deadline_seconds)
 
     async def _wait(self, seconds: float, stop: asyncio.Event) -> bool:
         """Wait, at most until `stop` is set; return whether it is."""
@@ -210,14 +278,28 @@ class Gate:
             for tick in self._ticker.flush():
                 self._recorder.tick(tick, None)
         return Report(
-            app=self._settings.app or next(iter(self._ticker.apps), ""),
+            app=self._app(),
             began=self._began,
             ended=at,
             verdict=self._verdict or self._nothing(at),
-            history=self._recorder.history(self._ticker.texts),
+            history=self._history(),
             notes=self._notes(),
             interrupted=interrupted,
         )
+
+    def _app(self) -> str:
+        before = self._resumed.app if self._resumed else ""
+        return self._settings.app or next(iter(self._ticker.apps), before)
+
+    def _canary_version(self) -> str:
+        """Return the version that is judged; after a resume the one that was, until traffic says more."""
+        judged = self._verdict.canary_version if self._verdict else ""
+        before = self._resumed.canary_version if self._resumed else ""
+        return judged or next(iter(self._ticker.canary_versions), before)
+
+    def _history(self) -> History:
+        before = self._resumed.history.texts if self._resumed else {}
+        return self._recorder.history({**before, **self._ticker.texts})
 
     def _nothing(self, at: float) -> Verdict:
         """Return the verdict on a canary that took no traffic: hold, and say what was seen instead."""
@@ -231,7 +313,7 @@ class Gate:
 def of_present_canary(past: Sequence[Reading], now: Reading) -> list[Reading]:
     """Return `past` without canaries of other versions than the present ones: an earlier rollout is not this
     one."""
-    present = {_version(s.labels) for samples in now.targets.values() for s in samples} - {None}
+    present = _canaries(now)
 
     def kept(reading: Reading) -> Reading:
         targets = {
@@ -241,6 +323,12 @@ def of_present_canary(past: Sequence[Reading], now: Reading) -> list[Reading]:
         return replace(reading, targets={name: samples for name, samples in targets.items() if samples})
 
     return [kept(reading) for reading in past]
+
+
+def _canaries(reading: Reading) -> set[str]:
+    """Return the versions of all series that say that they are the canary's."""
+    found = (_version(s.labels) for samples in reading.targets.values() for s in samples)
+    return {version for version in found if version is not None}
 
 
 def _version(labels: Mapping[str, str]) -> str | None:

@@ -78,13 +78,17 @@ def _rebucket(old: tuple[float, ...], counts: tuple[int, ...], new: tuple[float,
 
 
 class Recorder:
-    """Adds up a history, tick by tick."""
+    """Adds up a history, tick by tick, from nothing or from one that was saved."""
 
-    def __init__(self) -> None:
-        self._moments: list[Moment] = []
+    def __init__(self, saved: History | None = None) -> None:
+        saved = saved or History()
+        self._moments: list[Moment] = list(saved.moments)
         self._strata: dict[str, dict[Stratum, PairCount]] = defaultdict(dict)
+        self._strata.update({name: dict(strata) for name, strata in saved.strata.items()})
         self._histograms: dict[str, dict[Stratum, HistogramPair]] = defaultdict(dict)
+        self._histograms.update({name: dict(strata) for name, strata in saved.histograms.items()})
         self._displays: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
+        self.displays(saved.displays)
 
     def tick(self, tick: Tick, verdict: Verdict | None) -> None:
         """Add a tick and the verdict after it; ``None`` while there is only pre-history."""

@@ -11,18 +11,28 @@ import math
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from rolloutobs.analysis._http import Http, base_url
+from rolloutobs.analysis._http import Access, Http, Retries, base_url
 from rolloutobs.analysis.model import Reading, Sample
+from rolloutobs.analysis.sides import AS_EXPOSED, Shape
 from rolloutobs.errors import SourceError
 
 __all__ = ["PrometheusSource"]
 
 _SOURCE: Final = "prometheus"
 """Name of the target that stands for series without an instance (pushed or federated ones)."""
+
+
+_STALE_SECONDS: Final = 150.0
+"""An instance whose last scrape is older has failed: two and a half of the longest usual scrape interval, one
+minute. Prometheus itself would go on answering its last value for five."""
+_ATTEMPTS: Final = 3
+_MOST_STEPS: Final = 240
+"""Steps of the past in one query: an hour of 15 s. Prometheus refuses more than 11,000, and an answer to all
+at once would have to fit into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +52,13 @@ class PrometheusSource:
     Args:
         url: where Prometheus answers, without ``/api/v1``.
         metrics: names of the samples to read (`Ticker.metrics`).
-        app: keep only series of this app; empty: all.
-        timeout_seconds: for one query.
-        stale_seconds: an instance whose last scrape is older has failed: two and a half of the longest usual
-            scrape interval, one minute. Prometheus itself would go on answering its last value for five.
+        timeout_seconds: for one query, attempts included.
         clock: unix time.
+        access: how to be let in.
+        shape: which series, on which side, and in which unit.
 
     Raises:
-        ConfigurationError: `url` is not an address.
+        ConfigurationError: `url` is not an address, or a certificate cannot be used.
     """
 
     def __init__(
@@ -57,20 +66,20 @@ class PrometheusSource:
         url: str,
         metrics: Iterable[str],
         *,
-        app: str = "",
         timeout_seconds: float = 10.0,
-        stale_seconds: float = 150.0,
         clock: Callable[[], float] = time.time,
+        access: Access | None = None,
+        shape: Shape = AS_EXPOSED,
     ) -> None:
         names = "|".join(sorted(re.escape(name) for name in metrics))
-        matchers = [("__name__=~", names)] + ([("app=", app)] if app else [])
-        quoted = (match + json.dumps(value, ensure_ascii=False) for match, value in matchers)
-        self._selector = "{" + ",".join(quoted) + "}"
+        matchers = [("__name__=~", names)] + ([("app=", shape.app)] if shape.app else [])
+        quoted = ",".join(match + json.dumps(value, ensure_ascii=False) for match, value in matchers)
+        self._selector = " or ".join(f"{{{each}}}" for each in _each(quoted, shape.selectors()))
+        self._shape = shape
         self._url = base_url(url).rstrip("/")
-        self._stale_seconds = stale_seconds
         self._clock = clock
         self._known: set[str] = set()
-        self._http = Http(timeout_seconds, trust_env=True)
+        self._http = Http(timeout_seconds, trust_env=True, access=access, retries=Retries(_ATTEMPTS))
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,7 +101,8 @@ class PrometheusSource:
             targets[series.target].extend(Sample(series.name, series.labels, v) for _, v in series.points)
         self._known |= set(targets)
         failed = {name: reason for name, reason in failed.items() if name in self._known}
-        return Reading(at, {n: tuple(s) for n, s in targets.items() if n not in failed}, failed)
+        reading = Reading(at, {n: tuple(s) for n, s in targets.items() if n not in failed}, failed)
+        return self._shape.applied(reading)
 
     async def history(self, start: float, end: float, step_seconds: float) -> list[Reading]:
         """Return readings of the past, oldest first, one every `step_seconds`; empty steps are left out.
@@ -100,6 +110,14 @@ class PrometheusSource:
         Raises:
             SourceError: Prometheus does not answer, or refuses the query.
         """
+        readings: list[Reading] = []
+        chunk = step_seconds * _MOST_STEPS
+        for number in range(math.floor((end - start) / chunk) + 1):
+            first = start + number * chunk
+            readings += await self._chunk(first, min(first + chunk - step_seconds, end), step_seconds)
+        return readings
+
+    async def _chunk(self, start: float, end: float, step_seconds: float) -> list[Reading]:
         steps: dict[float, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
         times = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step_seconds:.3f}"}
         for series in await self._query("query_range", query=self._selector, **times):
@@ -107,7 +125,7 @@ class PrometheusSource:
                 steps[at][series.target].append(Sample(series.name, series.labels, value))
             self._known.add(series.target)
         return [
-            Reading(at, {name: tuple(samples) for name, samples in targets.items()})
+            self._shape.applied(Reading(at, {name: tuple(samples) for name, samples in targets.items()}))
             for at, targets in sorted(steps.items())
         ]
 
@@ -118,7 +136,7 @@ class PrometheusSource:
             failed[series.target] = "Prometheus cannot scrape it (up is 0)"
         for series in await self._query("query", query="timestamp(up)", time=f"{at:.3f}"):
             age = at - series.points[-1][1] if series.points else math.inf
-            if age > self._stale_seconds:
+            if age > _STALE_SECONDS:
                 failed.setdefault(series.target, f"last scraped {age:.0f} s ago")
         return failed
 
@@ -135,6 +153,10 @@ class PrometheusSource:
             raise SourceError(
                 f"does not answer like Prometheus ({type(error).__name__}): {body[:80]!r}"
             ) from None
+
+
+def _each(matchers: str, selectors: Sequence[str]) -> list[str]:
+    return [f"{matchers},{selector}" for selector in selectors] or [matchers]
 
 
 def _series(result: list[dict[str, Any]]) -> Iterator[_Found]:

@@ -36,7 +36,7 @@ from rolloutobs.analysis.words import (
     times,
 )
 
-__all__ = ["SCHEMA", "Paint", "Report", "exit_code", "to_json", "to_mapping", "to_text"]
+__all__ = ["SCHEMA", "Override", "Paint", "Report", "exit_code", "to_json", "to_mapping", "to_text"]
 
 SCHEMA: Final = 1
 """Version of the JSON report: fields are added under the same number, and removed or changed under the
@@ -48,6 +48,15 @@ _MOMENTS: Final = 240
 Paint = Callable[[str, str], str]
 """Colours a text in a style: ``good``, ``bad``, ``undecided``, ``canary``, ``stable``, ``faint`` or
 ``strong``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A decision that a person took, whatever the evidence says."""
+
+    decision: Decision
+    reason: str
+    """In the person's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,21 @@ class Report:
     """Sentences about what could not be read or compared."""
     interrupted: bool = False
     """Stopped from outside before it was decided."""
+    override: Override | None = None
+    """``None``: the evidence decides."""
+
+    @property
+    def decision(self) -> Decision:
+        """What is to be done: the verdict's decision, unless a person decided otherwise."""
+        return self.override.decision if self.override else self.verdict.decision
+
+    @property
+    def reason(self) -> str:
+        """Why, in one sentence; an override does not hide what the evidence says."""
+        if self.override is None:
+            return self.verdict.reason
+        by_hand = f"{self.override.decision.name} by hand ({self.override.reason})"
+        return f"{by_hand}; the evidence by then: {self.verdict.reason}"
 
 
 def exit_code(decision: Decision) -> int:
@@ -94,11 +118,18 @@ def to_mapping(report: Report) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "tool": f"rolloutobs {__version__}",
-        "decision": verdict.decision.value,
-        "reason": verdict.reason,
+        "decision": report.decision.value,
+        "reason": report.reason,
         "decided_by": verdict.decided_by or None,
-        "exit_code": exit_code(verdict.decision),
+        "exit_code": exit_code(report.decision),
         "interrupted": report.interrupted,
+        "override": None
+        if report.override is None
+        else {
+            "decision": report.override.decision.value,
+            "reason": report.override.reason,
+            "evidence_decision": verdict.decision.value,
+        },
         "app": report.app or None,
         "canary_version": verdict.canary_version or None,
         "stable_version": verdict.stable_version or None,
@@ -241,7 +272,7 @@ def to_text(report: Report, paint: Paint = plain, *, worst: bool = False) -> str
     lines += [f"  - {paint(text, 'undecided')}" for text in (*holds, *report.notes)]
     if report.interrupted and verdict.decision is Decision.HOLD:
         lines.append("  - stopped before it was decided")
-    return "\n".join([*lines, "", paint(verdict.reason, _DECISION_STYLE[verdict.decision])]) + "\n"
+    return "\n".join([*lines, "", paint(report.reason, _DECISION_STYLE[report.decision])]) + "\n"
 
 
 def _heading(report: Report, paint: Paint) -> list[str]:

@@ -49,6 +49,8 @@ class TickSettings:
     """How long the counts of a signal wait for a target that does not answer, so that both tracks are
     compared over the same time. After that the others go on without it, and what it counted meanwhile is not
     compared."""
+    zero: float | None = None
+    """Unix time at which the canary first took traffic, known from before; ``None``: it will be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Ticker:
         self._starters = [s.name for s in signals if s.kind is not Kind.PAIRS] or list(self._tallies)
         self._traffic = {name: Counter[str]() for name in self._starters}
         self._versions = {CANARY: Counter[str](), STABLE: Counter[str]()}
-        self._clock = _Clock(self._settings.prehistory_seconds)
+        self._clock = _Clock(self._settings.prehistory_seconds, self._settings.zero)
         self.apps: set[str] = set()
         """Values of the label ``app`` seen on series that have a track."""
         self.tracks: set[str] = set()
@@ -285,12 +287,12 @@ class Ticker:
 class _Clock:
     """Knows time 0 and holds pre-history back until it is known."""
 
-    def __init__(self, prehistory_seconds: float) -> None:
+    def __init__(self, prehistory_seconds: float, zero: float | None) -> None:
         self._prehistory_seconds = prehistory_seconds
         self._past: deque[Tick] = deque()
         self.first: float | None = None
         self.last: float | None = None
-        self.zero: float | None = None
+        self.zero = zero
 
     def advance(self, at: float, tick: Tick, canary_began: bool) -> tuple[Tick, ...]:
         """Give `tick` its times; return it with what it set free, in seconds since the canary's traffic."""

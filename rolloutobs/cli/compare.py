@@ -8,15 +8,8 @@ import sys
 from dataclasses import replace
 from typing import Any, Final
 
-from rolloutobs.cli.options import (
-    EXIT_CODES,
-    add_sources,
-    output_file,
-    read_policy,
-    require,
-    seconds,
-    write,
-)
+from rolloutobs.cli.options import EXIT_CODES, output_file, read_policy, require, seconds, write
+from rolloutobs.cli.sources import add_sources
 
 __all__ = ["add_parser", "run"]
 
@@ -31,6 +24,11 @@ examples:
   rolloutobs compare --app shop --prometheus http://prometheus:9090 --window 30m
   rolloutobs compare --app shop --scrape 10.0.0.1:8000 --scrape 10.0.0.9:8000 --window 2m
   rolloutobs compare --app shop --prometheus http://prometheus:9090 --format html --output report.html
+  rolloutobs compare --app shop --prometheus http://prometheus:9090 --format markdown | gh pr comment 12 -F -
+
+Series of others, told apart by their labels:
+  rolloutobs compare --prometheus http://prometheus:9090 --metrics istio \
+      --canary '{{destination_workload="shop-canary"}}' --stable '{{destination_workload="shop"}}'
 
 {EXIT_CODES}
 """
@@ -60,7 +58,10 @@ def add_parser(subparsers: Any) -> None:
         help="resolution in the window (default: 15s)",
     )
     parser.add_argument(
-        "--format", choices=("text", "json", "html"), default="text", help="(default: %(default)s)"
+        "--format",
+        choices=("text", "json", "html", "markdown"),
+        default="text",
+        help="(default: %(default)s)",
     )
     parser.add_argument("--output", type=output_file, metavar="FILE", help="write there instead of to stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rolloutobs.cli.watching import Watch, watch
 
     window = arguments.window or (1800.0 if arguments.prometheus else 60.0)
-    policy = replace(read_policy(arguments.policy, "compare"), deadline_seconds=window)
+    policy = replace(read_policy(arguments.policy, "compare", arguments.metrics), deadline_seconds=window)
     interval = min(arguments.interval, window / 4)
     settings = GateSettings(arguments.app, interval, window, until_decided=False)
     shown = None if arguments.quiet else progress(sys.stderr, window)
@@ -93,6 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
             from rolloutobs.analysis.page import to_html
 
             return to_html(report)
+        if arguments.format == "markdown":
+            from rolloutobs.analysis.markdown import to_markdown
+
+            return to_markdown(report)
         paint = painter(sys.stdout) if not arguments.output else (lambda text, style: text)
         return to_text(report, paint, worst=True)
 
@@ -100,4 +105,4 @@ def run(arguments: argparse.Namespace) -> int:
         write(arguments.output, render(report))
     else:
         sys.stdout.write(render(report))
-    return exit_code(report.verdict.decision)
+    return exit_code(report.decision)

@@ -1,4 +1,4 @@
-"""What the commands that compare have in common: where to read, which policy, how often.
+"""What the commands that compare have in common: time spans, files, the policy. Sources are in `sources`.
 
 Nothing heavy is imported here: ``rolloutobs --help`` works on the bare install.
 """
@@ -9,15 +9,17 @@ import argparse
 import importlib.util
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rolloutobs.analysis.presets import PRESETS
 from rolloutobs.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
     from rolloutobs.analysis.policy import Policy
 
-__all__ = ["EXIT_CODES", "add_sources", "output_file", "read_policy", "require", "seconds", "write"]
+__all__ = ["EXIT_CODES", "output_file", "read_policy", "require", "seconds", "write"]
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -45,31 +47,6 @@ def output_file(text: str) -> Path:
     return path
 
 
-def add_sources(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where to read and what decides."""
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument(
-        "--scrape",
-        action="append",
-        metavar="ADDRESS",
-        help="read the /metrics of this process; host:port means http://host:port/metrics. Give it once for "
-        "every process: each pod of both tracks, the real-user collector, the synthetic checks",
-    )
-    where.add_argument(
-        "--prometheus", metavar="URL", help="read from this Prometheus (or Thanos, Mimir) instead"
-    )
-    parser.add_argument("--app", default="", help="compare only metrics with this label app (service.name)")
-    parser.add_argument(
-        "--policy", type=Path, metavar="FILE", help="what decides, as YAML or TOML (rolloutobs policy show)"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=seconds,
-        metavar="TIME",
-        help="limit of one read (default: the interval, at least 2s and at most 5s)",
-    )
-
-
 def require(command: str, *modules: str) -> None:
     """Check that the analysis extra is installed.
 
@@ -81,8 +58,8 @@ def require(command: str, *modules: str) -> None:
             raise MissingExtraError("analysis", f"rolloutobs {command}", module)
 
 
-def read_policy(path: Path | None, command: str = "policy") -> Policy:
-    """Return the policy in the file at `path`, or the default one.
+def read_policy(path: Path | None, command: str = "policy", metrics: str = "default") -> Policy:
+    """Return the policy in the file at `path`, or the default one, on the metrics of a preset.
 
     Raises:
         ConfigurationError: the file cannot be read, or what it says is wrong.
@@ -90,16 +67,27 @@ def read_policy(path: Path | None, command: str = "policy") -> Policy:
     """
     from rolloutobs.analysis.policy import Policy
 
+    preset = {"signals": PRESETS[metrics]}
     if path is None:
-        return Policy()
+        return Policy.from_mapping(preset)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read the policy {str(path)!r}: {error}") from None
     try:
-        return Policy.from_mapping(_parse(text, path, command))
+        return Policy.from_mapping(_over(preset, _parse(text, path, command)))
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from None
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` with what `above` says; labels belong together and are replaced as a whole."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = below.get(key)
+        deeper = isinstance(old, Mapping) and isinstance(value, Mapping) and key != "labels"
+        merged[key] = _over(old, value) if deeper else value  # type: ignore[arg-type]
+    return merged
 
 
 def _parse(text: str, path: Path, command: str) -> dict[str, Any]:

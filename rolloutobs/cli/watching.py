@@ -1,4 +1,4 @@
-"""Puts source, ticker and engine together for the commands that compare."""
+"""Puts source, ticker, engine and state file together for the commands that compare."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rolloutobs.analysis.gate import Gate, GateSettings, Look, of_present_canary
+from rolloutobs.analysis.gate import Gate, GateSettings, Look, RolloutChangedError, of_present_canary
 from rolloutobs.analysis.model import Reading
 from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.prometheus import PrometheusSource
-from rolloutobs.analysis.report import Report
-from rolloutobs.analysis.scrape import ScrapeSource
+from rolloutobs.analysis.report import Override, Report
+from rolloutobs.analysis.saved import Saved
 from rolloutobs.analysis.ticks import Ticker, TickSettings
 from rolloutobs.analysis.verdict import Engine
+from rolloutobs.cli.keeping import StateFile
+from rolloutobs.cli.sources import open_source
 from rolloutobs.errors import SourceError
 
 __all__ = ["Watch", "watch"]
@@ -36,6 +38,10 @@ class Watch:
     settings: GateSettings
     look_back_seconds: float
     """How much of a Prometheus's past is taken in first."""
+    state: StateFile | None = None
+    """Where the gate goes on from, and what it writes after each look."""
+    override: Override | None = None
+    """One look, and then this decision."""
 
 
 async def watch(arguments: Namespace, wanted: Watch, observer: Callable[[Look], None]) -> Report:
@@ -44,46 +50,97 @@ async def watch(arguments: Namespace, wanted: Watch, observer: Callable[[Look], 
     Raises:
         SourceError: nothing answers.
         ConfigurationError: an address is wrong, or there are several apps.
+        StateError: the state file cannot be used.
     """
-    settings = wanted.settings
-    patience = max(_PATIENCE_INTERVALS * settings.interval_seconds, _PATIENCE_SECONDS)
-    ticker = Ticker(
-        wanted.policy.signals,
-        TickSettings(warmup_seconds=wanted.policy.warmup_seconds, patience_seconds=patience),
-    )
-    timeout = arguments.timeout or min(max(settings.interval_seconds, 2.0), 5.0)
     stop = asyncio.Event()
+    with _stopped_by_signals(stop):
+        before = wanted.state.load(wanted.policy) if wanted.state else None
+        notes = _gap(arguments, before)
+        if wanted.override:
+            stop.set()
+        try:
+            report = await _watch(arguments, wanted, observer, stop, before)
+        except RolloutChangedError as change:
+            notes = (str(change),)
+            if wanted.state:
+                wanted.state.acted = ()
+            report = await _watch(arguments, wanted, observer, stop, None)
+    if wanted.override:
+        report = replace(report, override=wanted.override, interrupted=False)
+    if wanted.state and wanted.state.failed:
+        notes = (*notes, wanted.state.failed)
+    return replace(report, notes=(*notes, *report.notes))
+
+
+def _gap(arguments: Namespace, before: tuple[Saved, Engine] | None) -> tuple[str, ...]:
+    """Say what no gate has seen: processes tell what they have counted, not when."""
+    if before is None or arguments.prometheus:
+        return ()
+    return (f"nothing was compared in the {time.time() - before[0].at:.0f} s in which no gate was watching",)
+
+
+async def _watch(
+    arguments: Namespace,
+    wanted: Watch,
+    observer: Callable[[Look], None],
+    stop: asyncio.Event,
+    before: tuple[Saved, Engine] | None,
+) -> Report:
+    settings = wanted.settings
+    ticker = _ticker(wanted, before)
+    engine = before[1] if before else Engine(wanted.policy)
+    timeout = arguments.timeout or min(max(settings.interval_seconds, 2.0), 5.0)
     async with AsyncExitStack() as stack:
+        source = open_source(arguments, ticker.metrics, timeout)
+        await stack.enter_async_context(source)
         past: list[Reading] = []
-        source: ScrapeSource | PrometheusSource
-        if arguments.prometheus:
-            prometheus = PrometheusSource(
-                arguments.prometheus, ticker.metrics, app=settings.app, timeout_seconds=timeout
-            )
-            source = await stack.enter_async_context(prometheus)
-            past = await _past(prometheus, wanted)
-        else:
-            scraped = ScrapeSource(
-                arguments.scrape, ticker.metrics, app=settings.app, timeout_seconds=timeout
-            )
-            source = await stack.enter_async_context(scraped)
-        gate = Gate(source, ticker, Engine(wanted.policy), settings, observer=observer)
-        with _stopped_by_signals(stop):
-            return await gate.run(stop, past)
+        if isinstance(source, PrometheusSource):
+            past = await _past(source, wanted, before)
+
+        def observed(look: Look) -> None:
+            if wanted.state:
+                wanted.state.save(gate, engine)
+                if wanted.state.failed:
+                    look = replace(look, notes=(*look.notes, wanted.state.failed))
+            observer(look)
+
+        gate = Gate(source, ticker, engine, settings, observer=observed)
+        if before:
+            gate.resume(before[0], engine.verdict() if before[0].decision else None)
+        report = await gate.run(stop, past)
+        if wanted.state and not wanted.override:
+            wanted.state.save(gate, engine)
+        return report
 
 
-async def _past(source: PrometheusSource, wanted: Watch) -> list[Reading]:
-    """Return the past of the present rollout; an unreachable Prometheus may yet come up, if there is time."""
+def _ticker(wanted: Watch, before: tuple[Saved, Engine] | None) -> Ticker:
+    patience = max(_PATIENCE_INTERVALS * wanted.settings.interval_seconds, _PATIENCE_SECONDS)
+    settings = TickSettings(
+        warmup_seconds=wanted.policy.warmup_seconds,
+        patience_seconds=patience,
+        zero=before[0].zero if before else None,
+    )
+    return Ticker(wanted.policy.signals, settings)
+
+
+async def _past(
+    source: PrometheusSource, wanted: Watch, before: tuple[Saved, Engine] | None
+) -> list[Reading]:
+    """Return the past of the present rollout, or what a gate before this one has not seen; an unreachable
+    Prometheus may yet come up, if there is time."""
     now = time.time()
     step = wanted.settings.interval_seconds
+    began = before[0].at if before else now - wanted.look_back_seconds
     try:
-        past = await source.history(now - wanted.look_back_seconds, now, step)
+        past = await source.history(began, now, step)
     except SourceError:
         if not wanted.settings.until_decided:
             raise
         return []
     if not past and not wanted.settings.until_decided:
         raise SourceError("Prometheus has none of the wanted metrics in this window; is --app right?")
+    if before:
+        return past
     return of_present_canary(past, past[-1]) if past else []
 
 

@@ -12,6 +12,7 @@ from rolloutobs.analysis.model import Decision, Reading, Sample, Verdict
 from rolloutobs.analysis.policy import Kind, Policy, Selector, Signal
 from rolloutobs.analysis.report import exit_code, to_mapping
 from rolloutobs.analysis.scrape import ScrapeSource
+from rolloutobs.analysis.sides import Shape
 from rolloutobs.analysis.ticks import Ticker
 from rolloutobs.analysis.verdict import Engine
 from rolloutobs.errors import ConfigurationError, SourceError
@@ -306,7 +307,7 @@ async def test_two_real_exporters_end_in_the_right_verdict(exporter, canary, per
     ticker = Ticker(POLICY.signals)
     settings = GateSettings("shop", interval_seconds=5, deadline_seconds=600)
     async with ScrapeSource(
-        [s.address for s in servers], ticker.metrics, app="shop", clock=lambda: time.now
+        [s.address for s in servers], ticker.metrics, shape=Shape(app="shop"), clock=lambda: time.now
     ) as source:
         report = await Gate(source, ticker, Engine(POLICY), settings, time.clock).run()
     verdict = report.verdict

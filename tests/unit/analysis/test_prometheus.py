@@ -10,6 +10,7 @@ import pytest
 from rolloutobs.analysis.model import PairCount
 from rolloutobs.analysis.policy import Kind, Selector, Signal
 from rolloutobs.analysis.prometheus import PrometheusSource
+from rolloutobs.analysis.sides import Shape
 from rolloutobs.analysis.ticks import Ticker, TickSettings
 from rolloutobs.errors import ConfigurationError, SourceError
 
@@ -68,7 +69,7 @@ async def test_a_prometheus_that_never_answered_has_failed_itself(exporter):
 async def test_one_query_selects_the_wanted_metrics_of_the_app(exporter):
     server = await exporter(answer(), content_type="application/json")
     async with PrometheusSource(
-        f"http://{server.address}/", ["b", "a"], app='s"h', clock=lambda: 100.5
+        f"http://{server.address}/", ["b", "a"], shape=Shape(app='s"h'), clock=lambda: 100.5
     ) as source:
         await source.read()
     line = server.requests[0].split()[1]
@@ -143,7 +144,7 @@ async def test_a_real_prometheus(exporter, tmp_path):
     ticks = []
     async with (
         prometheus(tmp_path, [stable.address, canary.address]) as address,
-        PrometheusSource(address, ticker.metrics, app="shop") as source,
+        PrometheusSource(address, ticker.metrics, shape=Shape(app="shop")) as source,
     ):
 
         async def reading(condition):

@@ -4,6 +4,7 @@ import pytest
 
 from rolloutobs.analysis.model import Sample
 from rolloutobs.analysis.scrape import ScrapeSource
+from rolloutobs.analysis.sides import Shape
 from rolloutobs.errors import ConfigurationError
 
 
@@ -14,7 +15,7 @@ async def test_every_target_is_read_and_read_again(exporter):
     )
     moments = iter((100.0, 115.0))
     async with ScrapeSource(
-        [one.address, two.address], ["a"], app="shop", clock=lambda: next(moments)
+        [one.address, two.address], ["a"], shape=Shape(app="shop"), clock=lambda: next(moments)
     ) as source:
         first = await source.read()
         one.text = 'a{app="shop"} 4\n'

@@ -1,0 +1,159 @@
+"""The gate's own ``/metrics`` and ``/healthz`` (``--listen``), on a thread of their own."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+
+from rolloutobs import semconv
+from rolloutobs.analysis.gate import Look
+from rolloutobs.analysis.model import Decision, Verdict
+from rolloutobs.errors import ConfigurationError
+
+__all__ = ["Exporter", "address"]
+
+_MISSED: Final = 4.0
+"""So many intervals without a look are a gate that hangs."""
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return host and port of ``host:port``, ``:port`` (all addresses) or ``[::1]:port``.
+
+    Raises:
+        ConfigurationError: it is none of these.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ConfigurationError(
+            f"{text!r} is nothing to listen on; use host:port, or :port for all addresses"
+        )
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - what ":port" means
+
+
+class Exporter:
+    """Serves what the last look said; call it with each look.
+
+    Args:
+        where: host and port; port 0 takes a free one.
+        app: label of every series.
+        interval_seconds: between looks; a gate without looks for four of them is unhealthy.
+        clock: monotonic seconds.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        where: tuple[str, int],
+        app: str,
+        interval_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app, self._clock = app, clock
+        self._patience = _MISSED * interval_seconds + 10.0
+        self._look: Look | None = None
+        self._looks = self._failures = 0
+        self._last = clock()
+        registry = CollectorRegistry()
+        registry.register(self)
+        self._registry = registry
+        self._server = make_server(*where, self._answer, server_class=_Server, handler_class=_Quiet)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="rolloutobs-gate", daemon=True
+        )
+        self._thread.start()
+
+    def __call__(self, look: Look) -> None:
+        """Show `look` from now on."""
+        self._looks += 1
+        self._failures += len(look.failed)
+        self._look, self._last = look, self._clock()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics of the last look, for prometheus_client."""
+        look = self._look
+        looks = CounterMetricFamily("rolloutobs_gate_looks", "Readings taken.", labels=("app",))
+        looks.add_metric((self._app,), self._looks)
+        failures = CounterMetricFamily(
+            "rolloutobs_gate_failed_reads", "Targets that did not answer a reading.", labels=("app",)
+        )
+        failures.add_metric((self._app,), self._failures)
+        yield from (looks, failures)
+        if look is not None:
+            yield from _families(self._app, look.verdict)
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            start("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
+            return [generate_latest(self._registry)]
+        if path in ("/healthz", "/readyz"):
+            age = self._clock() - self._last
+            if age <= self._patience:
+                start("200 OK", [("Content-Type", "text/plain")])
+                return [b"ok\n"]
+            start("503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [f"the last look was {age:.0f} s ago\n".encode()]
+        start("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"there are /metrics and /healthz\n"]
+
+
+def _families(app: str, verdict: Verdict | None) -> Iterator[Metric]:
+    current = GaugeMetricFamily(
+        semconv.VERDICT, "1 for the decision that holds now.", labels=("app", "decision")
+    )
+    now = verdict.decision if verdict else Decision.HOLD
+    for decision in Decision:
+        current.add_metric((app, decision.value), float(decision is now))
+    nats = GaugeMetricFamily(
+        semconv.EVIDENCE_NATS, "Log evidence of a signal.", labels=("app", "metric", "side")
+    )
+    threshold = GaugeMetricFamily(
+        f"{semconv.EVIDENCE_NATS}_threshold", "Evidence that decides.", labels=("app", "metric", "side")
+    )
+    ratio = GaugeMetricFamily(
+        semconv.RATIO, "canary / stable, with its confidence sequence.", labels=("app", "metric", "bound")
+    )
+    for metric in verdict.metrics if verdict else ():
+        for each in metric.evidence:
+            if not math.isnan(each.nats):
+                nats.add_metric((app, metric.signal, each.side.value), each.nats)
+                threshold.add_metric((app, metric.signal, each.side.value), each.threshold)
+        found = metric.ratio
+        for bound, value in (("low", found.low), ("estimate", found.estimate), ("high", found.high)):
+            if value is not None:
+                ratio.add_metric((app, metric.signal, bound), value)
+    yield from (current, nats, threshold, ratio)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A client that is slow holds up nobody."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    """Answers without a log line, and does not wait for ever for half a request."""
+
+    timeout = 10.0
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
