@@ -49,6 +49,11 @@ def like_the_study() -> Policy:
     )
 
 
+def bake_of(policy: Policy) -> Policy:
+    """The same for half an hour of watching after promotion: only a rollback ends it."""
+    return replace(policy, minimum_seconds=1800.0).baking()
+
+
 def strata(**labels: str) -> Stratum:
     """Return a stratum from labels."""
     return tuple(sorted(labels.items()))
@@ -79,6 +84,17 @@ SCENARIOS: Mapping[str, World] = {
     "ab_route10_x20": World(routes=_zipf(10, 20.0)),
     "both_tracks_0.5to10": World(shared_at=0.0, shared_errors=0.095),
     "ab_err_late10min": World(routes=(Route(canary_errors=0.03),), onset=600.0),
+    "share_good": World(weighted=True),
+    "share_good_routing_cv.3": World(weighted=True, routing=0.3),
+    "share_dead": World(weighted=True, lost=1.0),
+    "share_80_lost": World(weighted=True, lost=0.8),
+    "share_80_lost_late10min": World(weighted=True, lost=0.8, onset=600.0),
+    "bake_good": World(share=0.9),
+    "bake_good_clusters10": World(share=0.9, cluster=10.0),
+    "bake_err_0.5to2_late5min": World(share=0.9, routes=(Route(canary_errors=0.02),), onset=300.0),
+    "bake_lat_x1.5_late5min": World(
+        share=0.9, routes=(Route(canary_latency=slower(USUAL, 1.5)),), onset=300.0
+    ),
     "ab_lat_x1.1": World(routes=(Route(canary_latency=slower(USUAL, 1.1)),)),
     "ab_lat_x1.5": World(routes=(Route(canary_latency=slower(USUAL, 1.5)),)),
     "ab_lat_bimodal": World(
@@ -95,14 +111,17 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="*", default=[])
     given = parser.parse_args()
     policy = like_the_study()
-    print(f"{'scenario':20}" + "".join(f"{rps:>8g} rps: rollback / promote      " for rps in given.rps))
+    print(f"{'scenario':26}" + "".join(f"{rps:>8g} rps: rollback / promote      " for rps in given.rps))
     for name in given.scenarios or SCENARIOS:
         cells, began = [], time.perf_counter()
         for rps in given.rps:
-            found = study(policy, replace(SCENARIOS[name], rps=rps), given.runs)
+            baking = name.startswith("bake_")
+            past = 0.0 if baking else SCENARIOS[name].past_seconds
+            world = replace(SCENARIOS[name], rps=rps, past_seconds=past)
+            found = study(bake_of(policy) if baking else policy, world, given.runs)
             back, forth = found["rollback"], found["promote"]
             cells.append(f"{back[0]:5.0f} % @{back[1]:5.0f} / {forth[0]:3.0f} % @{forth[1]:5.0f}    ")
-        print(f"{name:20}" + "".join(cells) + f"  ({time.perf_counter() - began:.0f} s)", flush=True)
+        print(f"{name:26}" + "".join(cells) + f"  ({time.perf_counter() - began:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ __all__ = [
     "Ratio",
     "Reading",
     "Sample",
+    "ShareVerdict",
     "Side",
     "Source",
     "Stratum",
@@ -127,6 +128,9 @@ class Tick:
     cold_counts: Mapping[str, Mapping[Stratum, PairCount]] = field(default_factory=dict)
     """Canary counts of pods that are warming up (their stable fields are 0): only the guard looks at them."""
     stale: frozenset[str] = frozenset()
+    weight: float | None = None
+    """Share of the traffic that is configured for the canary, 0 to 1, the lowest in this tick. ``None``: not
+    known; `Policy.share` may have one."""
     canary_version: str = ""
     stable_version: str = ""
 
@@ -196,6 +200,18 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareVerdict:
+    """Whether the canary gets the traffic that it was given; evidence is that it gets too little."""
+
+    weight: float
+    """Configured share, 0 to 1: the lowest of the last 75 s, 0 in the first ones."""
+    received: float | None
+    """Its share of the requests in the last 5 min; ``None``: neither track had any."""
+    evidence: tuple[Evidence, ...]
+    """For a hold (less than half of the weight) and for a rollback (less than 0.4 of it)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The decision after a tick, and everything that it rests on. A rollback stays a rollback."""
 
@@ -205,7 +221,8 @@ class Verdict:
     at: float
     """End of the last tick, seconds since the canary first took traffic."""
     decided_by: str
-    """Name of the signal that decided, or the empty string."""
+    """Name of the signal that decided, ``"share"`` for a canary that gets too little traffic, or the empty
+    string."""
     metrics: tuple[MetricVerdict, ...]
     requests: PairCount
     """Exposures of the policy's traffic signal per track since the start, and its events."""
@@ -214,6 +231,8 @@ class Verdict:
     """Sentences of safety checks that hold promotion now (stable against its past, stale sources, ...)."""
     canary_version: str = ""
     stable_version: str = ""
+    share: ShareVerdict | None = None
+    """``None``: no weight is known, so that nothing is tested."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The policy: which signals are compared, how much evidence decides, how long to wait. Data, no behaviour.
 
-Belongs here: `Past`, `Policy`, their defaults, which need no configuration, and what their values may be. The
-signals are in `rolloutobs.analysis.signals`; reading files is `rolloutobs.cli`.
+Belongs here: `Past`, `Share`, `Policy`, their defaults, which need no configuration, and what values
+they may have. The signals are in `rolloutobs.analysis.signals`; reading files is `rolloutobs.cli`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rolloutobs.analysis.loading import from_plain, in_ranges, to_plain, updated
 from rolloutobs.analysis.signals import DEFAULT_SIGNALS, Kind, Required, Selector, Signal
 from rolloutobs.errors import ConfigurationError
 
-__all__ = ["Kind", "Past", "Policy", "RealUsers", "Required", "Selector", "Signal"]
+__all__ = ["Kind", "OnSilence", "Past", "Policy", "RealUsers", "Required", "Selector", "Share", "Signal"]
 
 
 _TINY = 1e-9
@@ -28,6 +28,17 @@ _PAST_RANGES = {
     "difference": (0.0, 1.0),
     "evidence": (1.0, 1e9),
     "limit_events": (1, 1e9),
+}
+_SHARE_RANGES = {
+    "weight": (_TINY, 1.0 - _TINY),
+    "hold_factor": (_TINY, 0.99),
+    "rollback_factor": (_TINY, 0.99),
+    "hold_evidence": (1.0, 1e9),
+    "rollback_evidence": (1.0, 1e9),
+    "rollback_after_seconds": (0.0, 1e9),
+    "silence_seconds": (_TINY, 1e9),
+    "lag_seconds": (0.0, 1e9),
+    "restart_seconds": (_TINY, 1e9),
 }
 _POLICY_RANGES = {
     "alpha": (_TINY, 0.5),
@@ -87,6 +98,47 @@ class Past:
             raise ConfigurationError(f"windows_seconds is {self.windows_seconds!r}; use lengths above 0")
 
 
+class OnSilence(StrEnum):
+    """What follows when the canary gets less traffic than it was given."""
+
+    ROLLBACK = "rollback"
+    HOLD = "hold"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The canary gets the traffic that is configured for it, or something is wrong with it: it is dead,
+    refuses connections, or fails its probes. Without a weight, here or in the ticks, nothing is tested.
+
+    Every default is from the simulations behind `docs/verdict.md`, "the share of the traffic".
+    """
+
+    weight: float | None = None
+    """Share of the traffic that is configured for the canary, 0 to 1, where the ticks do not say it."""
+    on_silence: OnSilence = OnSilence.ROLLBACK
+    """``rollback``: proven to get less than `rollback_factor` of its weight rolls back; ``hold``: it only
+    holds promotion; ``ignore``: no test."""
+    hold_factor: float = 0.5
+    """Less than so much of the weight holds promotion, at `hold_evidence`."""
+    hold_evidence: float = 20.0
+    rollback_factor: float = 0.4
+    """Less than so much of the weight rolls back, at `rollback_evidence`, which is a bound of its own beside
+    alpha: 1 in 100."""
+    rollback_evidence: float = 100.0
+    rollback_after_seconds: float = 300.0
+    """Since the canary took traffic; routing may take some time to settle."""
+    silence_seconds: float = 300.0
+    """Window of the share that sentences tell."""
+    lag_seconds: float = 75.0
+    """The lowest weight of so long a time counts, since a change takes a while to work and to be counted."""
+    restart_seconds: float = 60.0
+    """Beside the test from the start a new one begins this often, for canaries that die later."""
+
+    def __post_init__(self) -> None:
+        in_ranges(self, _SHARE_RANGES)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What decides, with defaults that need no configuration. Seconds, nats, and ratios from 0 to 1."""
@@ -133,6 +185,7 @@ class Policy:
     real_users: RealUsers = RealUsers.HOLD
     """What evidence from browsers may do: ``hold`` promotion only, or ``rollback`` as well."""
     past: Past = field(default_factory=Past)
+    share: Share = field(default_factory=Share)
 
     def __post_init__(self) -> None:
         in_ranges(self, _POLICY_RANGES)
@@ -178,6 +231,21 @@ class Policy:
         weights = {each.name: each.weight for each in self.signals if self.may_roll_back(each)}
         scale = (1.0 - self.guard_weight) / max(sum(weights.values()), _TINY)
         return {name: scale * weight for name, weight in weights.items()}
+
+    def baking(self) -> Policy:
+        """Return the policy for watching on after promotion: new version against old pods that were kept.
+
+        Both are judged afresh: nobody warms up, no weight is configured, and stable's own past is not that of
+        this traffic; new comparisons begin every 3 min, for what shows late. It spends an alpha of its own.
+        Source: docs/verdict.md, "bake".
+        """
+        return replace(
+            self,
+            signals=tuple(replace(each, past=False) for each in self.signals),
+            warmup_seconds=0.0,
+            restart_seconds=self.restart_seconds or 180.0,
+            share=replace(self.share, on_silence=OnSilence.IGNORE),
+        )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Policy:

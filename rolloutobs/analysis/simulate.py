@@ -99,6 +99,12 @@ class World:
     """Amplitude of a slow wave (30 min) in the error rate of both tracks, and in the traffic."""
     canary_pod_slow: float = 0.0
     """Standard deviation of the log latency of one pod against another (one canary pod)."""
+    weighted: bool = False
+    """The ticks say which share is configured, so that it is tested."""
+    lost: float = 0.0
+    """Part of the canary's requests that never reach it from `onset` on; 1 is a dead canary."""
+    routing: float = 0.0
+    """Coefficient of variation of the canary's share from tick to tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +156,18 @@ def ticks(world: World, rng: np.random.Generator) -> Iterator[Tick]:
                 start=start,
                 end=end,
                 wave=1.0 + world.drift * math.sin(2.0 * math.pi * end / 1800.0),
-                share=world.share if end > 0 else 0.0,
+                share=_share(world, rng, start) if end > 0 else 0.0,
                 shared_errors=world.shared_errors if shared else 0.0,
                 slow=world.shared_slow if shared else 1.0,
                 shift=shift,
             ),
         )
+
+
+def _share(world: World, rng: np.random.Generator, start: float) -> float:
+    """Return the share of the traffic that the canary gets in the tick that begins at `start`."""
+    noise = rng.gamma(1.0 / world.routing**2, world.routing**2) if world.routing else 1.0
+    return min(float(world.share * noise), 1.0) * (1.0 - (world.lost if start >= world.onset else 0.0))
 
 
 def _tick(world: World, rng: np.random.Generator, shape: Shape, now: _Moment) -> Tick:
@@ -194,6 +206,7 @@ def _tick(world: World, rng: np.random.Generator, shape: Shape, now: _Moment) ->
                 for i, row in enumerate(pod_buckets)
             }
         },
+        weight=(world.share if now.end > 0 else 0.0) if world.weighted else None,
         canary_version="1.2.0",
         stable_version="1.1.0",
     )

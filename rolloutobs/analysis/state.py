@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from rolloutobs.analysis import judge as judges
+from rolloutobs.analysis import share as shares
 from rolloutobs.analysis.choice import Choice
 from rolloutobs.analysis.evidence import Clip, Counts, DesignEffect, Null, RatioSequence, Wealth
 from rolloutobs.analysis.frame import Frame, Lag
@@ -51,6 +52,8 @@ _CLASSES: Final[Mapping[str, type]] = {
         judges.Against,
         judges.Grid,
         judges.SignalJudge,
+        shares.Boundary,
+        shares.ShareTest,
     )
 }
 _CONTAINERS: Final[Mapping[type, str]] = {
@@ -107,7 +110,12 @@ class Keeper:
     """
 
     def __init__(self, policy: Policy) -> None:
-        shared = {"policy": policy, "past": policy.past, **{f"signal {s.name}": s for s in policy.signals}}
+        shared = {
+            "policy": policy,
+            "past": policy.past,
+            "share": policy.share,
+            **{f"signal {s.name}": s for s in policy.signals},
+        }
         self._objects = shared
         self._names = {id(value): name for name, value in shared.items()}
 

@@ -22,14 +22,28 @@ from rolloutobs.analysis.forecast import horizon
 from rolloutobs.analysis.judge import SignalJudge
 from rolloutobs.analysis.model import Decision, MetricVerdict, Missing, PairCount, Tick, Verdict
 from rolloutobs.analysis.policy import Policy
+from rolloutobs.analysis.share import ShareTest
 from rolloutobs.analysis.state import FORMAT, Keeper, check
 from rolloutobs.analysis.summary import guard_share, headline, metric_verdict, missing, pair
-from rolloutobs.analysis.wording import Tracks, duration, guarded, needs, promoted, within, worse
+from rolloutobs.analysis.wording import Tracks, duration, guarded, needs, promoted, starved, within, worse
 from rolloutobs.errors import StateError
 
 __all__ = ["Engine"]
 
-_KEPT = ("_changed_at", "_end", "_final", "_past_fired", "_stale", "_tracks")
+_SHARE = "share"
+"""What `Verdict.decided_by` says of the share test."""
+
+_KEPT = (
+    "_changed_at",
+    "_end",
+    "_final",
+    "_gap",
+    "_past_fired",
+    "_share",
+    "_stale",
+    "_tracks",
+    "_weight",
+)
 """What the engine itself remembers; the rest of it follows from the policy and the judges."""
 
 
@@ -48,6 +62,9 @@ class Engine:
         self._changed_at = 0.0
         self._stale: frozenset[str] = frozenset()
         self._past_fired: dict[str, float] = {}
+        self._share = ShareTest(self.policy)
+        self._gap = False
+        self._weight: float | None = None
         self._final: tuple[str, str] | None = None
         self._metrics: tuple[MetricVerdict, ...] | None = None
         self._missing: tuple[Missing, ...] = ()
@@ -83,8 +100,11 @@ class Engine:
             self.prehistory(tick)
             return Decision.HOLD
         self._advance(tick)
-        changed = [judge.observe(tick) for judge in self._judges.values()]
-        if any(changed):
+        self._weigh(tick)
+        changed = {name: judge.observe(tick) for name, judge in self._judges.items()}
+        if changed[self.policy.traffic]:
+            self._compare_share()
+        if any(changed.values()):
             self._metrics, self._changed_at = None, max(self._end, 0.0)
             self._look_back()
             if self._final is None:
@@ -119,6 +139,7 @@ class Engine:
             holds=held,
             canary_version=self._tracks.canary_version,
             stable_version=self._tracks.stable_version,
+            share=self._share.verdict(),
         )
 
     # --- saved and resumed --------------------------------------------------------------------------------
@@ -186,14 +207,36 @@ class Engine:
         for name, judge in self._judges.items():
             if judge.guard_nats is not None:
                 weighted[name, True] = log(guard_share(self.policy)) + judge.guard_nats
-        if not weighted:
-            return None
         values = np.array(list(weighted.values()))
         # Written so that a NaN decides nothing.
-        if not float(log_mix(values, np.ones(len(values)))) >= -log(self.policy.alpha):
-            return None
+        if not weighted or not float(log_mix(values, np.ones(len(values)))) >= -log(self.policy.alpha):
+            return self._starved()
         (name, by_guard), _ = max(weighted.items(), key=lambda item: item[1])
         return name, f"ROLLBACK after {duration(self._end)}: {self._accuse(name, by_guard)}."
+
+    def _starved(self) -> tuple[str, str] | None:
+        if not self._share.rolls_back(self._end):
+            return None
+        return _SHARE, f"ROLLBACK after {duration(self._end)}: {self._starvation()}."
+
+    def _starvation(self) -> str:
+        share, seconds = self._share.verdict(), self.policy.share.silence_seconds
+        if share is None:
+            raise RuntimeError("no weight is known, so nothing was tested")
+        return starved(share, self._share.received, self._tracks, min(seconds, self._end))
+
+    def _weigh(self, tick: Tick) -> None:
+        """Note the lowest weight of the interval under way, and whether a target was silent in it."""
+        self._gap = self._gap or bool(tick.stale)
+        if tick.weight is not None:
+            self._weight = tick.weight if self._weight is None else min(self._weight, tick.weight)
+
+    def _compare_share(self) -> None:
+        """Use the interval that was closed; one in which a target did not answer is no silence."""
+        seconds, canary, stable = self._judges[self.policy.traffic].rates[-1]
+        if not self._gap:
+            self._share.observe(self._end, seconds, (canary, stable), self._weight)
+        self._gap, self._weight = False, None
 
     def _accuse(self, name: str, by_guard: bool) -> str:
         judge = self._judges[name]
@@ -222,6 +265,7 @@ class Engine:
         return [
             *holds.stale(self._stale),
             *holds.silence(self._judges[self.policy.traffic], self._tracks),
+            *([self._starvation()] if self._share.holds() else []),
             *(holds.dependency(self._judges[name], judges, self.policy, self._tracks) for name in fired),
             *holds.limits(judges, self.policy, self._tracks),
             *holds.unmatched(judges, self.policy, self._tracks),

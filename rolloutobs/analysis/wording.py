@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rolloutobs.analysis.forecast import Horizon
-from rolloutobs.analysis.model import Missing, PairCount, Stratum
+from rolloutobs.analysis.model import Missing, PairCount, ShareVerdict, Stratum
 from rolloutobs.analysis.policy import Kind, Policy, Signal
 from rolloutobs.analysis.summary import Headline
 
@@ -20,6 +20,7 @@ __all__ = [
     "number",
     "promoted",
     "seconds_bound",
+    "starved",
     "stratum_text",
     "worse",
 ]
@@ -61,6 +62,18 @@ def guarded(signal: Signal, total: PairCount, tracks: Tracks, alpha: float) -> s
     if signal.kind is Kind.CONVERSION:
         limit = f"less often than 1/{times} of {tracks.stable}'s rate - {slack}"
     return f"{tracks.canary} {phrase} {limit} ({_sure(alpha)}): {_out_of(signal, total)}"
+
+
+def starved(share: ShareVerdict, received: tuple[float, float], tracks: Tracks, seconds: float) -> str:
+    """Return how little of its traffic the canary gets; `received` are requests of the canary and of all."""
+    canary, total = received
+    configured = f"{percent(share.weight)} of the traffic is configured"
+    if canary == 0:
+        return f"{tracks.canary} has had no requests in the last {duration(seconds)} where {configured}"
+    return (
+        f"{tracks.canary} receives {percent(canary / total)} of the requests where {configured}: "
+        f"{_count(canary)} of {_count(total)} in the last {duration(seconds)}"
+    )
 
 
 def promoted(policy: Policy, headlines: dict[str, Headline], tracks: Tracks) -> str:
