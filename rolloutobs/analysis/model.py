@@ -28,7 +28,9 @@ __all__ = [
     "Source",
     "Stratum",
     "StratumVerdict",
+    "Suspect",
     "Tick",
+    "Unjudged",
     "Verdict",
 ]
 
@@ -165,6 +167,25 @@ class StratumVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """A stratum on the list of those that are worse: of all on it, at most 1 in 20 is expected to be there by
+    chance (e-BH). The list explains; it decides nothing."""
+
+    signal: str
+    stratum: Stratum
+    nats: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """A stratum of which the canary has shown too little to be judged on its own."""
+
+    stratum: Stratum
+    canary_exposures: float
+    stable_exposures: float
+
+
+@dataclass(frozen=True, slots=True)
 class MetricVerdict:
     """What one signal says after all ticks so far."""
 
@@ -181,6 +202,11 @@ class MetricVerdict:
     bound: float | None = None
     """For latency: the bucket bound in seconds that the ratio and the totals speak of."""
     note: str = ""
+    unjudged: tuple[Unjudged, ...] = ()
+    """Strata with fewer canary exposures than `Policy.stratum_minimum`, most stable traffic first, at most
+    twenty: promotion says nothing of them."""
+    unjudged_strata: int = 0
+    """How many there are in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +259,8 @@ class Verdict:
     stable_version: str = ""
     share: ShareVerdict | None = None
     """``None``: no weight is known, so that nothing is tested."""
+    suspects: tuple[Suspect, ...] = ()
+    """Strata that are worse, of all signals together, most evidence first."""
 
 
 @dataclass(frozen=True, slots=True)

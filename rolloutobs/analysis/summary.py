@@ -5,8 +5,10 @@ Belongs here: which stratum and bound stand for a signal, their ratio and its bo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +26,17 @@ from rolloutobs.analysis.model import (
     Side,
     Stratum,
     StratumVerdict,
+    Suspect,
+    Unjudged,
 )
 from rolloutobs.analysis.policy import Policy, Signal
 
-__all__ = ["Headline", "headline", "metric_verdict", "missing", "pair", "thresholds"]
+__all__ = ["Headline", "headline", "metric_verdict", "missing", "pair", "suspects", "thresholds"]
 
 _WORST = 5
+_UNJUDGED = 20
+_FALSE = 0.05
+"""Expected share of the list of suspects that is on it by chance."""
 _QUIET = 1.0
 """Nats below which no bucket bound stands out; the middle one of promotion's is shown then."""
 
@@ -111,6 +118,7 @@ def metric_verdict(judge: SignalJudge, policy: Policy) -> MetricVerdict:
         worst=_worst(judge, policy, shown.channel),
         bound=shown.bound,
         note=_note(judge),
+        **_unjudged(judge, policy),
     )
 
 
@@ -145,6 +153,38 @@ def missing(judge: SignalJudge, policy: Policy, at: float) -> Missing | None:
         found.exposures,
         found.share,
     )
+
+
+def suspects(judges: Iterable[SignalJudge]) -> tuple[Suspect, ...]:
+    """Return the strata that are worse, of all signals together, by e-BH: under any dependence.
+
+    The k strata with most evidence, for the largest k with e >= K / (k 5 %), of K strata in all.
+
+    Source: Wang and Ramdas, False discovery rate control with e-values (JRSS B 84, 2022).
+    """
+    found = [
+        Suspect(judge.signal.name, judge.frame.strata[int(row)], float(nats))
+        for judge in judges
+        if judge.choice is not None and judge.against is not None
+        for row, nats in zip(judge.choice.rows, judge.against.strata_nats, strict=False)
+    ]
+    found.sort(key=lambda each: -each.nats)
+    enough = [k for k, each in enumerate(found, 1) if each.nats >= log(len(found) / (k * _FALSE))]
+    return tuple(found[: enough[-1]]) if enough else ()
+
+
+def _unjudged(judge: SignalJudge, policy: Policy) -> dict[str, Any]:
+    """Return the fields of a verdict on strata that the canary has shown too little of."""
+    total = _total(judge)
+    rows = np.flatnonzero(
+        (judge.seen.padded(len(total.canary)).stable > 0) & (total.canary < policy.stratum_minimum)
+    )
+    rows = rows[np.argsort(-total.stable[rows], kind="stable")]
+    listed = tuple(
+        Unjudged(judge.frame.strata[int(i)], float(total.canary[i]), float(total.stable[i]))
+        for i in rows[:_UNJUDGED]
+    )
+    return {"unjudged": listed, "unjudged_strata": len(rows)}
 
 
 _NOTHING = PairCount(0, 0.0, 0, 0.0)

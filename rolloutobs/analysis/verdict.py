@@ -24,7 +24,7 @@ from rolloutobs.analysis.model import Decision, MetricVerdict, Missing, PairCoun
 from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.share import ShareTest
 from rolloutobs.analysis.state import FORMAT, Keeper, check
-from rolloutobs.analysis.summary import guard_share, headline, metric_verdict, missing, pair
+from rolloutobs.analysis.summary import guard_share, headline, metric_verdict, missing, pair, suspects
 from rolloutobs.analysis.wording import Tracks, duration, guarded, needs, promoted, starved, within, worse
 from rolloutobs.errors import StateError
 
@@ -140,6 +140,7 @@ class Engine:
             canary_version=self._tracks.canary_version,
             stable_version=self._tracks.stable_version,
             share=self._share.verdict(),
+            suspects=suspects(self._judges.values()),
         )
 
     # --- saved and resumed --------------------------------------------------------------------------------

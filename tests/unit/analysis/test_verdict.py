@@ -255,6 +255,38 @@ def test_one_suspicious_stratum_holds_what_the_pool_would_promote() -> None:
     assert "too much to promote" in verdict.reason
 
 
+def test_the_list_of_suspects_has_the_broken_route_and_no_other() -> None:
+    engine = Engine(like_the_study())
+    world = replace(SCENARIOS["ab_route10_x20"], rps=1000.0, past_seconds=600.0, seconds=240.0)
+    for each in ticks(world, np.random.default_rng(4)):
+        verdict = engine.observe(each)
+    assert [(s.signal, s.stratum) for s in verdict.suspects] == [("errors", route("GET", "/10"))]
+    assert verdict.suspects[0].nats >= np.log(100 / 0.05)
+
+
+def test_the_list_of_suspects_is_rarely_wrong() -> None:
+    """e-BH at 5 % on good canaries: what is listed at all is listed by chance."""
+    listed = 0
+    for seed in range(12):
+        engine = Engine(like_the_study())
+        world = replace(SCENARIOS["ab_route10_x20"], rps=300.0, past_seconds=300.0, seconds=300.0)
+        good = replace(world, routes=tuple(replace(r, canary_errors=None) for r in world.routes[:12]))
+        for each in ticks(good, np.random.default_rng(seed)):
+            engine.update(each)
+        listed += bool(engine.verdict().suspects)
+    assert listed <= 2
+
+
+def test_routes_that_the_canary_hardly_answered_are_listed_as_not_judged() -> None:
+    rare = route("GET", "/rare")
+    counts = {"errors": {CHECKOUT: GOOD, rare: PairCount(0, 3, 1, 90)}}
+    _, verdict = told(ERRORS_ONLY, [GOOD] * 12, counts=counts)
+    assert verdict.decision is Decision.PROMOTE
+    metric = verdict.metrics[0]
+    assert [(each.stratum, each.canary_exposures) for each in metric.unjudged] == [(rare, 36.0)]
+    assert metric.unjudged_strata == 1
+
+
 # --- signals that may not do everything ------------------------------------------------------------------
 
 
