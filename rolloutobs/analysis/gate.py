@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -20,7 +20,17 @@ from rolloutobs.analysis.tally import CANARY, STABLE
 from rolloutobs.analysis.ticks import Ticker
 from rolloutobs.errors import ConfigurationError, SourceError, StateError
 
-__all__ = ["Clock", "Gate", "GateSettings", "Judge", "Look", "RolloutChangedError", "of_present_canary"]
+__all__ = [
+    "Clock",
+    "Gate",
+    "GateSettings",
+    "Judge",
+    "Look",
+    "RolloutChangedError",
+    "of_canaries",
+    "of_present_canary",
+    "versions_of_canaries",
+]
 
 
 class RolloutChangedError(StateError):
@@ -193,7 +203,7 @@ class Gate:
         """Check that the canary is still the one of the state; without any canary it has been taken away."""
         if not self._unverified or not reading.targets:
             return
-        present = _canaries(reading)
+        present = versions_of_canaries(reading)
         if present and self._unverified not in present:
             listed = ", ".join(sorted(present))
             raise RolloutChangedError(
@@ -313,19 +323,20 @@ class Gate:
 def of_present_canary(past: Sequence[Reading], now: Reading) -> list[Reading]:
     """Return `past` without canaries of other versions than the present ones: an earlier rollout is not this
     one."""
-    present = _canaries(now)
-
-    def kept(reading: Reading) -> Reading:
-        targets = {
-            name: tuple(s for s in samples if _version(s.labels) in present or _version(s.labels) is None)
-            for name, samples in reading.targets.items()
-        }
-        return replace(reading, targets={name: samples for name, samples in targets.items() if samples})
-
-    return [kept(reading) for reading in past]
+    present = versions_of_canaries(now)
+    return [of_canaries(reading, present) for reading in past]
 
 
-def _canaries(reading: Reading) -> set[str]:
+def of_canaries(reading: Reading, versions: Collection[str]) -> Reading:
+    """Return `reading` without canaries of other versions than `versions`."""
+    targets = {
+        name: tuple(s for s in samples if (v := _version(s.labels)) is None or v in versions)
+        for name, samples in reading.targets.items()
+    }
+    return replace(reading, targets={name: samples for name, samples in targets.items() if samples})
+
+
+def versions_of_canaries(reading: Reading) -> set[str]:
     """Return the versions of all series that say that they are the canary's."""
     found = (_version(s.labels) for samples in reading.targets.values() for s in samples)
     return {version for version in found if version is not None}

@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from rolloutobs._version import __version__
-from rolloutobs.cli import compare, doctor, gate, identity, policy, run
+from rolloutobs.cli import calibrate, compare, doctor, gate, identity, policy, replay, run, simulate
 from rolloutobs.cli.options import EXIT_CODES
 from rolloutobs.errors import RolloutobsError
 
@@ -31,12 +31,15 @@ Subparsers = Any
 """argparse gives the type no public name."""
 
 COMMANDS: Final[Sequence[Callable[[Subparsers], None]]] = (
+    calibrate.add_parser,
     compare.add_parser,
     doctor.add_parser,
     gate.add_parser,
     identity.add_parser,
     policy.add_parser,
+    replay.add_parser,
     run.add_parser,
+    simulate.add_parser,
 )
 
 _EPILOG: Final = f"""\
@@ -44,6 +47,9 @@ examples:
   rolloutobs gate --app shop --scrape stable:8000 --scrape canary:8000
   rolloutobs gate --app shop --prometheus http://prometheus:9090 --html report.html
   rolloutobs compare --app shop --prometheus http://prometheus:9090 --window 30m
+  rolloutobs simulate --rps 10 --share 0.05
+  rolloutobs calibrate --app shop --prometheus http://prometheus:9090 --last 6h
+  rolloutobs replay --app shop --prometheus http://prometheus:9090 2026-11-20T10:00Z/45m
   rolloutobs policy show
   rolloutobs identity
   rolloutobs doctor --url localhost:8000
