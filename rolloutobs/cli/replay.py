@@ -34,8 +34,8 @@ examples:
   rolloutobs replay --app shop --prometheus http://prometheus:9090 --windows rollouts.txt --policy new.yaml
 
 A window is START/END or START/LENGTH, in ISO 8601, UTC unless it says otherwise. It begins when the canary
-got its first traffic or before; stable's half hour before it is its past. In a file there is one a line, and what
-follows a # is a comment.
+got its first traffic or before; stable's half hour before it is its past. In a file there is one a line, and
+what follows a # is a comment.
 
 The exit code is 0 when all windows were replayed, whatever their decisions, and 2 when one could not be.
 """
