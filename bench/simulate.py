@@ -45,7 +45,11 @@ __all__ = [
 def like_the_study() -> Policy:
     """The policy of the published tables: errors and latency only, alpha 5 %."""
     return Policy.from_mapping(
-        {"alpha": 0.05, "promote_alpha": 0.05, "signals": {"js_errors": None, "journey": None}}
+        {
+            "alpha": 0.05,
+            "promote_alpha": 0.05,
+            "signals": {"operations": None, "js_errors": None, "journey": None},
+        }
     )
 
 
@@ -116,7 +120,7 @@ def main() -> None:
         cells, began = [], time.perf_counter()
         for rps in given.rps:
             baking = name.startswith("bake_")
-            past = 0.0 if baking else SCENARIOS[name].past_seconds
+            past = 600.0 if baking else SCENARIOS[name].past_seconds
             world = replace(SCENARIOS[name], rps=rps, past_seconds=past)
             found = study(bake_of(policy) if baking else policy, world, given.runs)
             back, forth = found["rollback"], found["promote"]

@@ -237,6 +237,10 @@ class Policy:
 
         Both are judged afresh: nobody warms up, no weight is configured, and stable's own past is not that of
         this traffic; new comparisons begin every 3 min, for what shows late. It spends an alpha of its own.
+
+        Give the engine the pre-history of several stable pods. How clustered errors are is not seen between
+        the new version and one old pod: without it bursts roll back good versions.
+
         Source: docs/verdict.md, "bake".
         """
         return replace(

@@ -183,6 +183,20 @@ DEFAULT_SIGNALS: tuple[Signal, ...] = (
         margin_difference=0.01,
         past=True,
     ),
+    # Work that is not HTTP. Not required: most apps have none, and a worker's policy says so for its own.
+    Signal(
+        name="operations",
+        title="failed operations",
+        kind=Kind.RATIO,
+        exposures=Selector(semconv.APP_OPERATIONS_TOTAL),
+        events=Selector(semconv.APP_OPERATIONS_TOTAL, {semconv.LABEL_OUTCOME: "error"}),
+        strata=(semconv.LABEL_KIND, semconv.LABEL_NAME),
+        phrase="fails {stratum}",
+        everywhere="operations of all kinds",
+        unit="operations",
+        weight=0.5,
+        required=Required.NO,
+    ),
     Signal(
         name="js_errors",
         title="page views with JavaScript errors",

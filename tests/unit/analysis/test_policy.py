@@ -21,7 +21,9 @@ CHECKOUTS: dict[str, Any] = {
 
 def test_defaults_compare_servers_browsers_and_checks() -> None:
     policy = Policy()
-    assert [each.name for each in policy.signals] == ["errors", "latency", "js_errors", "journey"]
+    assert [each.name for each in policy.signals] == [
+        "errors", "latency", "operations", "js_errors", "journey",
+    ]  # fmt: skip
     assert [each.name for each in policy.signals if each.is_required] == ["errors", "latency"]
     errors = policy.signal("errors")
     assert errors.events == Selector("http_requests_total", {"status": "~5..", "synthetic": ""})
@@ -34,7 +36,7 @@ def test_weights_and_guard_share_out_alpha_among_those_that_may_roll_back() -> N
     assert "js_errors" in all_in.rollback_weights
     for policy in (hold, all_in):
         assert sum(policy.rollback_weights.values()) + policy.guard_weight == pytest.approx(1.0)
-    study = Policy.from_mapping({"signals": {"js_errors": None, "journey": None}})
+    study = Policy.from_mapping({"signals": {"operations": None, "js_errors": None, "journey": None}})
     assert study.rollback_weights == pytest.approx({"errors": 0.45, "latency": 0.45})
 
 
@@ -57,7 +59,9 @@ def test_mapping_round_trip() -> None:
     assert changed.signal("errors").margin_difference == 0.01
     assert changed.signal("errors").margin_ratio == Policy().signal("errors").margin_ratio
     assert changed.signal("errors").required is Required.YES
-    assert [each.name for each in changed.signals] == ["errors", "latency", "js_errors", "checkouts"]
+    assert [each.name for each in changed.signals] == [
+        "errors", "latency", "operations", "js_errors", "checkouts",
+    ]  # fmt: skip
 
 
 def test_mapping_is_plain_data_with_every_setting() -> None:
@@ -99,7 +103,7 @@ def test_the_traffic_signal_may_change_along_with_the_signals() -> None:
         ({"traffic": "gold"}, r"there is no signal 'gold' in the policy; it has 'errors'"),
         (
             {"traffic": "journey", "signals": {"errors": None, "latency": None}},
-            r"none of the signals \['js_errors', 'journey'\] is required, so promotion would prove nothing",
+            r"none of the signals \['operations', 'js_errors', 'journey'\] is required, so promotion",
         ),
         ({"signals": ["errors"]}, r"signals is \['errors'\]; use a mapping from names"),
         ({"signals": {"errors": {"margin_ratio": "a"}}}, r"signals.errors.margin_ratio is 'a'; use a number"),
@@ -117,7 +121,7 @@ def test_the_traffic_signal_may_change_along_with_the_signals() -> None:
             r"signals.gold.events.labels.a is 1; use a text",
         ),
         (
-            {"signals": {"errors": None, "latency": None, "js_errors": None, "journey": None}},
+            {"signals": dict.fromkeys(("errors", "latency", "operations", "js_errors", "journey"))},
             r"signals are \[\]; give at least one",
         ),
     ],

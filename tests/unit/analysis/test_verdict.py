@@ -26,7 +26,7 @@ CHECKOUT = route("POST", "/checkout")
 ROOT = route("GET", "/")
 ERRORS_ONLY = Policy.from_mapping(
     {
-        "signals": {"latency": None, "js_errors": None, "journey": None},
+        "signals": {"latency": None, "operations": None, "js_errors": None, "journey": None},
         "warmup_seconds": 0,
         "minimum_seconds": 60,
         "restart_seconds": 0,
@@ -95,6 +95,19 @@ def test_worse_canary_is_rolled_back_with_the_numbers_that_decided() -> None:
     assert evidence[Side.ROLLBACK].nats >= evidence[Side.ROLLBACK].threshold
     assert evidence[Side.PROMOTE].nats < 0.0
     assert verdict.requests == PairCount(160, 1600, 8, 2400)
+
+
+def test_failing_tasks_roll_back_and_an_app_without_any_is_promoted_as_before() -> None:
+    """Operations are not required: no data holds nobody."""
+    policy = replace(ERRORS_ONLY, signals=(*ERRORS_ONLY.signals, Policy().signal("operations")))
+    task = (("kind", "task"), ("name", "send_invoice"))
+    good = {"errors": {CHECKOUT: GOOD}, "operations": {task: PairCount(0, 100, 1, 900)}}
+    bad = {"errors": {CHECKOUT: GOOD}, "operations": {task: PairCount(50, 100, 1, 900)}}
+    _, verdict = told(policy, [GOOD] * 12, counts=bad)
+    assert verdict.decided_by == "operations"
+    assert "canary 1.2.0 fails task send_invoice " in verdict.reason
+    assert told(policy, [GOOD] * 12, counts=good)[1].decision is Decision.PROMOTE
+    assert told(policy, [GOOD] * 12)[1].decision is Decision.PROMOTE
 
 
 def test_rollback_stays_with_its_sentence() -> None:
