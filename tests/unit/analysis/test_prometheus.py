@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from rolloutobs.analysis.model import PairCount
 from rolloutobs.analysis.policy import Kind, Selector, Signal
 from rolloutobs.analysis.prometheus import PrometheusSource
-from rolloutobs.analysis.sides import Shape
+from rolloutobs.analysis.sides import BySelector, Shape, parse_selector
 from rolloutobs.analysis.ticks import Ticker, TickSettings
 from rolloutobs.errors import ConfigurationError, SourceError
 
@@ -76,6 +77,34 @@ async def test_one_query_selects_the_wanted_metrics_of_the_app(exporter):
     assert line.startswith(
         "/api/v1/query?query=%7B__name__%3D~%22a%7Cb%22%2Capp%3D%22s%5C%22h%22%7D&time=100.500"
     )
+
+
+async def test_sides_without_a_track_are_asked_for_and_named(exporter):
+    server = await exporter(
+        answer(
+            series("a", "1", pod="c-1", instance="p:1", job="j"),
+            series("a", "2", pod="s-1", instance="p:2", job="j"),
+        ),
+        content_type="application/json",
+    )
+    sides = BySelector(parse_selector('pod=~"c-.*"'), parse_selector('pod=~"s-.*"'))
+    async with PrometheusSource(server.address, ["a"], shape=Shape("shop", sides)) as source:
+        assert source._selector == (
+            '{__name__=~"a",app="shop",pod=~"c-.*"} or {__name__=~"a",app="shop",pod=~"s-.*"}'
+        )
+        (first, second) = (await source.history(0, 10, 10))[0].targets.values()
+    assert [s[0].labels["track"] for s in (first, second)] == ["canary", "stable"]
+
+
+async def test_a_long_past_is_asked_for_in_parts_that_do_not_overlap(exporter):
+    server = await exporter(answer(), content_type="application/json")
+    async with PrometheusSource(server.address, ["a"]) as source:
+        await source.history(1000, 1000 + 15 * 500, 15)
+    asked = [
+        tuple(float(re.search(rf"{key}=([0-9.]+)", head)[1]) for key in ("start", "end"))
+        for head in server.requests
+    ]
+    assert asked == [(1000, 4585), (4600, 8185), (8200, 8500)]
 
 
 def test_what_is_not_an_address_is_refused():
