@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import time
 from typing import Final
@@ -11,9 +11,9 @@ from typing import Final
 from opentelemetry.trace import Span, get_current_span
 
 from rolloutobs import semconv
-from rolloutobs.settings import Naming, OnConflict
+from rolloutobs.settings import Naming, OnConflict, Settings
 from rolloutobs.telemetry.cells import OVERFLOW, Exemplar, HistogramCell, HistogramFamily, NumberCell
-from rolloutobs.telemetry.hub import Hub
+from rolloutobs.telemetry.hub import Hub, view_makers
 from rolloutobs.telemetry.trust import Mark
 
 __all__ = ["HttpMetrics", "Outcome", "exemplify"]
@@ -32,6 +32,7 @@ MAX_CALLERS = 100
 could use up all label sets of the metric."""
 FROM_ZERO_STATUSES = ("200", "500")
 """Exposed at 0 for every known route: else the first error of a route is no increase to Prometheus."""
+_SENT_DURATIONS = semconv.PREFIX + semconv.HTTP_SERVER_REQUEST_DURATION_SECONDS
 _SCHEMES = frozenset({"http", "https"})
 _FIRST_ERROR = 500
 _REQUESTS_HELP = (
@@ -141,18 +142,10 @@ class HttpMetrics:
         return histogram
 
     def _new_durations(self, hub: Hub, prefix: str, names: _Names) -> HistogramFamily:
-        shown = prefix + names.durations
         if names is _SEMCONV or not self.by_scheme:
-            return hub.histogram(shown, _DURATIONS_HELP, names.duration_labels)
-        sent = semconv.PREFIX + semconv.HTTP_SERVER_REQUEST_DURATION_SECONDS
-
-        def merged(fine: HistogramFamily) -> HistogramFamily:
-            return _by_class(
-                fine, HistogramFamily(shown, _DURATIONS_HELP, names.duration_labels, fine.bounds)
-            )
-
-        hub.views[sent] = merged
-        return hub.histogram(sent, _DURATIONS_HELP, _SEMCONV.duration_labels)
+            return hub.histogram(prefix + names.durations, _DURATIONS_HELP, names.duration_labels)
+        hub.views.update(_views(hub.settings))
+        return hub.histogram(_SENT_DURATIONS, _DURATIONS_HELP, _SEMCONV.duration_labels)
 
     def pair(self, what: Outcome) -> Pair:
         """Return counter and histogram of an outcome, for `pairs` to keep."""
@@ -196,6 +189,22 @@ class HttpMetrics:
             known = method if method in semconv.METHODS else semconv.METHOD_OTHER
             for status in FROM_ZERO_STATUSES:
                 self._requests.cell(known, route, status, "", *self._labels_of(()))
+
+
+def _views(settings: Settings) -> dict[str, Callable[[HistogramFamily], HistogramFamily]]:
+    """Return what ``/metrics`` shows in place of the durations that are sent over OTLP."""
+    if settings.naming is not Naming.DEFAULT or not settings.export_metrics:
+        return {}
+    prefix = semconv.PREFIX if settings.on_conflict is OnConflict.PREFIX else ""
+    shown, labels = prefix + _DEFAULT.durations, _DEFAULT.duration_labels
+    return {
+        _SENT_DURATIONS: lambda fine: _by_class(
+            fine, HistogramFamily(shown, _DURATIONS_HELP, labels, fine.bounds)
+        )
+    }
+
+
+view_makers.append(_views)
 
 
 def _by_class(fine: HistogramFamily, merged: HistogramFamily) -> HistogramFamily:

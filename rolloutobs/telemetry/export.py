@@ -97,7 +97,12 @@ def _exporter(settings: Settings) -> SpanExporter:
 def resource_of(settings: Settings) -> Resource:
     """Return the resource of everything that is exported."""
     # The track is not here: a resource never changes, a track does.
-    return Resource.create(resource_attributes(settings, os.environ))
+    attributes = resource_attributes(settings, os.environ)
+    try:
+        return Resource.create(attributes)
+    except RuntimeError:
+        # Its detectors run in threads, which a process that is ending no longer has.
+        return Resource(attributes)
 
 
 class Flushable(Protocol):
@@ -111,5 +116,10 @@ def flush(provider: Flushable, seconds: float = FLUSH_SECONDS) -> None:
     """Send what is queued, for at most `seconds`; a collector that hangs costs no more than that."""
     # force_flush of the batch processor does not keep to its own timeout.
     thread = threading.Thread(target=provider.force_flush, name="rolloutobs-flush", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        # No more threads, or the interpreter is ending: then its own timeout has to do.
+        provider.force_flush(int(seconds * 1000))
+        return
     thread.join(seconds)

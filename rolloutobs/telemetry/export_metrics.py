@@ -31,6 +31,7 @@ from opentelemetry.sdk.metrics.export import (
     ResourceMetrics,
     ScopeMetrics,
 )
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from rolloutobs import semconv
@@ -117,10 +118,17 @@ class MetricsSender:
         self._leadership: Leadership | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self._resource: Resource | None = None
 
     def start(self) -> None:
         """Start sending in this process and in those that it forks. Never raises."""
         _running.add(self)
+        try:
+            # Now: a process that ends has no threads for it any more. A forked child does it with its first
+            # export.
+            self._resource = resource_of(self._hub.settings)
+        except Exception as error:
+            self._hub.failures.record(Where.EXPORT, error)
         self.run()
 
     def stop(self) -> None:
@@ -214,7 +222,7 @@ class MetricsSender:
         made = (to_metric(definition, metric, stamp, times) for definition, metric in found)
         scope = InstrumentationScope(SCOPE_NAME, __version__, SCHEMA_URL)
         metrics = [metric for metric in made if metric is not None]
-        resource = resource_of(hub.settings)
+        resource = self._resource = self._resource or resource_of(hub.settings)
         return MetricsData(
             [ResourceMetrics(resource, [ScopeMetrics(scope, metrics, SCHEMA_URL)], resource.schema_url)]
         )

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from rolloutobs.telemetry.sharing import Sharing
 
 _logger = logging.getLogger("rolloutobs")
+View = Callable[[Any], Family[Any]]
+"""Makes what ``/metrics`` shows in place of a family."""
+view_makers: list[Callable[[Settings], Mapping[str, View]]] = []
+"""Give the views of an app with these settings, by name of the family. A worker that starts may change the
+track before its app has counted anything, and has to know what is shown of the counts of the others."""
 
 
 class Hub:
@@ -75,7 +80,7 @@ class Hub:
         """Providers that we have set, to be flushed when the app ends."""
         self.before_collect: list[Callable[[], None]] = []
         """Called before each scrape, to refresh what is only known then."""
-        self.views: dict[str, Callable[[Any], Family[Any]]] = {}
+        self.views: dict[str, View] = {name: v for make in view_makers for name, v in make(settings).items()}
         """By name of a family that is finer than what is shown: makes what ``/metrics`` shows in its place.
         The family itself is for OTLP."""
         self._clock = clock

@@ -159,7 +159,7 @@ async def test_servers(name: str, processes: Processes, tmp_path: Path, scaled: 
         await asyncio.gather(*(load(url, seen, budget) for _ in range(CLIENTS)), *events)
     done.set()
     await asyncio.gather(*scraping)
-    assert seen.backwards == []
+    assert {each[0].partition("{")[0] for each in seen.backwards} == set(), seen.backwards[:5]
     assert seen.answered + seen.in_doubt == count
     assert seen.in_doubt <= CLIENTS * len(seen.killed)
     assert seen.scrapes > 1
