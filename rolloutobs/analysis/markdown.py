@@ -25,7 +25,9 @@ from rolloutobs.analysis.words import (
 __all__ = ["to_markdown"]
 
 _BADGES: Final = {Decision.PROMOTE: "🟢", Decision.ROLLBACK: "🔴", Decision.HOLD: "🟡"}
-_SPECIAL: Final = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>|#~"})
+_SPECIAL: Final = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{char: f"\\{char}" for char in "\\`*_[]|#~"}}
+)
 
 
 def to_markdown(report: Report) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from rolloutobs._version import __version__
 from rolloutobs.analysis.history import History, Recorder, thinned
+from rolloutobs.analysis.markdown import to_markdown
 from rolloutobs.analysis.model import (
     Decision,
     Evidence,
@@ -170,6 +171,25 @@ def test_text():
 def test_text_of_a_hold():
     notes = ("http://10.0.0.9:8000/metrics: no answer within 5 s",)
     golden("out-hold.txt", to_text(report(verdict=held(), notes=notes, interrupted=True)))
+
+
+def test_markdown():
+    golden("out-rollback.md", to_markdown(report()))
+
+
+def test_markdown_of_a_hold():
+    notes = ("http://10.0.0.9:8000/metrics: no answer within 5 s",)
+    golden("out-hold.md", to_markdown(report(verdict=held(), notes=notes)))
+
+
+def test_markdown_lets_nothing_in():
+    evil = replace(verdict(), reason="ROLLBACK: <img src=x> [a](http://x) | @everyone\n# big")
+    text = to_markdown(report(verdict=evil, app="<b>"))
+    assert "<img" not in text
+    assert "<b>" not in text
+    assert "[a](" not in text
+    assert "\n# big" not in text
+    assert "@everyone" not in text
 
 
 def test_json():

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -455,3 +457,124 @@ def test_compare_prints_one_look(form, quick, capsys):
         assert json.loads(shown.out)["exit_code"] == code
     else:
         assert ("<!doctype html>" if form == "html" else "canary 1.2.0 against stable 1.1.0") in shown.out
+
+
+# --- a gate that is killed, and one that acts ---------------------------------------------------------
+
+
+def test_a_gate_that_is_killed_goes_on_where_it_was(quick, tmp_path):
+    """SIGKILL in the middle; the second process ends it, and the third tells the same and acts no more."""
+    state, acted = tmp_path / "state.json", tmp_path / "acted"
+    argv = [
+        "gate",
+        "--interval",
+        "200ms",
+        "--state",
+        str(state),
+        "--json",
+        str(tmp_path / "v.json"),
+        "--quiet",
+    ]
+    with shop(broken=False) as server:
+        argv += ["--scrape", server.address, "--policy", str(quick), "--on-rollback", f"echo x >> {acted}"]
+        with subprocess.Popen(
+            [sys.executable, "-m", "rolloutobs.cli", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            wait_for(lambda: state.exists() and json.loads(state.read_text())["decision"] == "hold")
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=DEADLINE_SECONDS)
+        assert process.returncode == -signal.SIGKILL
+        before = json.loads(state.read_text())
+        server.broken = True
+        second = run(*argv)
+        verdict = json.loads((tmp_path / "v.json").read_text())
+        third = run(*argv)
+    assert second.returncode == 1, second.stderr
+    assert "exited with 0" in second.stderr
+    assert datetime.fromisoformat(verdict["began"]).timestamp() == int(before["began"])
+    assert verdict["canary_seconds"] > before["at"] - before["zero"]
+    assert any("no gate was watching" in note for note in verdict["notes"])
+    assert third.returncode == 1
+    assert third.stdout.splitlines()[-1] == second.stdout.splitlines()[-1]
+    assert "was acted on before" in third.stderr
+    assert acted.read_text() == "x\n"
+
+
+def wait_for(condition):
+    """Wait until `condition` holds; the deadline is far beyond what it takes."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_state_of_another_policy_or_no_state_at_all_is_refused(quick, tmp_path):
+    state, other = tmp_path / "state.json", tmp_path / "other.yaml"
+    other.write_text(json.dumps({**json.loads(quick.read_text()), "alpha": 0.02}))
+    with shop(broken=True) as server:
+        argv = ["gate", "--scrape", server.address, "--interval", "100ms", "--state", str(state), "--quiet"]
+        assert run(*argv, "--policy", str(quick)).returncode == 1
+        refused = run(*argv, "--policy", str(other))
+        state.write_text("{")
+        damaged = run(*argv, "--policy", str(quick))
+    assert refused.returncode == damaged.returncode == 2
+    assert "policy.alpha = 0.01" in refused.stderr
+    assert "remove it to begin anew" in damaged.stderr
+
+
+def test_an_action_that_fails_is_exit_code_2_and_a_dry_run_is_0(quick, tmp_path):
+    with shop(broken=True) as server:
+        argv = ["gate", "--scrape", server.address, "--interval", "100ms", "--policy", str(quick), "--quiet"]
+        failed = run(*argv, "--on-rollback", "exit 9")
+        dry = run(*argv, "--on-rollback", f"touch {tmp_path}/x", "--dry-run")
+        other = run(*argv, "--on-promote", "exit 9")
+    assert failed.returncode == 2
+    assert failed.stdout.splitlines()[-1].startswith("ROLLBACK after ")
+    assert "exited with 9" in failed.stderr
+    assert dry.returncode == 0
+    assert "would exit with 1" in dry.stderr
+    assert not (tmp_path / "x").exists()
+    assert other.returncode == 1
+
+
+def test_a_person_decides_and_it_is_written_down(quick, tmp_path):
+    with shop(broken=False) as server:
+        done = run(
+            "gate", "--scrape", server.address, "--policy", str(quick), "--json", str(tmp_path / "v.json"),
+            "--override", "rollback", "--reason", "Ann: the payment provider asked for it", "--quiet",
+        )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    found = json.loads((tmp_path / "v.json").read_text())
+    assert found["override"] == {
+        "decision": "rollback",
+        "reason": "Ann: the payment provider asked for it",
+        "evidence_decision": "hold",
+    }
+    assert found["reason"].startswith(
+        "ROLLBACK by hand (Ann: the payment provider asked for it); the evidence"
+    )
+
+
+# --- what can be seen ---------------------------------------------------------------------------------
+
+
+def test_simulate_says_what_can_be_seen_and_the_same_for_the_same_seed(tmp_path, capsys):
+    argv = ["simulate", "--rps", "300", "--share", "0.3", "--runs", "2", "--duration", "10m", "--quiet"]
+    assert cli.main(argv) == 0
+    shown = capsys.readouterr().out
+    assert cli.main(argv) == 0
+    assert capsys.readouterr().out == shown
+    rows = {line[:34].strip(): line[34:].split() for line in shown.splitlines() if " %" in line[34:]}
+    assert rows["same version"][0] == "0"
+    assert rows["30 % errors"][0] == "100"
+    assert rows["latency x2"][0] == "100"
+    assert "you can see errors x" in shown.splitlines()[-1]
+
+
+@pytest.mark.parametrize("option", [["--share", "5"], ["--rps", "0"], ["--errors", "x"], ["--share", "0"]])
+def test_traffic_that_there_cannot_be(option, capsys):
+    try:
+        code = cli.main(["simulate", *option])
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
