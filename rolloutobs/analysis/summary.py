@@ -162,14 +162,16 @@ def suspects(judges: Iterable[SignalJudge]) -> tuple[Suspect, ...]:
 
     Source: Wang and Ramdas, False discovery rate control with e-values (JRSS B 84, 2022).
     """
+    judged = [(j, j.choice.rows, j.against.strata_nats) for j in judges if j.choice and j.against]
+    total = sum(len(rows) for _, rows, _ in judged)
+    # Fewer nats than that are on no list, however long it is.
     found = [
-        Suspect(judge.signal.name, judge.frame.strata[int(row)], float(nats))
-        for judge in judges
-        if judge.choice is not None and judge.against is not None
-        for row, nats in zip(judge.choice.rows, judge.against.strata_nats, strict=False)
+        Suspect(judge.signal.name, judge.frame.strata[int(rows[i])], float(nats[i]))
+        for judge, rows, nats in judged
+        for i in np.flatnonzero(nats[: len(rows)] >= -log(_FALSE))
     ]
     found.sort(key=lambda each: -each.nats)
-    enough = [k for k, each in enumerate(found, 1) if each.nats >= log(len(found) / (k * _FALSE))]
+    enough = [k for k, each in enumerate(found, 1) if each.nats >= log(total / (k * _FALSE))]
     return tuple(found[: enough[-1]]) if enough else ()
 
 

@@ -377,3 +377,37 @@ def test_clusters_on_the_canary_show_online() -> None:
         phi.add(counts((k_c, 500, k_s, 2000)))
     assert phi.value[0] > 3.0
     assert phi.for_promotion[0] == pytest.approx(1.5 * phi.value[0])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(1, 400), st.integers(0, 90), st.integers(1, 900)),
+        max_size=6,
+    )
+)
+@settings(max_examples=12, deadline=None)
+def test_bounds_are_those_of_a_search_through_the_whole_grid(
+    intervals: list[tuple[int, int, int, int]],
+) -> None:
+    sequence, nats = RatioSequence((1,)), 5.3
+    for k_c, n_c, k_s, n_s in intervals:
+        counts = Counts(
+            np.array([[float(k_c)]]), np.array([float(n_c)]), np.array([[float(k_s)]]), np.array([float(n_s)])
+        )
+        sequence.add_pool(RatioSequence.terms(counts), np.ones(1))
+
+    def log_likelihood(ratios: np.ndarray) -> np.ndarray:
+        found = np.zeros_like(ratios)
+        for k_c, n_c, k_s, n_s in intervals:
+            found += k_c * np.log(ratios) - (k_c + k_s) * np.log((n_c * ratios + n_s) / (n_c + n_s))
+        return found
+
+    steps = np.exp(RatioSequence._STEP * RatioSequence._OFFSETS)
+    grid, low, high = RatioSequence.GRID, None, None
+    for ratio in grid:
+        own = log_likelihood(np.array([ratio]))[0] + nats
+        if np.exp(np.minimum(log_likelihood(ratio * steps) - own, 700.0)).mean() >= 1.0:
+            low = ratio
+        if high is None and np.exp(np.minimum(log_likelihood(ratio / steps) - own, 700.0)).mean() >= 1.0:
+            high = ratio
+    assert sequence.interval((0,), nats) == (pytest.approx(low), pytest.approx(high))
