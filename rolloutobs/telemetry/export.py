@@ -24,7 +24,7 @@ from rolloutobs.settings import Settings
 from rolloutobs.telemetry.failures import Failures, Where
 from rolloutobs.telemetry.sampling import sampler_for
 
-__all__ = ["CountedExporter", "Flushable", "flush", "resource_of", "set_exporting_provider"]
+__all__ = ["CountedBatches", "CountedExporter", "Flushable", "flush", "resource_of", "set_exporting_provider"]
 
 _logger = logging.getLogger("rolloutobs")
 _HTTP = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
@@ -62,6 +62,22 @@ class CountedExporter(SpanExporter):
         return self._inner.force_flush(timeout_millis)
 
 
+class CountedBatches(BatchSpanProcessor):
+    """The SDK's batches; counts every span that falls out of a full queue, as when a collector hangs."""
+
+    def __init__(self, exporter: SpanExporter, failures: Failures) -> None:
+        super().__init__(exporter)
+        self._failures = failures
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a span."""
+        batch = self._batch_processor
+        sampled = span.context is not None and span.context.trace_flags.sampled
+        if sampled and len(batch._queue) >= batch._max_queue_size:
+            self._failures.record(Where.EXPORT, "the queue is full, the oldest span was dropped")
+        super().on_end(span)
+
+
 def set_exporting_provider(settings: Settings, failures: Failures) -> TracerProvider | None:
     """Set a global tracer provider that exports over OTLP, and return it; ``None`` where that is not wanted.
 
@@ -78,7 +94,7 @@ def set_exporting_provider(settings: Settings, failures: Failures) -> TracerProv
         return None
     sampler = None if settings.ratios is None else sampler_for(settings.ratios)
     provider = TracerProvider(sampler=sampler, resource=resource_of(settings))
-    provider.add_span_processor(BatchSpanProcessor(CountedExporter(exporter, failures)))
+    provider.add_span_processor(CountedBatches(CountedExporter(exporter, failures), failures))
     trace.set_tracer_provider(provider)
     return provider
 

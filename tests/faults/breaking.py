@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from rolloutobs import Settings
 from rolloutobs.telemetry import hub, worker_file
-from rolloutobs.telemetry.export import CountedExporter
+from rolloutobs.telemetry.export import CountedBatches, CountedExporter
 
 SERVICE = {"service": "shop", "version": "1.2.0", "track": "canary"}
 
@@ -49,6 +50,8 @@ class Fault:
     """Where failures are counted, every one of them; empty: none is, because nothing of ours fails."""
     between: Callable[[], object] = lambda: None
     """Called between two requests."""
+    ended: Callable[[], object] = lambda: None
+    """Called in the end."""
 
 
 Break = Callable[[pytest.MonkeyPatch, Path], Fault]
@@ -179,6 +182,27 @@ def exporter_fails(result: Any) -> Break:
         return _with(provider, "export")
 
     return start
+
+
+class _Hanging(SpanExporter):
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def export(self, spans: Any) -> Any:
+        self.gate.wait(60)
+        return SpanExportResult.SUCCESS
+
+
+def exporter_hangs(patch: pytest.MonkeyPatch, folder: Path) -> Fault:
+    """Nothing comes back from the collector; the queue is full soon."""
+    patch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "16")
+    patch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
+    provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+    exporter = _Hanging()
+    provider.add_span_processor(CountedBatches(exporter, hub.process_failures()))
+    fault = _with(provider, "export")
+    fault.ended = lambda: (exporter.gate.set(), provider.shutdown())
+    return fault
 
 
 def propagator_raises(method: str, *where: str) -> Break:
@@ -404,6 +428,7 @@ FAULTS: dict[str, Break] = {
     **{f"span-{m}": span_raises(m) for m in SPAN_METHODS},
     **{f"provider-{m}": provider_raises(m) for m in ("get_tracer", "add_span_processor", "start_span")},
     "exporter-raises": exporter_fails(None),
+    "exporter-hangs": exporter_hangs,
     "exporter-refused": exporter_fails(SpanExportResult.FAILURE),
     "extract": propagator_raises("extract", "request"),
     "inject": propagator_raises("inject"),

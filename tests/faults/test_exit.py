@@ -1,4 +1,4 @@
-"""A process that ends at once: what it has counted goes out all the same, and nothing is said on its stderr."""
+"""A process that ends at once: what it has counted goes out all the same, and its stderr stays empty."""
 
 from __future__ import annotations
 
