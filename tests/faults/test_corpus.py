@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from rolloutobs import Settings, instrument
 from rolloutobs.testing import SpanRecorder
 
-from .asgi_corpus import CORPUS, HTTP, WEBSOCKETS, all_at_once, all_of, assert_same, make_app
-from .watching import total
+from .asgi_corpus import CORPUS, HTTP, REGULAR, WEBSOCKETS, all_at_once, all_of, assert_same, make_app
+from .watching import failures, total
 
 EVERYTHING = Settings(
     service="shop",
@@ -25,6 +26,31 @@ EVERYTHING = Settings(
 @pytest.fixture
 def bare(tmp_path):
     return make_app(tmp_path)
+
+
+CONTRIB_BREAKS = frozenset({"/raw/generator", "/errors/slots", "/errors-late/slots"})
+"""What the middleware of OpenTelemetry changes: headers that can be read once, errors that are frozen."""
+MODES = {
+    "off": {"spans": "off"},
+    "contrib": {"spans": "contrib"},
+    "disabled": {"sdk_disabled": True},
+    "quiet": {"server_timing": False, "metrics_path": None, "logs": False, "exemplars": False},
+    "names": {"naming": "semconv", "on_conflict": "prefix"},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_so_it_is_in_every_mode(tmp_path, bare, mode):
+    corpus = [ask for ask in REGULAR if mode != "contrib" or ask.path not in CONTRIB_BREAKS]
+    expected = await all_of(bare, corpus)
+    for sampler in (ALWAYS_ON, ALWAYS_OFF):
+        settings = Settings(service="shop", version="1", **MODES[mode])
+        app = instrument(
+            make_app(tmp_path), settings=settings, tracer_provider=SpanRecorder(sampler).provider
+        )
+        assert_same(await all_of(app, corpus), expected, corpus)
+        assert_same(await all_at_once(app, corpus), expected, corpus)
+    assert failures() == {}
 
 
 @pytest.mark.parametrize(
