@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
@@ -21,19 +23,25 @@ class Exporter(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, bad=10):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.bad = bad
+        self.total = [0, 0]
         self.steps = itertools.count(1)
         self.scraped = threading.Event()
 
     def text(self):
         step = next(self.steps)
+        self.total = [self.total[0] + 40 - self.bad, self.total[1] + self.bad]
         if step >= 12:
             self.scraped.set()
         return "".join(
             f'http_requests_total{{app="shop",track="{track}",version="{version}",route="/",'
-            f'status="{status}"}} {step * each}\n'
-            for track, version, good, bad in (("stable", "1.1.0", 39, 1), ("canary", "1.2.0", 30, 10))
+            f'status="{status}"}} {each}\n'
+            for track, version, good, bad in (
+                ("stable", "1.1.0", 39 * step, step),
+                ("canary", "1.2.0", *self.total),
+            )
             for status, each in (("200", good), ("500", bad))
         )
 
@@ -51,8 +59,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def exporter():
-    with Exporter() as server:
+def exporter(bad=10):
+    with Exporter(bad) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
@@ -62,8 +70,14 @@ def exporter():
             thread.join()
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
-def prometheus(folder, port_of_target):
+def prometheus(folder, port_of_target, address=""):
     config = {
         "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
         "scrape_configs": [
@@ -71,9 +85,7 @@ def prometheus(folder, port_of_target):
         ],
     }
     (folder / "prometheus.yml").write_text(json.dumps(config))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = address or f"127.0.0.1:{free_port()}"
     argv = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     argv += [f"--web.listen-address={address}", "--log.level=error"]
     with subprocess.Popen(argv) as process:
@@ -81,6 +93,7 @@ def prometheus(folder, port_of_target):
             yield address
         finally:
             process.terminate()
+            process.wait(DEADLINE_SECONDS)
 
 
 def run(*arguments):
@@ -109,6 +122,16 @@ def test_compare_and_gate_on_a_real_prometheus(tmp_path):
         assert len(raw["data"]["result"]) == 4
         compared = run("compare", "--prometheus", address, "--window", "30s", "--format", "json", *shared)
         gated = run("gate", "--prometheus", address, "--json", str(tmp_path / "v.json"), *shared)
+        since = datetime.now(UTC) - timedelta(seconds=60)
+        replayed = run(
+            "replay", "--prometheus", address, f"{since.isoformat()}/2m", "--interval", "1s",
+            "--app", "shop", "--policy", str(tmp_path / "policy.json"), "--format", "json",
+        )  # fmt: skip
+        versions = run(
+            "compare", "--prometheus", address, "--window", "30s", "--canary-version", "1.1.0",
+            "--stable-version", "1.2.0", "--format", "markdown", *shared,
+        )  # fmt: skip
+        alone = run("calibrate", "--prometheus", address, "--last", "1m", "--interval", "1s", "--app", "shop")
         missing = run("compare", "--prometheus", address, "--app", "nobody", "--window", "30s")
     found = json.loads(compared.stdout)
     assert compared.returncode == 1, compared.stderr
@@ -121,3 +144,67 @@ def test_compare_and_gate_on_a_real_prometheus(tmp_path):
     assert json.loads((tmp_path / "v.json").read_text())["canary_version"] == "1.2.0"
     assert missing.returncode == 2
     assert "none of the wanted metrics" in missing.stderr
+    assert replayed.returncode == 0, replayed.stderr
+    (past,) = json.loads(replayed.stdout)
+    assert (past["decision"], past["canary_version"]) == ("rollback", "1.2.0")
+    # The other way round the canary is the good one.
+    assert versions.returncode in (0, 3), versions.stderr
+    assert "canary 1.1.0 against stable 1.2.0" in versions.stdout
+    assert alone.returncode == 2
+    assert "1 stable pod" in alone.stderr
+
+
+def failed_reads(port):
+    text = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
+    return sum(
+        float(line.split()[1])
+        for line in text.splitlines()
+        if line.startswith("rolloutobs_gate_failed_reads_total")
+    )
+
+
+def wait_for(condition):
+    """Wait until `condition` holds; the deadline is far beyond what it takes."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_prometheus_that_is_gone_for_a_while_holds_and_the_gate_goes_on(tmp_path):
+    policy = {
+        "tick_seconds": 0,
+        "phi_seconds": 1,
+        "clip_refill": 5,
+        "warmup_seconds": 0,
+        "minimum_seconds": 600,
+    }
+    (tmp_path / "policy.json").write_text(json.dumps(policy))
+    state, listen = tmp_path / "state.json", free_port()
+    argv = [sys.executable, "-m", "rolloutobs.cli", "gate", "--app", "shop", "--interval", "500ms"]
+    argv += [
+        "--policy",
+        str(tmp_path / "policy.json"),
+        "--state",
+        str(state),
+        "--listen",
+        f"127.0.0.1:{listen}",
+    ]
+    with exporter(bad=1) as server:
+        with prometheus(tmp_path, server.server_port) as address:
+            assert server.scraped.wait(DEADLINE_SECONDS)
+            gate = subprocess.Popen(
+                [*argv, "--prometheus", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            wait_for(lambda: state.exists() and json.loads(state.read_text())["decision"] == "hold")
+        try:
+            wait_for(lambda: failed_reads(listen) >= 3)
+            assert json.loads(state.read_text())["decision"] == "hold"
+            server.bad = 10
+            with prometheus(tmp_path, server.server_port, address):
+                out, err = gate.communicate(timeout=DEADLINE_SECONDS)
+        finally:
+            gate.kill()
+    assert gate.returncode == 1, err
+    assert "cannot connect" in err
+    assert out.splitlines()[-1].startswith("ROLLBACK after ")
