@@ -12,7 +12,7 @@ from math import log
 import numpy as np
 
 from rolloutobs.analysis.judge import SignalJudge
-from rolloutobs.analysis.policy import Policy
+from rolloutobs.analysis.policy import OnFailure, Policy
 from rolloutobs.analysis.summary import headline, pair, thresholds
 from rolloutobs.analysis.wording import Tracks, duration, percent, seconds_bound, worse
 
@@ -57,7 +57,9 @@ def limits(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
         f"{each.signal.title} are above the absolute limit of {percent(each.signal.absolute_limit)} on "
         f"{tracks.canary} (last {window}), whatever {tracks.stable} does"
         for each in judges
-        if each.signal.absolute_limit is not None and each.past.beyond(each.signal.absolute_limit)
+        if each.signal.decides
+        and each.signal.absolute_limit is not None
+        and each.past.beyond(each.signal.absolute_limit)
     ]
 
 
@@ -67,7 +69,7 @@ def unmatched(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
     found = []
     for judge in judges:
         limit, seen = judge.signal.absolute_limit, judge.seen
-        if limit is None:
+        if limit is None or not judge.signal.decides:
             continue
         total = pair(seen, np.flatnonzero((seen.canary > 0) & (seen.stable == 0)), 0)
         if total.canary_events >= max(policy.past.limit_events, limit * total.canary_exposures):
@@ -83,7 +85,9 @@ def suspicions(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
     """What looks worse on the canary, in all or in one stratum, without being proven."""
     found, limit = [], log(policy.hold_evidence)
     for judge in judges:
-        if judge.against is None or max([judge.nats, *judge.against.strata_nats]) < limit:
+        if judge.against is None or not judge.signal.decides:
+            continue
+        if max([judge.nats, *judge.against.strata_nats]) < limit:
             continue
         said = worse(judge.signal, headline(judge, policy, limit), tracks)
         found.append(f"{said}; not enough to roll back{_why(judge, policy)}, but too much to promote")
@@ -91,6 +95,8 @@ def suspicions(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
 
 
 def _why(judge: SignalJudge, policy: Policy) -> str:
+    if judge.signal.on_failure is OnFailure.PAUSE:
+        return ", as the policy says (on_failure: pause)"
     if not policy.may_roll_back(judge.signal):
         return ", as anyone can post what browsers say"
     return f" ({max(judge.nats, 0.0):.1f} of {thresholds(policy, judge.signal):.1f} nats)"

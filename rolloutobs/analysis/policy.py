@@ -12,10 +12,21 @@ from enum import StrEnum
 from typing import Any
 
 from rolloutobs.analysis.loading import from_plain, in_ranges, to_plain, updated
-from rolloutobs.analysis.signals import DEFAULT_SIGNALS, Kind, Required, Selector, Signal
+from rolloutobs.analysis.signals import DEFAULT_SIGNALS, Kind, OnFailure, Required, Selector, Signal
 from rolloutobs.errors import ConfigurationError
 
-__all__ = ["Kind", "OnSilence", "Past", "Policy", "RealUsers", "Required", "Selector", "Share", "Signal"]
+__all__ = [
+    "Kind",
+    "OnFailure",
+    "OnSilence",
+    "Past",
+    "Policy",
+    "RealUsers",
+    "Required",
+    "Selector",
+    "Share",
+    "Signal",
+]
 
 
 _TINY = 1e-9
@@ -218,7 +229,8 @@ class Policy:
 
     def may_roll_back(self, signal: Signal) -> bool:
         """Whether evidence of `signal` may roll back; otherwise it only holds promotion."""
-        return not signal.is_from_browsers or self.real_users is RealUsers.ROLLBACK
+        believed = not signal.is_from_browsers or self.real_users is RealUsers.ROLLBACK
+        return believed and signal.on_failure is OnFailure.ROLLBACK
 
     def has_guard(self, signal: Signal) -> bool:
         """Whether the guard watches `signal`: a guard rolls back, so only where the signal may."""

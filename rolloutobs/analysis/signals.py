@@ -13,7 +13,7 @@ from rolloutobs import semconv
 from rolloutobs.analysis.loading import in_ranges
 from rolloutobs.errors import ConfigurationError
 
-__all__ = ["DEFAULT_SIGNALS", "Kind", "Required", "Selector", "Signal"]
+__all__ = ["DEFAULT_SIGNALS", "Kind", "OnFailure", "Required", "Selector", "Signal"]
 
 _TINY = 1e-9
 _SIGNAL_RANGES = {
@@ -50,6 +50,16 @@ class Required(StrEnum):
     while it carries evidence against the canary."""
     YES = "yes"
     NO = "no"
+
+
+class OnFailure(StrEnum):
+    """What a signal that is worse on the canary leads to."""
+
+    ROLLBACK = "rollback"
+    PAUSE = "pause"
+    """It holds promotion, until a person or the deadline ends it."""
+    LOG = "log"
+    """It stands in the report and decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,8 @@ class Signal:
     """Promotion is held while the canary's rate over the longest window of `Past` is above this; ``None``: no
     limit."""
     required: Required = Required.AUTO
+    on_failure: OnFailure = OnFailure.ROLLBACK
+    """What happens when it fails: ``rollback``, ``pause`` (promotion is held) or ``log`` (nothing)."""
     from_browsers: bool | None = None
     """Posted by real browsers: `Policy.real_users` says what it may do. ``None``: if `exposures` is a
     ``rum_`` metric."""
@@ -117,6 +129,11 @@ class Signal:
         if self.guard_ratio is not None and self.kind is Kind.LATENCY:
             raise ConfigurationError(
                 f"guard_ratio of {self.name} is {self.guard_ratio!r}; leave it out, a guard counts events"
+            )
+        if self.required is Required.YES and not self.decides:
+            raise ConfigurationError(
+                f"required of {self.name} is 'yes' and on_failure is 'log'; "
+                "what decides nothing is not required"
             )
         try:
             self.phrase.format(stratum="", bound="", title="")
@@ -139,8 +156,15 @@ class Signal:
         return self.lag_seconds
 
     @property
+    def decides(self) -> bool:
+        """Whether it may roll back or hold anything."""
+        return self.on_failure is not OnFailure.LOG
+
+    @property
     def is_required(self) -> bool:
         """Whether promotion waits for this signal's proof."""
+        if not self.decides:
+            return False
         if self.required is Required.AUTO:
             return self.kind in (Kind.RATIO, Kind.LATENCY) and not self.is_from_browsers
         return self.required is Required.YES

@@ -276,7 +276,11 @@ class Engine:
 
     def _look_back(self) -> None:
         """Compare stable with its own past, which holds promotion for a while when it is worse."""
-        nats = {name: judge.past_nats for name, judge in self._judges.items() if judge.signal.past}
+        nats = {
+            name: judge.past_nats
+            for name, judge in self._judges.items()
+            if judge.signal.past and judge.signal.decides
+        }
         known = {name: value for name, value in nats.items() if value is not None}
         if not known or self._end < self.policy.past.after_seconds:
             return

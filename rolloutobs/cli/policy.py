@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from rolloutobs.analysis.presets import PRESETS
 from rolloutobs.cli.options import read_policy, require
 
 __all__ = ["add_parser", "run"]
@@ -30,13 +31,16 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     show.add_argument("--policy", type=Path, metavar="FILE", help="a policy as YAML or TOML")
+    show.add_argument(
+        "--metrics", choices=tuple(PRESETS), default="default", help="on whose metrics (default: %(default)s)"
+    )
     show.add_argument("--format", choices=("yaml", "json"), default="yaml", help="(default: %(default)s)")
     show.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the policy; what is printed can be given back with ``--policy``."""
-    plain = read_policy(arguments.policy).to_mapping()
+    plain = read_policy(arguments.policy, metrics=arguments.metrics).to_mapping()
     if arguments.format == "json":
         sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         return 0

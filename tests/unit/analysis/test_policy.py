@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from rolloutobs.analysis.model import Decision
 from rolloutobs.analysis.policy import Kind, Past, Policy, RealUsers, Required, Selector, Signal
+from rolloutobs.analysis.simulate import Route, World, run
 from rolloutobs.errors import ConfigurationError
 
 CHECKOUTS: dict[str, Any] = {
@@ -129,3 +131,40 @@ def test_the_traffic_signal_may_change_along_with_the_signals() -> None:
 def test_a_mistake_is_named(mapping: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Policy.from_mapping(mapping)
+
+
+# --- what a failing signal leads to -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tier", "decision", "words"),
+    [
+        ("rollback", Decision.ROLLBACK, "answers 5xx"),
+        ("pause", Decision.HOLD, "on_failure: pause"),
+        ("log", Decision.PROMOTE, "is not worse"),
+    ],
+)
+def test_a_failing_signal_leads_to_what_its_tier_says(tier, decision, words):
+    policy = Policy.from_mapping(
+        {
+            "promote_alpha": 0.05,
+            "signals": {"errors": {"on_failure": tier}, "js_errors": None, "journey": None},
+        }
+    )
+    world = World(rps=1000.0, seconds=600.0, routes=(Route(canary_errors=0.02),))
+    found = run(policy, world, 1, explain=True)
+    assert found.decision is decision
+    assert words in found.reason
+
+
+def test_what_only_logs_is_not_required():
+    policy = Policy.from_mapping({"signals": {"errors": {"on_failure": "log"}}})
+    assert not policy.signal("errors").is_required
+    assert "errors" not in policy.rollback_weights
+    assert not policy.has_guard(policy.signal("errors"))
+    with pytest.raises(ConfigurationError, match="what decides nothing is not required"):
+        Policy.from_mapping({"signals": {"errors": {"on_failure": "log", "required": "yes"}}})
+    with pytest.raises(ConfigurationError, match="none of the signals"):
+        Policy.from_mapping(
+            {"signals": {each.name: {"on_failure": "log"} for each in Policy().signals if each.is_required}}
+        )
