@@ -33,7 +33,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     # Source: OpenTelemetry semantic conventions, HTTP metrics; "Prometheus and OpenMetrics Compatibility".
     "semconv": _requests(
         f"{semconv.HTTP_SERVER_REQUEST_DURATION_SECONDS}_count",
-        {},
+        {semconv.LABEL_SYNTHETIC: ""},
         {semconv.LABEL_HTTP_RESPONSE_STATUS_CODE: "~5.."},
         semconv.HTTP_SERVER_REQUEST_DURATION_SECONDS,
         [semconv.LABEL_HTTP_REQUEST_METHOD, semconv.LABEL_HTTP_ROUTE],
