@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from enum import StrEnum
-from functools import cache
+from functools import lru_cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from rolloutobs.errors import ConfigurationError
@@ -151,7 +151,7 @@ def _list(value: object, where: str) -> Sequence[object]:
     return value
 
 
-@cache
+@lru_cache(maxsize=64)
 def _hints(kind: type) -> Mapping[str, Any]:
     hints = get_type_hints(kind)
     return {each.name: hints[each.name] for each in fields(kind)}

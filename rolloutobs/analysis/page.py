@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -111,7 +111,7 @@ def to_html(report: Report) -> str:
     )
 
 
-@cache
+@lru_cache(maxsize=1)
 def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("rolloutobs.analysis"),

@@ -133,7 +133,10 @@ async def contrib():
     FastAPIInstrumentor.instrument_app(
         app, tracer_provider=recorder.provider, exclude_spans=["receive", "send"]
     )
-    return await spans_of(app, recorder)
+    spans = await spans_of(app, recorder)
+    # It has patched Starlette's background tasks for the whole process.
+    FastAPIInstrumentor.uninstrument_app(app)
+    return spans
 
 
 async def native():
