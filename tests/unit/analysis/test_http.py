@@ -116,7 +116,9 @@ def certificates(tmp_path_factory):
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
     new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    openssl(*new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    # Python 3.13 is strict: an authority has to say what its key is for. Source: RFC 5280, section 4.2.1.3.
+    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    openssl(*new, *usage, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
     signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
     for name in ("server", "client"):
         extra = ("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
