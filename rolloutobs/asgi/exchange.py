@@ -151,8 +151,11 @@ class Exchange:
                 # Names are in lower case, as ASGI demands.
                 if name == b"content-type":
                     told = value.startswith(HTML) and not is_shared(headers)
-                    return timing.add(message, self._span) if told or self._inbound.synthetic else message
-            return timing.add(message, self._span) if self._inbound.synthetic else message
+                    break
+            else:
+                told = False
+            synthetic = self._inbound.synthetic
+            return timing.add(message, self._span, synthetic) if told or synthetic else message
         except Exception as error:
             self._wrapper.failures.record(Where.REQUEST, error)
             return message

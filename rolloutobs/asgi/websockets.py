@@ -211,7 +211,7 @@ class Connection:
             # A browser cannot read the headers of a handshake, so only a check is told who answers.
             if timing is None or not self._inbound.synthetic:
                 return message
-            return timing.add(message, self._span)
+            return timing.add(message, self._span, self._inbound.synthetic)
         except Exception as error:
             self._wrapper.failures.record(Where.REQUEST, error)
             return message

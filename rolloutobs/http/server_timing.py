@@ -23,19 +23,25 @@ _NOT_SHARED = frozenset({"no-store", "private", "no-cache"})
 _SHARED_CACHE_HEADERS = frozenset({b"cdn-cache-control", b"surrogate-control"})
 
 
+_SYNTHETIC = f', {semconv.SERVER_TIMING_SYNTHETIC};desc="{semconv.SYNTHETIC_TYPE_TEST}"'
+
+
 class ServerTiming:
     """Adds identity and trace of the answer to response headers; existing ``Server-Timing`` headers stay."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    def value(self, span: Span | None) -> str:
+    def value(self, span: Span | None, synthetic: bool = False) -> str:
         """Return the header's value.
 
         Args:
             span: server span; ``None``, or one without a valid context, sends no ``traceparent``.
+            synthetic: whether a check asked: a page then counts what its visitor does as synthetic too.
         """
         value = self._live.stamp.server_timing
+        if synthetic:
+            value += _SYNTHETIC
         span_context = None if span is None else span.get_span_context()
         if span_context is not None and span_context.is_valid:
             traceparent = (
@@ -44,14 +50,15 @@ class ServerTiming:
             value += f', {semconv.SERVER_TIMING_TRACEPARENT};desc="{traceparent}"'
         return value
 
-    def add(self, message: Message, span: Span | None) -> Message:
+    def add(self, message: Message, span: Span | None, synthetic: bool = False) -> Message:
         """Return a copy of the ``http.response.start`` in `message` with the header added.
 
         Args:
             message: left as it is; its headers may be any iterable.
             span: server span, as for `value`.
+            synthetic: as for `value`.
         """
-        header = (b"server-timing", self.value(span).encode("ascii"))
+        header = (b"server-timing", self.value(span, synthetic).encode("ascii"))
         return {**message, "headers": [*message.get("headers", ()), header]}
 
 

@@ -136,7 +136,7 @@ class Exchange:
                 # The server will say what is wrong with headers that are no list.
                 return headers
             if self._inbound.synthetic or _is_private_page(headers):
-                return [*headers, ("Server-Timing", timing.value(self._span))]
+                return [*headers, ("Server-Timing", timing.value(self._span, self._inbound.synthetic))]
         except Exception as error:
             wrapper.failures.record(Where.REQUEST, error)
         return headers

@@ -1,9 +1,11 @@
 import pytest
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags
 
+from rolloutobs import Settings, instrument
 from rolloutobs.http.server_timing import ServerTiming, is_shared
 from rolloutobs.identity import Identity, Track
 from rolloutobs.telemetry.current import Live
+from rolloutobs.testing import call
 
 SPAN = NonRecordingSpan(SpanContext(0xABC, 0xDEF, False, TraceFlags(1)))
 
@@ -56,3 +58,17 @@ def test_without_a_trace_and_a_track_only_the_version_is_told(span):
 )
 def test_what_shared_caches_may_keep(headers, shared):
     assert is_shared([(name.encode(), value.encode()) for name, value in headers.items()]) is shared
+
+
+async def test_a_page_for_a_check_says_so_and_others_do_not():
+    async def page(scope, receive, send):
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]}
+        )
+        await send({"type": "http.response.body", "body": b"<p>hello"})
+
+    app = instrument(page, settings=Settings(service="shop", version="1.2.0"))
+    user = await call(app, "/")
+    check = await call(app, "/", headers=[(b"baggage", b"synthetic=test")])
+    assert user.header("server-timing") == 'version;desc="1.2.0"'
+    assert check.header("server-timing") == 'version;desc="1.2.0", synthetic;desc="test"'
