@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
@@ -94,15 +95,15 @@ class Sides(Protocol):
         """Return conditions, as in PromQL, of which every wanted series satisfies one; none: any series."""
 
 
-class _Ruled:
+class _Ruled(ABC):
     """Rewrites labels, and remembers how: the same mapping is rewritten once while it is in use."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Mapping[str, str], Mapping[str, str]]] = {}
 
+    @abstractmethod
     def track(self, labels: Mapping[str, str]) -> str:
         """Return the track of a series, or the empty string."""
-        raise NotImplementedError
 
     def applied(self, reading: Reading) -> Reading:
         seen: dict[int, tuple[Mapping[str, str], Mapping[str, str]]] = {}

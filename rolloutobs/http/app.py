@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ ERROR_KEY = "rolloutobs.error"
 Describe = Callable[[Mapping[str, Any]], tuple[str, dict[str, Any]]]
 
 
-class HttpApp:
+class HttpApp(ABC):
     """Configuration and counts of one app; never changes after its first request.
 
     Args:
@@ -78,21 +79,21 @@ class HttpApp:
         self.listed = listed
         hub.before_collect.append(_while_alive(self))
 
+    @abstractmethod
     def describe(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return name and attributes of a server span, from the scope or the environ of its request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def routes(self) -> Iterable[tuple[str, str]]:
         """Yield (method, template) of all routes that the app is known to have."""
-        raise NotImplementedError
 
+    @abstractmethod
     def with_contrib(self) -> Any:
         """Return the app inside of OpenTelemetry's own middleware."""
-        raise NotImplementedError
 
+    @abstractmethod
     def again(self, app: Any, listed: object) -> HttpApp:
         """Return one for a copy of the app, which counts into the same metrics."""
-        raise NotImplementedError
 
     def choose_spans(self) -> ServerSpans | OthersSpans:
         """Decide who makes the server span of every request to this app."""

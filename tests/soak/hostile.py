@@ -55,7 +55,7 @@ def make_app() -> FastAPI:
         otel_inject({})
         return PlainTextResponse("called")
 
-    @app.get("/work/{name}")
+    @app.get("/tasks/{name}")
     async def work(name: str, request: Request) -> Any:
         with operation("task", f"work {name}", carrier=dict(request.headers)) as run:
             run.outcome = name
