@@ -78,7 +78,7 @@ def make_app() -> FastAPI:
     return app
 
 
-ROUTES = ("items", "page", "error", "status", "logs", "calls", "work", "api/t", "m/t", "none", "api", "m")
+ROUTES = ("items", "page", "error", "status", "logs", "calls", "tasks", "api/t", "m/t", "none", "api", "m")
 
 
 def scopes(seed: int) -> Iterator[dict[str, Any]]:
