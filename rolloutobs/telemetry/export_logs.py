@@ -39,7 +39,7 @@ from rolloutobs.telemetry.log_records import FINGERPRINT_FIELD
 from rolloutobs.telemetry.log_values import exception, extras, message, stamps, text
 
 __all__ = [
-    "BatchProcessor",
+    "CountedLogBatches",
     "CountedLogExporter",
     "Sender",
     "StampLogProcessor",
@@ -96,7 +96,7 @@ class CountedLogExporter(LogRecordExporter):
         return self._inner.force_flush(timeout_millis)
 
 
-class BatchProcessor(BatchLogRecordProcessor):
+class CountedLogBatches(BatchLogRecordProcessor):
     """The SDK's batches; counts every record that falls out of a full queue, and its shut-down ends."""
 
     def __init__(self, exporter: LogRecordExporter, failures: Failures) -> None:
@@ -173,7 +173,7 @@ def set_exporting_logger_provider(settings: Settings, failures: Failures) -> Log
         return None
     provider = LoggerProvider(resource=resource_of(settings), shutdown_on_exit=False)
     stamp_logs_of(provider)
-    provider.add_log_record_processor(BatchProcessor(CountedLogExporter(exporter, failures), failures))
+    provider.add_log_record_processor(CountedLogBatches(CountedLogExporter(exporter, failures), failures))
     # Here and not before: exit functions that are registered later run earlier, and what they log is sent.
     atexit.register(provider.shutdown)
     set_logger_provider(provider)

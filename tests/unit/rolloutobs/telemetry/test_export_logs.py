@@ -26,7 +26,7 @@ from rolloutobs.telemetry import export_logs, log_records
 from rolloutobs.telemetry.callers import with_caller
 from rolloutobs.telemetry.current import Live, set_process_identity, with_identity
 from rolloutobs.telemetry.export_logs import (
-    BatchProcessor,
+    CountedLogBatches,
     CountedLogExporter,
     Sender,
     set_exporting_logger_provider,
@@ -278,7 +278,7 @@ def test_what_an_exporter_logs_is_not_sent(logger):
     failures = Failures(clock=FakeClock())
     exporter = Talks([LogRecordExportResult.FAILURE, OSError("down")])
     provider = LoggerProvider(shutdown_on_exit=False)
-    provider.add_log_record_processor(BatchProcessor(CountedLogExporter(exporter, failures), failures))
+    provider.add_log_record_processor(CountedLogBatches(CountedLogExporter(exporter, failures), failures))
     sender = Sender(provider, failures)
     sender.start()
     for number in range(3):
@@ -308,7 +308,7 @@ def test_records_that_fall_out_of_a_full_queue_are_counted(logger, monkeypatch):
     failures = Failures(clock=FakeClock())
     exporter = Blocks()
     provider = LoggerProvider(shutdown_on_exit=False)
-    provider.add_log_record_processor(BatchProcessor(CountedLogExporter(exporter, failures), failures))
+    provider.add_log_record_processor(CountedLogBatches(CountedLogExporter(exporter, failures), failures))
     sender = Sender(provider, failures)
     sender.start()
     logger.info("the first")
