@@ -26,6 +26,7 @@ from rolloutobs.analysis.words import (
     UNKNOWN,
     count,
     interval,
+    is_seen,
     nats,
     of,
     outcome_of,
@@ -288,11 +289,15 @@ def _heading(report: Report, paint: Paint) -> list[str]:
 
 def table(verdict: Verdict, paint: Paint = plain) -> list[str]:
     """Return a table with a row per signal: outcome, both tracks, ratio, evidence against and for the
-    canary."""
+    canary.
+
+    Signals of which nothing was seen, and which nobody asked for, are named below it.
+    """
     if not verdict.metrics:
         return ["  no signal has been compared yet"]
+    shown = [metric for metric in verdict.metrics if metric.required or is_seen(metric)]
     head = ("signal", "", "canary", "stable", "ratio", "against", "for")
-    rows = [head] + [_row(metric) for metric in verdict.metrics]
+    rows = [head] + [_row(metric) for metric in shown]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = []
     for number, row in enumerate(rows):
@@ -300,10 +305,13 @@ def table(verdict: Verdict, paint: Paint = plain) -> list[str]:
         if number == 0:
             lines.append(paint("  " + "  ".join(cells).rstrip(), "faint"))
             continue
-        metric = verdict.metrics[number - 1]
+        metric = shown[number - 1]
         cells[1] = paint(cells[1], _OUTCOME_STYLE[metric.outcome])
         cells[2], cells[3] = paint(cells[2], "canary"), paint(cells[3], "stable")
         lines.append("  " + "  ".join(cells).rstrip())
+    unseen = [metric.signal for metric in verdict.metrics if metric not in shown]
+    if unseen:
+        lines.append(paint(f"  nothing was seen of: {', '.join(unseen)}", "faint"))
     return lines
 
 
