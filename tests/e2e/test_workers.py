@@ -184,7 +184,7 @@ async def test_any_worker_answers_for_all_even_when_workers_are_killed(
     assert sample_value(samples, "app_start_time_seconds") > 1e9
     assert sample_value(samples, "http_requests_in_flight") == 0
     failures = [s for s in samples if s.name == "rolloutobs_internal_errors_total" and s.value]
-    assert not failures, processes.log_end(name)
+    assert not failures, (failures, processes.log_end(name, 200))
     if not seen.killed:
         # 1000 by the module, in each process that has imported it.
         assert sample_value(samples, "orders_total") == answered + 3000
