@@ -140,12 +140,32 @@ RUM_BEACONS_TOTAL: Final = "rum_beacons_total"
 RUM_VIEWS_WITH_ERRORS_TOTAL: Final = "rum_views_with_errors_total"
 """Page views with at least one JavaScript error: the evidence counter. `RUM_JS_ERRORS_TOTAL` counts every
 throw, and one broken page can throw a hundred times; a view counts here once."""
+RUM_VIEWS_WITH_RESOURCE_ERRORS_TOTAL: Final = "rum_views_with_resource_errors_total"
+"""Page views in which at least one script, style sheet, image or call of the page failed to load: the
+evidence counter beside `RUM_RESOURCE_ERRORS_TOTAL`, which counts every failure."""
 RUM_JS_ERROR_INFO: Final = "rum_js_error_info"
 """Always 1: the scrubbed message behind each fingerprint."""
 RUM_VALUES_REJECTED_TOTAL: Final = "rum_values_rejected_total"
 """Single values left out of beacons that were otherwise accepted: label reason."""
 RUM_ADMISSION_OVERFLOW_TOTAL: Final = "rum_admission_overflow_total"
 """Values counted as ``other`` because the collector's bound for their kind was reached: label kind."""
+
+# The same views by where they came from, for evidence that no single network can make up: labels of the
+# identity, synthetic, signed and source, but neither route nor device.
+LABEL_SIGNED: Final = "signed"
+"""``"true"`` on what views with a valid, unused token have shown; else the label is left out."""
+SIGNED_TRUE: Final = "true"
+LABEL_SOURCE: Final = "source"
+"""One of `RUM_SOURCES` groups of networks, ``"00"`` to ``"15"``: a keyed hash of the sender's network (IPv4
+/24, IPv6 /48), so that all views of one network are in one group, in every replica that has the same key, and
+no address can be read from it."""
+RUM_SOURCES: Final = 16
+"""So few that series stay bounded, so many that leaving one out costs an honest site a sixteenth."""
+RUM_SOURCE_PAGE_VIEWS_TOTAL: Final = "rum_source_page_views_total"
+RUM_SOURCE_VIEWS_WITH_ERRORS_TOTAL: Final = "rum_source_views_with_errors_total"
+RUM_SOURCE_VIEWS_WITH_RESOURCE_ERRORS_TOTAL: Final = "rum_source_views_with_resource_errors_total"
+RUM_SOURCE_VITALS_TOTAL: Final = "rum_source_vitals_total"
+"""Page views by vital and rating."""
 
 LABEL_VITAL: Final = "vital"
 LABEL_RATING: Final = "rating"
