@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from rolloutobs.errors import BeaconError
-from rum_collector.beacon import device_of
+from rum_collector.agents import device_of
 from rum_collector.bundle import Bundle
 from rum_collector.ingest import Ingest
 from rum_collector.limits import read_body

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from rolloutobs import semconv
 from rolloutobs.errors import BeaconError
 from rum_collector.admission import Admission, Bounds, Kind, Labels
-from rum_collector.beacon import Beacon, Event, JsError, parse_beacon, parse_simple
+from rum_collector.beacon import parse_beacon, parse_simple
 from rum_collector.instruments import Instruments, Panel
 from rum_collector.limits import SeenBeacons
+from rum_collector.model import Beacon, Event, JsError
 from rum_collector.settings import Settings
 from rum_collector.words import BeaconOutcome, Device
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["BeaconOutcome", "Device", "Navigation", "ValueRejection", "Vital"]
+__all__ = ["BeaconOutcome", "Device", "Navigation", "Phase", "ResourceKind", "ValueRejection", "Vital"]
 
 
 class BeaconOutcome(StrEnum):
@@ -25,6 +25,16 @@ class BeaconOutcome(StrEnum):
     """A Content-Encoding that is not understood."""
     DISCONNECTED = "disconnected"
     """The client left before its body was complete."""
+    FORBIDDEN_ORIGIN = "forbidden_origin"
+    """Posted by a page of an origin that is not on the list."""
+    LIMITED = "limited"
+    """More than one client, or all together, may send."""
+    BOT = "bot"
+    """A crawler, or a browser that a program drives; answered like any other."""
+    IGNORED = "ignored"
+    """Understood, and nothing in it is counted: a batch of log lines, for example."""
+    TIMEOUT = "timeout"
+    """The body did not come in time."""
     ERROR = "error"
     """A fault of the collector itself."""
 
@@ -38,6 +48,8 @@ class ValueRejection(StrEnum):
     """A time to first byte or load time of a view that made no request."""
     TOO_MANY = "too_many"
     """Errors or events beyond what one beacon may carry, here or already in the page."""
+    REPEATED = "repeated"
+    """A second time what one signed view counts once."""
 
 
 class Vital(StrEnum):
@@ -70,3 +82,27 @@ class Device(StrEnum):
     MOBILE = "mobile"
     TABLET = "tablet"
     UNKNOWN = "unknown"
+
+
+class ResourceKind(StrEnum):
+    """What could not be loaded; the label ``kind`` of ``rum_resource_errors_total``."""
+
+    SCRIPT = "script"
+    STYLE = "style"
+    IMAGE = "image"
+    FONT = "font"
+    MEDIA = "media"
+    FRAME = "frame"
+    OTHER = "other"
+
+
+class Phase(StrEnum):
+    """A part of the time until a document is loaded; the label ``phase``."""
+
+    REDIRECT = "redirect"
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    REQUEST = "request"
+    RESPONSE = "response"
+    DOM = "dom"

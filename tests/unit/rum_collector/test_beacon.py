@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rolloutobs.errors import BeaconError
 from rolloutobs.identity import Track
-from rum_collector.beacon import Beacon, Event, JsError, device_of, parse_beacon, parse_simple
+from rum_collector.agents import device_of
+from rum_collector.beacon import Beacon, Event, JsError, parse_beacon, parse_simple
 from rum_collector.words import BeaconOutcome, Device, Navigation, ValueRejection, Vital
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "rum"

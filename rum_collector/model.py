@@ -1,0 +1,118 @@
+"""What a body of any format becomes: one or more beacons, in seconds, all of it bounded; pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rolloutobs.identity import Track
+from rum_collector.words import Navigation, Phase, ResourceKind, ValueRejection, Vital
+
+__all__ = ["Beacon", "Calls", "Event", "Frames", "JsError", "Request", "Resource"]
+
+
+class JsError(msgspec.Struct, frozen=True):
+    """One error of a view, merged with its repeats.
+
+    `fingerprint` is made of type and scrubbed message, not of file names, to stay the same across versions.
+    """
+
+    fingerprint: str
+    message: str
+    """``Type: scrubbed message``."""
+    location: str
+    """``file:line:column``, or the empty string."""
+    count: int
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A business event of a view; sent at most once per view, name and outcome."""
+
+    name: str
+    ok: bool
+
+
+class Resource(msgspec.Struct, frozen=True):
+    """Parts of a page that could not be loaded."""
+
+    kind: ResourceKind
+    count: int
+
+
+class Calls(msgspec.Struct, frozen=True):
+    """Same-origin calls of a page, by who has answered."""
+
+    same: int
+    """Answered by the version that served the page."""
+    other: int
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Calls of a page to one target, a template such as ``GET /api/items/:id``."""
+
+    target: str
+    failed: int
+    total: int
+    seconds: float
+    """Of all of them together."""
+
+
+class Frames(msgspec.Struct, frozen=True):
+    """How long a page was stuck in long animation frames, of how long it was watched."""
+
+    long_seconds: float
+    observed_seconds: float
+
+
+class Beacon(msgspec.Struct, frozen=True):
+    """One accepted body. Every beacon of a view is additive: it carries what was not sent before.
+
+    Attributes:
+        app: the service, or empty where the page did not say.
+        route: template, or empty where the page did not say.
+        view: random id of the page view; empty for the simple body, which counts no view.
+        sequence: 0 counts the view.
+        navigation: ``None`` for the simple body.
+        vitals: seconds (CLS: no unit), each vital at most once per view.
+        first_error: the view had no error in its earlier beacons and has one now.
+        first_resource_error: the same for resources that did not load.
+        aborted: the page was left before it was loaded.
+        phases: seconds by part of the page load.
+        token: the view token that the document came with; empty where it came with none.
+        driven: a program drives the browser (``navigator.webdriver``).
+        sampling: of how many views this is one, as a share; shown, never multiplied into counts.
+        traceparent: of the document.
+        key: tells a body that comes again from one that does not, where there is neither a view nor a
+            sequence; empty: nothing does.
+        rejected: why single values were left out, one word per value.
+    """
+
+    app: str
+    version: str
+    track: Track
+    route: str
+    synthetic: bool
+    view: str = ""
+    sequence: int = 0
+    navigation: Navigation | None = None
+    vitals: tuple[tuple[Vital, float], ...] = ()
+    errors: tuple[JsError, ...] = ()
+    first_error: bool = False
+    events: tuple[Event, ...] = ()
+    rejected: tuple[ValueRejection, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    first_resource_error: bool = False
+    aborted: bool = False
+    calls: Calls | None = None
+    requests: tuple[Request, ...] = ()
+    frames: Frames | None = None
+    phases: tuple[tuple[Phase, float], ...] = ()
+    token: str = ""
+    driven: bool = False
+    sampling: float | None = None
+    traceparent: str = ""
+    key: str = ""
+
+    @property
+    def new_view(self) -> Navigation | None:
+        """How the view came about, if this beacon is the one that counts it."""
+        return self.navigation if self.sequence == 0 else None
