@@ -69,7 +69,8 @@ class HttpApp(ABC):
         self.tags: tuple[Tag, ...] = ()
         self.responder: Any = None
         """The response propagator, if one is set; known with the first request."""
-        self.timing = ServerTiming(hub.live) if settings.server_timing else None
+        secret = settings.secret[0] if settings.secret else ""
+        self.timing = ServerTiming(hub.live, secret) if settings.server_timing else None
         self.special = settings.excluded_paths | ({settings.metrics_path} if settings.metrics_path else set())
         self.excluded_urls = _pattern(settings.excluded_urls)
         """A URL in which this is found is excluded; ``None``: none is."""

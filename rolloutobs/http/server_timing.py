@@ -6,6 +6,7 @@ wrong version, to everyone), and on every answer to synthetic traffic. Source: W
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from opentelemetry.trace import Span
 
 from rolloutobs import semconv
 from rolloutobs.telemetry.current import Live
+from rolloutobs.telemetry.view_tokens import seal
 
 __all__ = ["HTML", "ServerTiming", "is_shared"]
 
@@ -27,10 +29,17 @@ _SYNTHETIC = f', {semconv.SERVER_TIMING_SYNTHETIC};desc="{semconv.SYNTHETIC_TYPE
 
 
 class ServerTiming:
-    """Adds identity and trace of the answer to response headers; existing ``Server-Timing`` headers stay."""
+    """Adds identity and trace of the answer to response headers; existing ``Server-Timing`` headers stay.
 
-    def __init__(self, live: Live) -> None:
+    Args:
+        live: the identity.
+        secret: where one is set, users are given a signed token in the place of version and track, which
+            nobody but the collector can read; checks are told in plain words.
+    """
+
+    def __init__(self, live: Live, secret: str = "") -> None:
         self._live = live
+        self._secret = secret
 
     def value(self, span: Span | None, synthetic: bool = False) -> str:
         """Return the header's value.
@@ -39,7 +48,7 @@ class ServerTiming:
             span: server span; ``None``, or one without a valid context, sends no ``traceparent``.
             synthetic: whether a check asked: a page then counts what its visitor does as synthetic too.
         """
-        value = self._live.stamp.server_timing
+        value = self._identity() if self._secret and not synthetic else self._live.stamp.server_timing
         if synthetic:
             value += _SYNTHETIC
         span_context = None if span is None else span.get_span_context()
@@ -49,6 +58,11 @@ class ServerTiming:
             )
             value += f', {semconv.SERVER_TIMING_TRACEPARENT};desc="{traceparent}"'
         return value
+
+    def _identity(self) -> str:
+        who = self._live.stamp.identity
+        token = seal(self._secret, who.service, who.version, who.track, time.time())
+        return f'{semconv.SERVER_TIMING_VIEW};desc="{token}"'
 
     def add(self, message: Message, span: Span | None, synthetic: bool = False) -> Message:
         """Return a copy of the ``http.response.start`` in `message` with the header added.

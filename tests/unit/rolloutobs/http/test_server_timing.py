@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags
 
@@ -5,6 +7,7 @@ from rolloutobs import Settings, instrument
 from rolloutobs.http.server_timing import ServerTiming, is_shared
 from rolloutobs.identity import Identity, Track
 from rolloutobs.telemetry.current import Live
+from rolloutobs.telemetry.view_tokens import Served, TokenReader
 from rolloutobs.testing import call
 
 SPAN = NonRecordingSpan(SpanContext(0xABC, 0xDEF, False, TraceFlags(1)))
@@ -72,3 +75,13 @@ async def test_a_page_for_a_check_says_so_and_others_do_not():
     check = await call(app, "/", headers=[(b"baggage", b"synthetic=test")])
     assert user.header("server-timing") == 'version;desc="1.2.0"'
     assert check.header("server-timing") == 'version;desc="1.2.0", synthetic;desc="test"'
+
+
+def test_with_a_secret_users_get_a_token_and_checks_are_told_in_plain_words() -> None:
+    timing = ServerTiming(Live(Identity("shop", "1.2.0", Track.CANARY)), "secret")
+    entry, _, token = timing.value(None).partition(";desc=")
+    assert entry == "view"
+    read = TokenReader(["secret"]).read(token.strip('"'), time.time())
+    assert isinstance(read, Served)
+    assert (read.app, read.version, read.track) == ("shop", "1.2.0", "canary")
+    assert timing.value(None, True) == 'version;desc="1.2.0", track;desc="canary", synthetic;desc="test"'
