@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  opentelemetry-instrumentation-aiohttp-client opentelemetry-instrumentation-urllib3
 	@touch $@
 
-$(BUNDLE): $(wildcard rum_collector/browser/src/*.ts) rum_collector/browser/package-lock.json rum_collector/browser/build.mjs
+$(BUNDLE): $(wildcard rum_collector/browser/src/*.ts rum_collector/browser/src/lean/*.ts) rum_collector/browser/package-lock.json rum_collector/browser/build.mjs
 	@command -v npm >/dev/null || { echo "Node.js 20 or newer (with npm) is needed to build the browser script" >&2; exit 2; }
 	cd rum_collector/browser && npm ci --silent && npm run --silent build
 

@@ -33,9 +33,10 @@ class BrowserBundleHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def _fresh(folder: Path) -> bool:
-    built = [folder / "dist" / "rolloutobs.js", folder / "dist" / "rolloutobs.js.br"]
+    names = ("rolloutobs.js", "rolloutobs-full.js")
+    built = [folder / "dist" / f"{name}{coding}" for name in names for coding in ("", ".br")]
     if not all(path.exists() for path in built):
         return False
-    sources = [*folder.glob("src/*.ts"), folder / "build.mjs", folder / "package-lock.json"]
+    sources = [*folder.glob("src/**/*.ts"), folder / "build.mjs", folder / "package-lock.json"]
     newest = max(path.stat().st_mtime for path in sources)
     return all(path.stat().st_mtime >= newest for path in built)

@@ -2,7 +2,7 @@
 
 POST /b                 the script's beacon          204, or 4xx with {"error": reason, "message": ...}
 POST /api/metrics       one hand-written metric      the same
-GET  /rolloutobs.js     the browser script
+GET  /rolloutobs.js     the browser script; beside it rolloutobs-full.js
 GET  /metrics           what was counted             keep this one inside the cluster
 GET  /healthz           200 while it runs
 """
@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 
 from rolloutobs.errors import BeaconError
 from rum_collector.agents import device_of
-from rum_collector.bundle import Bundle
+from rum_collector.bundle import FULL_BUNDLE_PATH, Bundle
 from rum_collector.ingest import Ingest
 from rum_collector.limits import read_body
 from rum_collector.settings import Settings
@@ -68,21 +68,26 @@ class _Handler(Protocol):
         """Answer one request; ``None`` where nobody is there to hear."""
 
 
-def create_app(settings: Settings | None = None, bundle: Bundle | None = None) -> CollectorApp:
+def create_app(
+    settings: Settings | None = None, bundle: Bundle | None = None, full: Bundle | None = None
+) -> CollectorApp:
     """Return the collector as an ASGI app.
 
     Args:
         settings: ``None`` for the defaults.
         bundle: the browser script; ``None`` reads the one that npm built or the wheel carries. Where there is
             none, its path answers 404 and the rest works.
+        full: the same for the full build of the script.
     """
-    return CollectorApp(settings or Settings(), bundle or Bundle.read())
+    return CollectorApp(
+        settings or Settings(), bundle or Bundle.read(), full or Bundle.read(FULL_BUNDLE_PATH)
+    )
 
 
 class CollectorApp:
     """Holds configuration and counts; each request is one call that shares nothing else."""
 
-    def __init__(self, settings: Settings, bundle: Bundle | None) -> None:
+    def __init__(self, settings: Settings, bundle: Bundle | None, full: Bundle | None = None) -> None:
         self.settings = settings
         self.ingest = Ingest(settings)
         self._bundle = bundle
@@ -92,7 +97,8 @@ class CollectorApp:
         self._routes: dict[str, tuple[str, _Handler]] = {
             settings.beacon_path: ("POST", self._beacon),
             settings.simple_path: ("POST", self._simple),
-            settings.script_path: ("GET", self._script),
+            settings.script_path: ("GET", _Script(bundle)),
+            f"{settings.script_path.removesuffix('.js')}-full.js": ("GET", _Script(full)),
             "/metrics": ("GET", self._metrics),
             "/healthz": ("GET", self._health),
         }
@@ -172,18 +178,6 @@ class CollectorApp:
             )
         return await read_body(receive, self.settings.max_body_bytes, headers.get(b"content-length", b""))
 
-    async def _script(self, headers: _Headers, receive: Receive) -> _Response:
-        if self._bundle is None:
-            return _refusal(404, "not_built", _BUILD_HINT)
-        variant = self._bundle.best(_text(headers, b"accept-encoding"))
-        fields = {**_SCRIPT_HEADERS, b"etag": variant.etag.encode()}
-        known = {tag.strip().removeprefix("W/") for tag in _text(headers, b"if-none-match").split(",")}
-        if variant.etag in known or "*" in known:
-            return _Response(304, fields)
-        if variant.coding:
-            fields[b"content-encoding"] = variant.coding.encode()
-        return _Response(200, fields, variant.body)
-
     async def _metrics(self, headers: _Headers, receive: Receive) -> _Response:
         try:
             encode, content_type = choose_encoder(_text(headers, b"accept"))
@@ -194,6 +188,25 @@ class CollectorApp:
 
     async def _health(self, headers: _Headers, receive: Receive) -> _Response:
         return _Response(200, {b"content-type": b"text/plain; charset=utf-8"}, b"ok\n")
+
+
+class _Script:
+    """Serves one build of the browser script."""
+
+    def __init__(self, bundle: Bundle | None) -> None:
+        self._bundle = bundle
+
+    async def __call__(self, headers: _Headers, receive: Receive) -> _Response:
+        if self._bundle is None:
+            return _refusal(404, "not_built", _BUILD_HINT)
+        variant = self._bundle.best(_text(headers, b"accept-encoding"))
+        fields = {**_SCRIPT_HEADERS, b"etag": variant.etag.encode()}
+        known = {tag.strip().removeprefix("W/") for tag in _text(headers, b"if-none-match").split(",")}
+        if variant.etag in known or "*" in known:
+            return _Response(304, fields)
+        if variant.coding:
+            fields[b"content-encoding"] = variant.coding.encode()
+        return _Response(200, fields, variant.body)
 
 
 def _text(headers: _Headers, name: bytes) -> str:

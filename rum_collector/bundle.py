@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["BUNDLE_PATH", "Bundle", "Variant", "accepted_codings"]
+__all__ = ["BUNDLE_PATH", "FULL_BUNDLE_PATH", "Bundle", "Variant", "accepted_codings"]
 
 BUNDLE_PATH: Final = Path(__file__).parent / "browser" / "dist" / "rolloutobs.js"
 """Where npm builds the script, and where the wheel carries it."""
+FULL_BUNDLE_PATH: Final = BUNDLE_PATH.with_name("rolloutobs-full.js")
+"""The script with calls, long frames, phases and consent."""
 
 _ZERO: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 

@@ -89,7 +89,8 @@ def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
         names = set(archive.namelist())
     for package in ("rolloutobs", "rum_collector", "synthetic"):
         assert f"{package}/py.typed" in names
-    assert "rum_collector/browser/dist/rolloutobs.js" in names
+    for build in ("rolloutobs", "rolloutobs-full"):
+        assert {f"rum_collector/browser/dist/{build}{coding}" for coding in (".js", ".js.br")} <= names
     assert any(name.startswith("rolloutobs/analysis/templates/") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     tops = {name.split("/")[0] for name in names}

@@ -189,6 +189,17 @@ async def test_the_script_is_cached_and_compressed(client: httpx2.AsyncClient) -
     assert (head.content, head.headers["content-length"]) == (b"", str(len(CODE)))
 
 
+async def test_the_full_build_is_served_beside_the_small_one(tmp_path: Path) -> None:
+    small, full = tmp_path / "rolloutobs.js", tmp_path / "rolloutobs-full.js"
+    small.write_bytes(CODE)
+    full.write_bytes(CODE + b"more")
+    app = create_app(Settings(script_path="/s/o.js"), Bundle.read(small), Bundle.read(full))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://c") as client:
+        answers = [await client.get(path) for path in ("/s/o.js", "/s/o-full.js")]
+    assert [answer.content for answer in answers] == [CODE, CODE + b"more"]
+    assert answers[0].headers["etag"] != answers[1].headers["etag"]
+
+
 async def test_without_a_built_script_the_rest_works(tmp_path: Path) -> None:
     app = CollectorApp(Settings(), None)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://c") as client:

@@ -1,4 +1,4 @@
-/** JavaScript errors and unhandled rejections of this view, the same error counted instead of repeated. */
+/** What broke in a view: JavaScript errors, unhandled rejections, and resources that did not load. */
 
 import {scrub} from './scrub.js';
 
@@ -8,6 +8,13 @@ export interface Failure {
   m: string;
   s: string;
   n: number;
+}
+
+/** What of one view is not sent yet. */
+export interface Broken {
+  _errors: Map<string, Failure>;
+  /** How many did not load, by the name of their element. */
+  _resources: Map<string, number>;
 }
 
 /** Different errors per beacon; the rest is counted together, so that a beacon stays near one kilobyte. */
@@ -43,10 +50,21 @@ const add = (seen: Map<string, Failure>, thrown: unknown, message: string, file:
   seen.set(key, failure);
 };
 
-/** Starts to collect errors into the map that `seen` returns. */
-export const watchErrors = (seen: () => Map<string, Failure>): void => {
-  addEventListener('error', (event) =>
-    add(seen(), event.error, event.message, `${event.filename}:${event.lineno}:${event.colno}`),
+/** Starts to collect what breaks into the view that `current` returns. */
+export const watchFailures = (current: () => Broken): void => {
+  addEventListener(
+    'error',
+    (event) => {
+      const {_errors, _resources} = current();
+      const element = event.target as Element;
+      const kind = element.localName;
+      // The window has no name; an element that could not load its resource tells it to those who listen on the way down.
+      if (!kind) add(_errors, event.error, event.message, `${event.filename}:${event.lineno}:${event.colno}`);
+      else if (!/extension:\//.test((element as HTMLScriptElement).src)) {
+        _resources.set(kind, (_resources.get(kind) || 0) + 1);
+      }
+    },
+    true,
   );
-  addEventListener('unhandledrejection', (event) => add(seen(), event.reason, '', ''));
+  addEventListener('unhandledrejection', (event) => add(current()._errors, event.reason, '', ''));
 };

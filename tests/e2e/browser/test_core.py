@@ -1,196 +1,23 @@
-"""The browser script in a real Chromium, on pages of one origin, posting to a real collector on another."""
+"""The small build of the browser script in a real Chromium, posting to a real collector on another origin."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-import pytest_asyncio
-import uvicorn
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import BrowserContext
 from prometheus_client.parser import text_string_to_metric_families
 
-from rum_collector.app import create_app
-from rum_collector.bundle import Bundle
 from rum_collector.scrub import scrub, template
-from rum_collector.settings import Settings
-from synthetic.browser import find_chromium
-from synthetic.settings import BrowserSettings
+from tests.e2e.browser.site import DEADLINE_SECONDS, Recorder, Site, fence, hide, observed
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 STRICT_CSP = (
     "default-src 'none'; script-src {collector} 'nonce-page'; connect-src {collector}; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-DEADLINE_SECONDS = 20
-Predicate = Callable[[dict[str, Any]], bool]
-
-
-class Recorder:
-    """An ASGI app around the collector that remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.collector = create_app(Settings(apps=("shop",)))
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.url = ""
-        self._news = asyncio.Condition()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        chunks: list[bytes] = []
-
-        async def listening() -> Any:
-            message = await receive()
-            chunks.append(message.get("body", b""))
-            return message
-
-        await self.collector(scope, listening, send)
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        self.requests.append((scope["method"], scope["path"], headers, b"".join(chunks)))
-        async with self._news:
-            self._news.notify_all()
-
-    def posts(self) -> list[tuple[str, str, dict[str, str], bytes]]:
-        return [request for request in self.requests if request[0] != "GET"]
-
-    def beacons(self) -> list[dict[str, Any]]:
-        return [
-            json.loads(body) for method, path, _, body in self.requests if (method, path) == ("POST", "/b")
-        ]
-
-    async def beacon(self, wanted: Predicate) -> dict[str, Any]:
-        """Return the first beacon that is `wanted`, waiting for it."""
-        async with asyncio.timeout(DEADLINE_SECONDS), self._news:
-            while True:
-                if found := [beacon for beacon in self.beacons() if wanted(beacon)]:
-                    return found[0]
-                await self._news.wait()
-
-    def value(self, name: str, **labels: str) -> float:
-        """Return the sum of the collector's samples of `name` with these labels."""
-        total = 0.0
-        for metric in self.collector.ingest.instruments.collect():
-            for sample in metric.samples:
-                if sample.name == name and labels.items() <= sample.labels.items():
-                    total += sample.value
-        return total
-
-
-class Site:
-    """Serves one page for every path; each test says what it looks like."""
-
-    def __init__(self, collector: str) -> None:
-        self.collector = collector
-        self.url = ""
-        self.attributes = 'data-app="shop"'
-        self.body = "<h1>Hello</h1>"
-        self.headers: dict[str, str] = {"server-timing": 'version;desc="1.2.0", track;desc="canary"'}
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/favicon.ico":
-            await send({"type": "http.response.start", "status": 204})
-            await send({"type": "http.response.body"})
-            return
-        page = (
-            f"<!doctype html><title>t</title>"
-            f'<script src="{self.collector}/rolloutobs.js" {self.attributes}></script>{self.body}'
-        )
-        headers = {"content-type": "text/html", **self.headers}
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": raw})
-        await send({"type": "http.response.body", "body": page.encode()})
-
-
-@asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", lifespan="off"))
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not server.started:
-                await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await task
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    assert Bundle.read() is not None, "run `make install`: the browser script is not built"
-    async with async_playwright() as playwright:
-        settings = BrowserSettings.from_env(os.environ)
-        chromium = find_chromium(settings, playwright.chromium.executable_path)
-        launched = await playwright.chromium.launch(
-            executable_path=chromium, args=FLAGS, ignore_default_args=["--disable-back-forward-cache"]
-        )
-        yield launched
-        await launched.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def recorder() -> AsyncIterator[Recorder]:
-    recorder = Recorder()
-    async with serving(recorder) as recorder.url:
-        yield recorder
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site(recorder: Recorder) -> AsyncIterator[Site]:
-    site = Site(recorder.url)
-    async with serving(site) as site.url:
-        yield site
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    context = await browser.new_context()
-    yield context
-    await context.close()
-
-
-async def hide(page: Page) -> None:
-    """Make the page believe that its tab went to the background, and came back."""
-    await page.evaluate(
-        """() => {
-          for (const state of ['hidden', 'visible']) {
-            Object.defineProperty(document, 'visibilityState', {configurable: true, value: state});
-            document.dispatchEvent(new Event('visibilitychange', {bubbles: true}));
-          }
-          delete document.visibilityState;
-        }"""
-    )
-
-
-async def observed(page: Page, options: str) -> None:
-    """Wait until the browser has reported a performance entry; the script's own observer has it by then."""
-    await page.evaluate(
-        f"new Promise((done) => new PerformanceObserver(done).observe({options})).then(() => 1)"
-    )
-
-
-async def fence(context: BrowserContext, site: Site, recorder: Recorder) -> list[dict[str, Any]]:
-    """Return every beacon so far: a page of its own is opened and closed, and what it sends comes last."""
-    page = await context.new_page()
-    await page.goto(f"{site.url}/fence")
-    await page.close()
-    await recorder.beacon(lambda beacon: beacon["rt"] == "/fence")
-    return [beacon for beacon in recorder.beacons() if beacon["rt"] != "/fence"]
 
 
 async def test_one_beacon_when_the_page_is_left_with_the_identity_that_served_it(
@@ -533,4 +360,5 @@ async def test_page_and_collector_scrub_alike(
     await page.close()
     beacons = await fence(context, site, recorder)
     assert [error["m"] for beacon in beacons for error in beacon["e"]] == [scrub(text) for text in MESSAGES]
-    assert [beacon["rt"] for beacon in beacons[2:]] == [template(path) for path in PATHS]
+    routes = [beacon["rt"] for beacon in beacons if beacon["rt"] != "/"]
+    assert routes == [template(path) for path in PATHS]
