@@ -137,7 +137,8 @@ class FolderReader:
             if known is not None and known[0] == token:
                 layout = known[1]
             is_ours = True
-            data = os.pread(descriptor, min(used, found.st_size), 0)
+            # With the header from before: the one that is there by now may speak of more.
+            data = head + os.pread(descriptor, min(used, found.st_size) - HEADER_BYTES, HEADER_BYTES)
             if layout.end > len(data):
                 layout = Layout()
             layout.extend(data)
