@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -66,6 +67,11 @@ class GateSettings:
     """Since the canary took traffic. Before that, the gate waits for its traffic equally long."""
     until_decided: bool = True
     """False: look for the whole time, and report what holds at its end (`compare`)."""
+    only_rollback: bool = False
+    """True: nothing but a rollback ends it before the deadline (a bake: the new version is promoted already).
+    A source that does not answer is then waited for, from the start."""
+    keep_seconds: float = 0.0
+    """How long a time of ticks `Gate.kept` returns, for a bake after this; 0: none."""
     give_up_seconds: float = 60.0
     """Without a single answer from any target for so long at the start, nothing will come."""
 
@@ -116,7 +122,9 @@ class Gate:
         self._verdict: Verdict | None = None
         self._traffic = {CANARY: 0, STABLE: 0}
         self._failed: Mapping[str, str] = {}
-        self._answered = False
+        self._unread: Sequence[str] = ()
+        self._answered = self._settings.only_rollback
+        self._kept: deque[Tick] = deque()
         self._began = 0.0
         self._started = 0.0
         self._at = 0.0
@@ -139,7 +147,7 @@ class Gate:
         self._unverified = saved.canary_version
         # While it is undecided, a source that is down is waited for; a decision that nobody can tell the
         # rollout of is none.
-        self._answered = not self._is_decided()
+        self._answered = self._settings.only_rollback or not self._is_decided()
 
     def saved(self, engine: Mapping[str, Any], acted: Sequence[str] = ()) -> Saved:
         """Return what a gate after this one has to know.
@@ -155,6 +163,7 @@ class Gate:
             at=self._at,
             zero=self._ticker.zero,
             canary_version=self._canary_version(),
+            stable_version=self._verdict.stable_version if self._verdict else "",
             engine=engine,
             decision="" if verdict is None else verdict.decision.value,
             acted=tuple(acted),
@@ -215,10 +224,11 @@ class Gate:
         step = self._ticker.advance(reading)
         self._at = max(self._at, reading.at)
         self._answered = self._answered or bool(reading.targets)
-        self._failed = step.failed
+        self._failed, self._unread = step.failed, reading.notes
         for side, count in step.traffic.items():
             self._traffic[side] += count
         for tick in step.ready:
+            self._keep(tick)
             if tick.end <= 0:
                 self._engine.prehistory(tick)
             elif not self._is_decided():
@@ -226,6 +236,18 @@ class Gate:
             self._recorder.tick(tick, self._verdict)
         if self._ticker.zero is not None:
             self._recorder.displays(step.displays)
+
+    def _keep(self, tick: Tick) -> None:
+        zero = self._ticker.zero or 0.0
+        if self._settings.keep_seconds > 0:
+            self._kept.append(replace(tick, start=tick.start + zero, end=tick.end + zero))
+            while self._kept[0].end < self._kept[-1].end - self._settings.keep_seconds:
+                self._kept.popleft()
+
+    @property
+    def kept(self) -> tuple[Tick, ...]:
+        """The last ticks, oldest first, in unix seconds (`GateSettings.keep_seconds`)."""
+        return tuple(self._kept)
 
     def _check(self, reading: Reading) -> None:
         if len(self._ticker.apps) > 1 and not self._settings.app:
@@ -238,6 +260,8 @@ class Gate:
         return min(self._settings.give_up_seconds, self._settings.deadline_seconds)
 
     def _is_decided(self) -> bool:
+        if self._settings.only_rollback:
+            return self._verdict is not None and self._verdict.decision is Decision.ROLLBACK
         return self._settings.until_decided and _decided(self._verdict)
 
     def _is_over(self, at: float) -> bool:
@@ -274,6 +298,7 @@ class Gate:
 
     def _notes(self) -> tuple[str, ...]:
         notes = [f"{name}: {reason}" for name, reason in sorted(self._failed.items())]
+        notes += self._unread
         versions = self._ticker.canary_versions
         if len(versions) > 1:
             listed = ", ".join(versions)
@@ -337,9 +362,17 @@ def of_canaries(reading: Reading, versions: Collection[str]) -> Reading:
 
 
 def versions_of_canaries(reading: Reading) -> set[str]:
-    """Return the versions of all series that say that they are the canary's."""
-    found = (_version(s.labels) for samples in reading.targets.values() for s in samples)
-    return {version for version in found if version is not None}
+    """Return the versions of all series that say that they are the canary's.
+
+    A pod that was promoted a while ago says it still, beside its new track; where there is another canary,
+    it is none.
+    """
+    found: dict[str, set[str]] = {CANARY: set(), STABLE: set()}
+    for samples in reading.targets.values():
+        for sample in samples:
+            if (track := sample.labels.get("track", "")) in found:
+                found[track].add(sample.labels.get("version", ""))
+    return found[CANARY] - found[STABLE] or found[CANARY]
 
 
 def _version(labels: Mapping[str, str]) -> str | None:

@@ -15,9 +15,22 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from rolloutobs.errors import ConfigurationError
 
-__all__ = ["from_plain", "in_ranges", "to_plain", "updated"]
+__all__ = ["from_plain", "in_ranges", "share_of", "to_plain", "updated"]
 
 _NUMBERS = {float: "a number", int: "a whole number"}
+
+
+def share_of(text: str) -> float:
+    """Return the share in ``0.05`` or ``5%``, from 0 to 1.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = text.strip()
+    share = float(number[:-1]) / 100 if number.endswith("%") else float(number)
+    if not 0 <= share <= 1:
+        raise ValueError(f"{text!r} is not a share of the traffic; use 0.05 or 5%")
+    return share
 
 
 def updated(default: Any, mapping: object, where: str) -> Any:

@@ -5,7 +5,7 @@ Belongs here: frozen data that crosses modules, and the `Source` protocol. No be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -282,6 +282,10 @@ class Reading:
     """Samples by target (a pod, a URL, or one name for a Prometheus); a target that failed is absent."""
     failed: Mapping[str, str] = field(default_factory=dict)
     """Why each target that failed could not be read."""
+    weight: float | None = None
+    """Share of the traffic that is configured for the canary at that moment, 0 to 1; ``None``: not known."""
+    notes: Sequence[str] = ()
+    """What else could not be read: it does not concern the counters."""
 
 
 class Source(Protocol):

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from rolloutobs._version import __version__
 from rolloutobs.analysis import extras, figures
-from rolloutobs.analysis.model import Evidence, MetricVerdict, PairCount, Ratio, Side
+from rolloutobs.analysis.model import Decision, Evidence, MetricVerdict, PairCount, Ratio, Side
 from rolloutobs.analysis.report import Report, strongest
 from rolloutobs.analysis.wording import duration
 from rolloutobs.analysis.words import (
@@ -83,32 +83,48 @@ class _Route:
 
 
 def to_html(report: Report) -> str:
-    """Return the page."""
+    """Return the page; a bake comes before the rollout that it followed."""
+    phases = [_phase(report, "The rollout, until it was promoted")]
+    if report.bake is not None:
+        phases.insert(0, _phase(report.bake, "The bake, after promotion"))
+    latest = report.bake or report
+    return _template().render(
+        report=report,
+        verdict=latest.verdict,
+        version=__version__,
+        began=_local(report.began),
+        took=duration(max(latest.ended - report.began, 0.0)),
+        canary_took=duration(max(latest.verdict.at, 0.0)),
+        phases=phases,
+    )
+
+
+def _phase(report: Report, title: str) -> dict[str, Any]:
+    """Return what the template shows of a rollout, or of the bake after it."""
     verdict, history = report.verdict, report.history
     latency = [m for m in verdict.metrics if m.signal in history.histograms]
     counted = [m for m in verdict.metrics if _has_events(history.strata.get(m.signal, {}).values())]
     traffic = next((m.signal for m in verdict.metrics), "")
-    return _template().render(
-        report=report,
-        verdict=verdict,
-        version=__version__,
-        began=_local(report.began),
-        took=duration(max(report.ended - report.began, 0.0)),
-        canary_took=duration(max(verdict.at, 0.0)),
-        rows=[_row(metric) for metric in verdict.metrics],
-        traffic=figures.traffic_figure(history, traffic),
-        errors=[figure for metric in counted for figure in figures.error_figures(history, metric)],
-        routes=[(name_of(m), _routes(figures.routes(history, m.signal))) for m in counted],
-        latency=[(name_of(m), figures.latency_figures(history, m)) for m in latency],
-        evidence=figures.evidence_figures(history, verdict.metrics),
-        worst=[(m, each) for m in verdict.metrics for each in m.worst if each.nats > 0],
-        views=extras.page_views(history),
-        vitals=extras.vitals(history),
-        js_errors=extras.js_errors(history)[:10],
-        events=extras.events(history),
-        checks=extras.checks(history),
-        safe=Markup,
-    )
+    return {
+        "title": title,
+        "verdict": verdict,
+        "took": duration(max(report.ended - report.began, 0.0)),
+        "undecided": report.decision is Decision.HOLD and report.bake is None,
+        "interrupted": report.interrupted,
+        "notes": report.notes,
+        "rows": [_row(metric) for metric in verdict.metrics],
+        "traffic": figures.traffic_figure(history, traffic),
+        "errors": [figure for metric in counted for figure in figures.error_figures(history, metric)],
+        "routes": [(name_of(m), _routes(figures.routes(history, m.signal))) for m in counted],
+        "latency": [(name_of(m), figures.latency_figures(history, m)) for m in latency],
+        "evidence": figures.evidence_figures(history, verdict.metrics),
+        "worst": [(m, each) for m in verdict.metrics for each in m.worst if each.nats > 0],
+        "views": extras.page_views(history),
+        "vitals": extras.vitals(history),
+        "js_errors": extras.js_errors(history)[:10],
+        "events": extras.events(history),
+        "checks": extras.checks(history),
+    }
 
 
 @lru_cache(maxsize=1)
@@ -129,7 +145,7 @@ def _template() -> Template:
         stratum=stratum_name,
         duration=duration,
     )
-    environment.globals.update(rates=rates, of=of, float_inf=math.inf)
+    environment.globals.update(rates=rates, of=of, float_inf=math.inf, safe=Markup)
     return environment.get_template("report.html.j2")
 
 

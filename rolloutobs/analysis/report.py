@@ -43,6 +43,8 @@ SCHEMA: Final = 1
 """Version of the JSON report: fields are added under the same number, and removed or changed under the
 next."""
 
+_SIDES: Final = ("canary", "stable")
+
 _MOMENTS: Final = 240
 """Moments in the JSON report, at most."""
 
@@ -76,19 +78,80 @@ class Report:
     """Stopped from outside before it was decided."""
     override: Override | None = None
     """``None``: the evidence decides."""
+    bake: Report | None = None
+    """What was seen after the promotion: the new version as the canary, the old pods that were kept as
+    stable. ``None``: not promoted, or nobody asked for a bake."""
 
     @property
     def decision(self) -> Decision:
-        """What is to be done: the verdict's decision, unless a person decided otherwise."""
+        """What is to be done: the verdict's decision, unless a person or the bake decided otherwise.
+
+        A bake that was stopped, or that had nothing to compare, holds: what was promoted is not proven.
+        """
+        if self.bake is not None:
+            return self.bake._as_bake()
         return self.override.decision if self.override else self.verdict.decision
 
     @property
     def reason(self) -> str:
-        """Why, in one sentence; an override does not hide what the evidence says."""
+        """Why, in one sentence or two; neither an override nor a bake hides what the evidence says."""
+        if self.bake is not None:
+            return _baked(self, self.bake)
+        return self._reason_before_bake()
+
+    @property
+    def decided_by(self) -> str:
+        """Name of the signal that decided, as `Verdict.decided_by`."""
+        return (self.bake or self).verdict.decided_by
+
+    def _reason_before_bake(self) -> str:
         if self.override is None:
             return self.verdict.reason
         by_hand = f"{self.override.decision.name} by hand ({self.override.reason})"
         return f"{by_hand}; the evidence by then: {self.verdict.reason}"
+
+    def _as_bake(self) -> Decision:
+        """Return what this report means where it is the one of a bake."""
+        if self.verdict.decision is Decision.ROLLBACK:
+            return Decision.ROLLBACK
+        return Decision.HOLD if self.interrupted or not self._has_compared() else Decision.PROMOTE
+
+    def _has_compared(self) -> bool:
+        seen = self.verdict.requests
+        return seen.canary_exposures > 0 and seen.stable_exposures > 0
+
+
+def _baked(report: Report, bake: Report) -> str:
+    """Return the sentences about a promotion and the bake after it."""
+    promoted = f"promoted after {duration(max(report.verdict.at, 0.0))}"
+    took = duration(max(bake.ended - bake.began, 0.0))
+    now, before = bake.verdict, report.verdict
+    versions = (
+        now.canary_version or before.canary_version,
+        now.stable_version or before.stable_version,
+    )
+    canary, stable = (f"{word} {version}".strip() for word, version in zip(_SIDES, versions, strict=True))
+    requests = bake.verdict.requests
+    seen = (
+        f"{count(requests.canary_exposures)} requests, beside {count(requests.stable_exposures)} of {stable}"
+    )
+    match bake._as_bake():
+        case Decision.ROLLBACK:
+            return f"{bake.verdict.reason} That was in the bake: it had been {promoted}."
+        case Decision.PROMOTE:
+            return f"{report._reason_before_bake()} Nothing against it in a bake of {took}: it had {seen}."
+        case Decision.HOLD if bake.interrupted:
+            return (
+                f"HOLD: {canary} was {promoted}, and the bake was stopped after {took}. By then nothing was "
+                f"against it: it had {seen}."
+            )
+        case Decision.HOLD:
+            return (
+                f"HOLD: {canary} was {promoted}, but the bake of {took} compared nothing (it had {seen}): "
+                "keep pods of the old version, with a part of the traffic."
+            )
+        case _ as never:
+            assert_never(never)
 
 
 def exit_code(decision: Decision) -> int:
@@ -121,7 +184,7 @@ def to_mapping(report: Report) -> dict[str, Any]:
         "tool": f"rolloutobs {__version__}",
         "decision": report.decision.value,
         "reason": report.reason,
-        "decided_by": verdict.decided_by or None,
+        "decided_by": report.decided_by or None,
         "exit_code": exit_code(report.decision),
         "interrupted": report.interrupted,
         "override": None
@@ -131,7 +194,24 @@ def to_mapping(report: Report) -> dict[str, Any]:
             "reason": report.override.reason,
             "evidence_decision": verdict.decision.value,
         },
+        "bake": None
+        if report.bake is None
+        else {
+            "outcome": report.bake._as_bake().value,
+            "reason": report.bake.verdict.reason,
+            "decided_by": report.bake.verdict.decided_by or None,
+            "interrupted": report.bake.interrupted,
+            **_phase(report.bake),
+        },
         "app": report.app or None,
+        **_phase(report),
+    }
+
+
+def _phase(report: Report) -> dict[str, Any]:
+    """Return what there is to tell of a rollout, or of the bake after it."""
+    verdict = report.verdict
+    return {
         "canary_version": verdict.canary_version or None,
         "stable_version": verdict.stable_version or None,
         "began": _timestamp(report.began),
@@ -269,21 +349,25 @@ def to_text(report: Report, paint: Paint = plain, *, worst: bool = False) -> str
     lines = [*_heading(report, paint), "", *table(verdict, paint)]
     if worst:
         lines += _worst(verdict)
-    holds = verdict.holds if verdict.decision is Decision.HOLD else ()
+    holds = verdict.holds if report.decision is Decision.HOLD and report.bake is None else ()
     lines += [f"  - {paint(text, 'undecided')}" for text in (*holds, *report.notes)]
-    if report.interrupted and verdict.decision is Decision.HOLD:
+    if report.bake is not None:
+        bake = report.bake
+        lines += ["", *_heading(bake, paint, "after promotion, "), "", *table(bake.verdict, paint)]
+        lines += [f"  - {paint(text, 'undecided')}" for text in bake.notes]
+    elif report.interrupted and verdict.decision is Decision.HOLD:
         lines.append("  - stopped before it was decided")
     return "\n".join([*lines, "", paint(report.reason, _DECISION_STYLE[report.decision])]) + "\n"
 
 
-def _heading(report: Report, paint: Paint) -> list[str]:
+def _heading(report: Report, paint: Paint, phase: str = "") -> list[str]:
     verdict = report.verdict
     canary = paint(f"canary {verdict.canary_version or '?'}", "canary")
     stable = paint(f"stable {verdict.stable_version or '?'}", "stable")
     requests = verdict.requests
     return [
-        f"{report.app or 'app'}: {canary} against {stable}, {duration(max(verdict.at, 0.0))} of canary "
-        f"traffic, {count(requests.canary_exposures)} and {count(requests.stable_exposures)} requests"
+        f"{report.app or 'app'}: {phase}{canary} against {stable}, {duration(max(verdict.at, 0.0))} of "
+        f"canary traffic, {count(requests.canary_exposures)} and {count(requests.stable_exposures)} requests"
     ]
 
 

@@ -36,6 +36,8 @@ class Saved:
     """What `Engine.state` returned."""
     decision: str
     """Of the verdict at that look; empty: there was none yet."""
+    stable_version: str = ""
+    """Empty: not known yet."""
     acted: Sequence[str] = ()
     """Decisions that commands have been run for: they run once."""
     traffic: Mapping[str, int] = field(default_factory=dict)
@@ -52,6 +54,7 @@ def to_mapping(saved: Saved) -> dict[str, Any]:
         "at": saved.at,
         "zero": saved.zero,
         "canary_version": saved.canary_version,
+        "stable_version": saved.stable_version,
         "decision": saved.decision,
         "acted": list(saved.acted),
         "traffic": dict(saved.traffic),
@@ -99,6 +102,7 @@ def _read(plain: Mapping[str, Any]) -> Saved:
         at=float(plain["at"]),
         zero=None if plain["zero"] is None else float(plain["zero"]),
         canary_version=str(plain["canary_version"]),
+        stable_version=str(plain.get("stable_version", "")),
         engine=dict(plain["engine"]),
         decision=str(plain["decision"]),
         acted=tuple(plain["acted"]),

@@ -34,6 +34,9 @@ __all__ = [
 # Source: https://prometheus.io/docs/prometheus/latest/querying/basics/#instant-vector-selectors
 _MATCHER: Final = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(,|$)')
 
+_EXPOSED: Final = f"exported_{semconv.LABEL_TRACK}"
+"""Where a rule keeps the track that was exposed. Source: Prometheus, ``honor_labels``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
@@ -125,6 +128,10 @@ class _Ruled(ABC):
 
     def _written(self, labels: Mapping[str, str]) -> Mapping[str, str]:
         others = {name: value for name, value in labels.items() if name != semconv.LABEL_TRACK}
+        exposed = labels.get(semconv.LABEL_TRACK)
+        if exposed:
+            # A process whose track changed exposes its counters under both; they must not become one series.
+            others[_EXPOSED] = exposed
         track = self.track(labels)
         return {**others, semconv.LABEL_TRACK: track} if track else others
 

@@ -51,6 +51,8 @@ class TickSettings:
     compared."""
     zero: float | None = None
     """Unix time at which the canary first took traffic, known from before; ``None``: it will be seen."""
+    canary_versions: frozenset[str] = frozenset()
+    """Versions known from before to be the canary's and not stable's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,15 @@ class _Target:
         self.exposed: float | None = None
         """When it first counted something of the canary."""
         self.tracks: frozenset[str] = frozenset()
+        self.versions: frozenset[tuple[str, str]] = frozenset()
+        """Pairs of track and version."""
         self.signals: frozenset[str] = frozenset()
 
     def note(self, at: float, grown: Sequence[Growth]) -> None:
         self.answered = at
         live = [g.series for g in grown if g.series.track in _SIDES]
-        self.tracks = frozenset(series.track for series in live) or self.tracks
+        self.versions = frozenset((series.track, series.version) for series in live) or self.versions
+        self.tracks = frozenset(track for track, _ in self.versions)
         self.signals = (
             frozenset(p.name for s in live for p in s.places if p.role is not Role.DISPLAY) or self.signals
         )
@@ -116,6 +121,7 @@ class Ticker:
         self._starters = [s.name for s in signals if s.kind is not Kind.PAIRS] or list(self._tallies)
         self._traffic = {name: Counter[str]() for name in self._starters}
         self._versions = {CANARY: Counter[str](), STABLE: Counter[str]()}
+        self._promoted = _Promoted(self._settings.canary_versions)
         self._clock = _Clock(self._settings.prehistory_seconds, self._settings.zero)
         self.apps: set[str] = set()
         """Values of the label ``app`` seen on series that have a track."""
@@ -156,7 +162,8 @@ class Ticker:
             for target in self._targets.values():
                 target.answered += reading.at - last
         self._forget(reading)
-        ready = self._clock.advance(reading.at, self._tick(failed, reading.at), self._canary_began())
+        self._promoted.note(pair for name in reading.targets for pair in self._targets[name].versions)
+        ready = self._clock.advance(reading.at, self._tick(failed, reading), self._canary_began())
         traffic = next((dict(c) for c in self._traffic.values() if c), {})
         displays = self._displays
         self._displays = {}
@@ -210,17 +217,25 @@ class Ticker:
         since = self._clock.last
         if since is None:
             return
-        if target.exposed is None and any(_is_canary_exposure(g) for g in grown):
+        if target.exposed is None and any(self._is_canary_exposure(g) for g in grown):
             target.exposed = since
         cold = target.is_cold(since, self._settings.warmup_seconds)
         for growth in grown:
-            side = _SIDES.get(growth.series.track)
+            side = self._promoted.side(growth.series.track, growth.series.version)
             if side is None:
                 continue
             if lost:
                 self._discard(growth, side)
             else:
                 self._count(growth, Origin(name, side, cold and side == CANARY))
+
+    def _is_canary_exposure(self, growth: Growth) -> bool:
+        series = growth.series
+        return (
+            growth.amount > 0
+            and self._promoted.side(series.track, series.version) == CANARY
+            and any(_is_exposure(growth, place.role) for place in series.places)
+        )
 
     def _discard(self, growth: Growth, side: str) -> None:
         if any(
@@ -258,8 +273,9 @@ class Ticker:
         for name in gone:
             del self._targets[name]
 
-    def _tick(self, failed: Mapping[str, str], at: float) -> Tick:
+    def _tick(self, failed: Mapping[str, str], reading: Reading) -> Tick:
         """Return what was counted since the last reading; its times are set by the clock."""
+        at = reading.at
         silent = [self._targets[name] for name in failed if name in self._targets]
         unknown = frozenset() if len(silent) == len(failed) else frozenset({_UNKNOWN})
         patient = [t for t in silent if at - t.answered <= self._settings.patience_seconds]
@@ -275,6 +291,7 @@ class Ticker:
             stable_pod_histograms={name: t.pod_histograms for name, t in taken.items() if t.pod_histograms},
             by_pod_age=True,
             stale=frozenset(track for target in silent for track in target.tracks) | unknown,
+            weight=reading.weight,
             canary_version=self._version(CANARY),
             stable_version=self._version(STABLE),
         )
@@ -282,6 +299,36 @@ class Ticker:
     def _version(self, side: str) -> str:
         """Return the version with most traffic on `side` since the start."""
         return next((version for version, _ in self._versions[side].most_common(1)), "")
+
+
+class _Promoted:
+    """Keeps a version on the canary's side when its pods become stable while it is judged.
+
+    A promoted pod changes its label and goes on; counted as stable it would be compared with itself.
+    """
+
+    def __init__(self, known: frozenset[str]) -> None:
+        self._new = set(known)
+        self._old: set[str] = set()
+
+    def note(self, versions: Iterable[tuple[str, str]]) -> None:
+        """Take the tracks and versions of a reading: new is what was the canary's before it was stable's."""
+        found: dict[str | None, set[str]] = {CANARY: set(), STABLE: set()}
+        for track, version in versions:
+            if version:
+                found[_SIDES[track]].add(version)
+        stable = found[STABLE]
+        self._old |= stable - self._new
+        fresh = found[CANARY] - self._old - self._new
+        if fresh:
+            # The next rollout: what was promoted in the last one is what runs.
+            self._old |= self._new & stable
+            self._new = (self._new - self._old) | fresh
+
+    def side(self, track: str, version: str) -> str | None:
+        """Return the side of a series; ``None``: it is not compared."""
+        side = _SIDES.get(track)
+        return CANARY if side == STABLE and version in self._new else side
 
 
 class _Clock:
@@ -324,11 +371,3 @@ def _went_back(before: float | None, now: float | None) -> bool:
 
 def _is_exposure(growth: Growth, role: Role) -> bool:
     return role is Role.EXPOSURES or (role is Role.BUCKET and growth.series.le == float("inf"))
-
-
-def _is_canary_exposure(growth: Growth) -> bool:
-    return (
-        growth.amount > 0
-        and _SIDES.get(growth.series.track) == CANARY
-        and any(_is_exposure(growth, place.role) for place in growth.series.places)
-    )

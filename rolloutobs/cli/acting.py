@@ -63,7 +63,7 @@ def environment(report: Report) -> dict[str, str]:
     return {
         "ROLLOUTOBS_VERDICT": report.decision.value,
         "ROLLOUTOBS_VERDICT_REASON": report.reason,
-        "ROLLOUTOBS_VERDICT_DECIDED_BY": verdict.decided_by,
+        "ROLLOUTOBS_VERDICT_DECIDED_BY": report.decided_by,
         "ROLLOUTOBS_VERDICT_APP": report.app,
         "ROLLOUTOBS_VERDICT_CANARY_VERSION": verdict.canary_version,
         "ROLLOUTOBS_VERDICT_STABLE_VERSION": verdict.stable_version,

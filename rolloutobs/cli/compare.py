@@ -82,7 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
     settings = GateSettings(arguments.app, interval, window, until_decided=False)
     shown = None if arguments.quiet else progress(sys.stderr, window)
     try:
-        report = asyncio.run(watch(arguments, Watch(policy, settings, window), shown or (lambda look: None)))
+        report, _ = asyncio.run(
+            watch(arguments, Watch(policy, settings, window), shown or (lambda look: None))
+        )
     finally:
         if shown:
             shown.close()

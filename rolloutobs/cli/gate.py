@@ -6,19 +6,18 @@ import argparse
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rolloutobs.cli.options import EXIT_CODES, output_file, read_policy, require, seconds, write
-from rolloutobs.cli.sources import add_sources
+from rolloutobs.cli.options import EXIT_CODES, output_file, read_policy, require, seconds
+from rolloutobs.cli.sources import add_sources, add_weight, weight_of
 from rolloutobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rolloutobs.analysis.gate import Look
+    from rolloutobs.analysis.model import Tick
     from rolloutobs.analysis.report import Override, Report
-    from rolloutobs.cli.keeping import StateFile
     from rolloutobs.cli.watching import Watch
 
 __all__ = ["add_parser", "run"]
@@ -45,11 +44,26 @@ examples:
     rolloutobs gate --app shop --prometheus http://prometheus:9090 \\
         --on-rollback 'kubectl rollout undo deployment/shop' --notify https://chat.example/hook
 
+  And watch on for an hour, while an old pod or two are kept with a tenth of the traffic:
+    rolloutobs gate --app shop --prometheus http://prometheus:9090 --state gate.json --bake 60m \\
+        --on-promote 'kubectl argo rollouts promote shop' --on-rollback 'kubectl argo rollouts undo shop'
+
+  Told which share of the traffic the canary has, so that a dead one is found:
+    rolloutobs gate --app shop --prometheus http://prometheus:9090 --weight 5%%
+    rolloutobs gate --app shop --prometheus http://prometheus:9090 \\
+        --weight-query 'flagger_canary_weight{{name="shop"}} / 100'
+
 A command gets the JSON report on its stdin, and ROLLOUTOBS_VERDICT, _REASON, _DECIDED_BY, _APP,
 _CANARY_VERSION and _STABLE_VERSION (all beginning with ROLLOUTOBS_VERDICT) in its environment. One that fails
 makes the exit code 2: the decision stands, and has not been carried out.
 
+With OTEL_LOGS_EXPORTER=otlp (and the other variables of OpenTelemetry) each decision is sent as log events:
+rolloutobs.verdict, and a rolloutobs.verdict.metric for each signal that was compared.
+
 {EXIT_CODES}
+
+With --bake: 0 if it was promoted and nothing spoke against it until the end of the bake, 1 if it was rolled
+back before or in the bake, 3 also if the bake was stopped or had nothing to compare.
 """
 
 
@@ -81,6 +95,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--html", type=output_file, metavar="FILE", help="write the report as one HTML page")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the verdict")
     _add_lasting(parser)
+    add_weight(parser)
     _add_actions(parser)
     parser.set_defaults(run=run)
 
@@ -92,6 +107,13 @@ def _add_lasting(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the state there after each look, and go on from it after a restart; the state of another "
         "canary version is begun anew",
+    )
+    parser.add_argument(
+        "--bake",
+        type=seconds,
+        metavar="TIME",
+        help="after a promotion watch on for so long, the new version against the old pods that were kept, "
+        "and act again if it is rolled back",
     )
     parser.add_argument(
         "--listen", metavar="ADDRESS", help="serve /metrics and /healthz on host:port while watching"
@@ -124,35 +146,34 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Watch, print the verdict, write the reports, act, and return the exit code."""
+    """Watch, tell and act; after a promotion bake, tell and act again; return the exit code."""
     require("gate", "numpy", "httpx2", *(("jinja2",) if arguments.html else ()))
-    from rolloutobs.analysis.report import to_text
+    from rolloutobs.analysis.model import Decision
     from rolloutobs.cli.acting import Action
-    from rolloutobs.cli.terminal import painter
+    from rolloutobs.cli.finishing import Finisher
 
     wanted = _wanted(arguments)
     # Wrong addresses are told now, not after an hour of watching.
     Action.wanted(arguments, "hold")
-    report = _watched(arguments, wanted)
-    # First of all: a report that cannot be written must not take the verdict along.
-    sys.stdout.write(to_text(report, painter(sys.stdout)))
-    sys.stdout.flush()
-    # And what cannot be written must not take the action along.
-    unwritten = _write_reports(arguments, report)
-    done = _act(arguments, wanted, report)
-    if unwritten:
-        raise unwritten
-    return _code(arguments, report) if done else INFRASTRUCTURE
+    finisher = Finisher(arguments, wanted.state)
+    report, kept = _watched(arguments, wanted)
+    done = finisher.finish(report)
+    if done and arguments.bake and report.decision is Decision.PROMOTE:
+        report = _baked(arguments, wanted, report, kept)
+        done = finisher.finish(report)
+    return finisher.code(report) if done else INFRASTRUCTURE
 
 
-def _code(arguments: argparse.Namespace, report: Report) -> int:
-    from rolloutobs.analysis.report import exit_code
+def _baked(arguments: argparse.Namespace, wanted: Watch, report: Report, kept: Sequence[Tick]) -> Report:
+    from rolloutobs.analysis.wording import duration
+    from rolloutobs.cli.baking import bake_of, promoted, sides_of
+    from rolloutobs.cli.finishing import say
 
-    code = exit_code(report.decision)
-    if arguments.dry_run:
-        _say(f"dry run: would exit with {code}")
-        return 0
-    return code
+    sides = sides_of(arguments, report.verdict)
+    by = "by version" if sides is not arguments else "as before, for their versions do not differ"
+    say(f"promoted; the bake watches on for {duration(arguments.bake)}, the sides told {by}")
+    bake, _ = _watched(sides, bake_of(wanted, arguments.bake, report, kept), promoted)
+    return replace(report, bake=bake)
 
 
 def _wanted(arguments: argparse.Namespace) -> Watch:
@@ -163,12 +184,19 @@ def _wanted(arguments: argparse.Namespace) -> Watch:
     policy = read_policy(arguments.policy, "gate", arguments.metrics)
     if arguments.deadline:
         policy = replace(policy, deadline_seconds=arguments.deadline)
+    look_back = max(policy.past.minimum_seconds, 1800.0)
     return Watch(
         policy,
-        GateSettings(arguments.app, arguments.interval, policy.deadline_seconds),
-        look_back_seconds=max(policy.past.minimum_seconds, 1800.0),
+        GateSettings(
+            arguments.app,
+            arguments.interval,
+            policy.deadline_seconds,
+            keep_seconds=look_back if arguments.bake else 0.0,
+        ),
+        look_back_seconds=look_back,
         state=StateFile(arguments.state) if arguments.state else None,
         override=_override(arguments),
+        weight=weight_of(arguments),
     )
 
 
@@ -182,7 +210,12 @@ def _override(arguments: argparse.Namespace) -> Override | None:
     return Override(Decision(arguments.override), reason) if arguments.override else None
 
 
-def _watched(arguments: argparse.Namespace, wanted: Watch) -> Report:
+def _watched(
+    arguments: argparse.Namespace,
+    wanted: Watch,
+    seen: Callable[[Callable[[Look], None]], Callable[[Look], None]] = lambda observer: observer,
+) -> tuple[Report, tuple[Tick, ...]]:
+    """Watch, while observers are told each look as `seen` has it; return the report and the last ticks."""
     from rolloutobs.cli.watching import watch
 
     with _observers(arguments, wanted) as observers:
@@ -191,7 +224,7 @@ def _watched(arguments: argparse.Namespace, wanted: Watch) -> Report:
             for observer in observers:
                 observer(look)
 
-        return asyncio.run(watch(arguments, wanted, observe))
+        return asyncio.run(watch(arguments, wanted, seen(observe)))
 
 
 @contextlib.contextmanager
@@ -211,62 +244,3 @@ def _observers(arguments: argparse.Namespace, wanted: Watch) -> Iterator[list[Ca
             stack.callback(exporter.close)
             observers.append(exporter)
         yield observers
-
-
-def _write_reports(arguments: argparse.Namespace, report: Report) -> OSError | None:
-    """Write the reports; return the first error, after trying both."""
-    from rolloutobs.analysis.report import to_json
-
-    failed: OSError | None = None
-    wanted: list[tuple[Path | None, Callable[[Report], str]]] = [(arguments.json, to_json)]
-    if arguments.html:
-        from rolloutobs.analysis.page import to_html
-
-        wanted.append((arguments.html, to_html))
-    for path, render in wanted:
-        if path is None:
-            continue
-        try:
-            write(path, render(report))
-        except OSError as error:
-            failed = failed or error
-    return failed
-
-
-def _act(arguments: argparse.Namespace, wanted: Watch, report: Report) -> bool:
-    """Run the command and notify, and say what became of it; return whether the decision is carried out.
-
-    A gate that was stopped has not decided to hold, and one that goes on from a state does not act again.
-    """
-    from rolloutobs.analysis.model import Decision
-    from rolloutobs.cli.acting import Action, notify, run_command
-
-    if report.interrupted and report.decision is Decision.HOLD:
-        _say("stopped, undecided" + (f"; go on with --state {arguments.state}" if arguments.state else ""))
-        return True
-    action = Action.wanted(arguments, report.decision.value)
-    state = wanted.state
-    if state and report.decision.value in state.acted:
-        _say(f"{report.decision.value} was acted on before, as {state.path} says")
-        return True
-    done = True
-    if action.command:
-        ran = asyncio.run(run_command(action, report))
-        _say(ran.text)
-        done = ran.good
-    if action.url:
-        _say(asyncio.run(notify(action, report)).text)
-    if state and done and not action.dry_run and (action.command or action.url):
-        _note(state, report)
-    return done
-
-
-def _note(state: StateFile, report: Report) -> None:
-    try:
-        state.note(report.decision.value)
-    except OSError as error:
-        _say(f"that it was acted on cannot be written, a gate after this one will act again: {error}")
-
-
-def _say(text: str) -> None:
-    print(f"rolloutobs: {text}", file=sys.stderr)

@@ -19,7 +19,7 @@ from rolloutobs.errors import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     from rolloutobs.analysis.policy import Policy
 
-__all__ = ["EXIT_CODES", "output_file", "read_policy", "require", "seconds", "write"]
+__all__ = ["EXIT_CODES", "output_file", "read_policy", "require", "seconds", "share", "write"]
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -37,6 +37,19 @@ def seconds(text: str) -> float:
     if found is None or found[2] not in _UNITS or float(found[1]) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time span; use for example 15s, 5m or 1h")
     return float(found[1]) * _UNITS[found[2]]
+
+
+def share(text: str) -> float:
+    """Return a share of the traffic such as ``0.05`` or ``5%``, above 0 and below 1."""
+    from rolloutobs.analysis.loading import share_of
+
+    try:
+        found = share_of(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of the traffic; use 0.05 or 5%")
+    return found
 
 
 def output_file(text: str) -> Path:

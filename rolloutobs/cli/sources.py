@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rolloutobs.analysis.presets import PRESETS, bucket_factors
-from rolloutobs.cli.options import seconds
+from rolloutobs.cli.options import seconds, share
 from rolloutobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from rolloutobs.analysis.prometheus import PrometheusSource
     from rolloutobs.analysis.scrape import ScrapeSource
     from rolloutobs.analysis.sides import Shape, Sides
+    from rolloutobs.analysis.weights import Weight
 
-__all__ = ["add_access", "add_prometheus", "add_series", "add_sources", "open_prometheus", "open_source"]
+__all__ = [
+    "add_access",
+    "add_prometheus",
+    "add_series",
+    "add_sources",
+    "add_weight",
+    "open_prometheus",
+    "open_source",
+    "weight_of",
+]
 
 METRICS_TOKEN: Final = "ROLLOUTOBS_METRICS_TOKEN"  # noqa: S105 - a name, not a secret
 """What the SDK asks of whoever scrapes it; sent to targets, never to Prometheus."""
@@ -153,6 +163,43 @@ def open_prometheus(
         access=_access(arguments, PROMETHEUS_TOKEN),
         shape=_shape(arguments, metrics),
     )
+
+
+def add_weight(parser: argparse.ArgumentParser) -> None:
+    """Add what says which share of the traffic the canary was given."""
+    group = parser.add_argument_group(
+        "the canary's share of the traffic",
+        "with it, a canary that gets much less than it was given (a dead one has no errors to show) is "
+        "rolled back for that, as the policy's share.on_silence says; without, nothing is tested",
+    )
+    weight = group.add_mutually_exclusive_group()
+    weight.add_argument("--weight", type=share, metavar="SHARE", help="it is this all the time: 0.05 or 5%%")
+    weight.add_argument(
+        "--weight-file", type=Path, metavar="FILE", help="it stands in this file, read again at each look"
+    )
+    weight.add_argument(
+        "--weight-query",
+        metavar="PROMQL",
+        help="it is what --prometheus answers: 'flagger_canary_weight{name=\"shop\"} / 100'",
+    )
+
+
+def weight_of(arguments: argparse.Namespace) -> Weight | None:
+    """Return who says the canary's share; ``None``: nobody.
+
+    Raises:
+        ConfigurationError: there is no Prometheus to ask.
+    """
+    from rolloutobs.analysis.weights import FileWeight, FixedWeight, QueryWeight
+
+    if arguments.weight_query:
+        if not arguments.prometheus:
+            raise ConfigurationError("--weight-query asks a Prometheus; name it with --prometheus")
+        access = _access(arguments, PROMETHEUS_TOKEN)
+        return QueryWeight(arguments.prometheus, arguments.weight_query, access, arguments.timeout or 5.0)
+    if arguments.weight_file:
+        return FileWeight(arguments.weight_file)
+    return None if arguments.weight is None else FixedWeight(arguments.weight)
 
 
 def _shape(arguments: argparse.Namespace, metrics: frozenset[str]) -> Shape:

@@ -7,18 +7,19 @@ import contextlib
 import signal
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from rolloutobs.analysis.gate import Gate, GateSettings, Look, RolloutChangedError, of_present_canary
-from rolloutobs.analysis.model import Reading
+from rolloutobs.analysis.model import Decision, Reading, Tick
 from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.prometheus import PrometheusSource
 from rolloutobs.analysis.report import Override, Report
 from rolloutobs.analysis.saved import Saved
 from rolloutobs.analysis.ticks import Ticker, TickSettings
 from rolloutobs.analysis.verdict import Engine
+from rolloutobs.analysis.weights import Weight, Weighted
 from rolloutobs.cli.keeping import StateFile
 from rolloutobs.cli.sources import open_source
 from rolloutobs.errors import SourceError
@@ -42,10 +43,18 @@ class Watch:
     """Where the gate goes on from, and what it writes after each look."""
     override: Override | None = None
     """One look, and then this decision."""
+    weight: Weight | None = None
+    """Who says which share of the traffic is configured for the canary."""
+    is_bake: bool = False
+    """Whether the canary is promoted already: time 0 is now."""
+    stable_past: Sequence[Tick] = ()
+    """Of a bake: ticks from before it, in unix seconds."""
 
 
-async def watch(arguments: Namespace, wanted: Watch, observer: Callable[[Look], None]) -> Report:
-    """Watch until decided, interrupted, or over.
+async def watch(
+    arguments: Namespace, wanted: Watch, observer: Callable[[Look], None]
+) -> tuple[Report, tuple[Tick, ...]]:
+    """Watch until decided, interrupted, or over; return the report, and the last ticks (`Gate.kept`).
 
     Raises:
         SourceError: nothing answers.
@@ -54,22 +63,28 @@ async def watch(arguments: Namespace, wanted: Watch, observer: Callable[[Look], 
     """
     stop = asyncio.Event()
     with _stopped_by_signals(stop):
-        before = wanted.state.load(wanted.policy) if wanted.state else None
+        before = _before(wanted)
         notes = _gap(arguments, before)
         if wanted.override:
             stop.set()
         try:
-            report = await _watch(arguments, wanted, observer, stop, before)
+            report, kept = await _watch(arguments, wanted, observer, stop, before)
         except RolloutChangedError as change:
             notes = (str(change),)
             if wanted.state:
-                wanted.state.acted = ()
-            report = await _watch(arguments, wanted, observer, stop, None)
+                wanted.state.begin()
+            report, kept = await _watch(arguments, wanted, observer, stop, None)
     if wanted.override:
         report = replace(report, override=wanted.override, interrupted=False)
     if wanted.state and wanted.state.failed:
         notes = (*notes, wanted.state.failed)
-    return replace(report, notes=(*notes, *report.notes))
+    return replace(report, notes=(*notes, *report.notes)), kept
+
+
+def _before(wanted: Watch) -> tuple[Saved, Engine] | None:
+    if wanted.state is None:
+        return None
+    return (wanted.state.load_bake if wanted.is_bake else wanted.state.load)(wanted.policy)
 
 
 def _gap(arguments: Namespace, before: tuple[Saved, Engine] | None) -> tuple[str, ...]:
@@ -85,10 +100,10 @@ async def _watch(
     observer: Callable[[Look], None],
     stop: asyncio.Event,
     before: tuple[Saved, Engine] | None,
-) -> Report:
+) -> tuple[Report, tuple[Tick, ...]]:
     settings = wanted.settings
     ticker = _ticker(wanted, before)
-    engine = before[1] if before else Engine(wanted.policy)
+    engine = before[1] if before else _engine(wanted, ticker.zero)
     timeout = arguments.timeout or min(max(settings.interval_seconds, 2.0), 5.0)
     async with AsyncExitStack() as stack:
         source = open_source(arguments, ticker.metrics, timeout)
@@ -104,21 +119,34 @@ async def _watch(
                     look = replace(look, notes=(*look.notes, wanted.state.failed))
             observer(look)
 
-        gate = Gate(source, ticker, engine, settings, observer=observed)
+        weighted = Weighted(source, wanted.weight) if wanted.weight else source
+        gate = Gate(weighted, ticker, engine, settings, observer=observed)
         if before:
             gate.resume(before[0], engine.verdict() if before[0].decision else None)
         report = await gate.run(stop, past)
         if wanted.state and not wanted.override:
             wanted.state.save(gate, engine)
-        return report
+        return report, gate.kept
+
+
+def _engine(wanted: Watch, zero: float | None) -> Engine:
+    """Return a new engine, that of a bake with what stable did before."""
+    engine = Engine(wanted.policy)
+    for tick in wanted.stable_past:
+        engine.prehistory(replace(tick, start=tick.start - (zero or 0.0), end=tick.end - (zero or 0.0)))
+    return engine
 
 
 def _ticker(wanted: Watch, before: tuple[Saved, Engine] | None) -> Ticker:
     patience = max(_PATIENCE_INTERVALS * wanted.settings.interval_seconds, _PATIENCE_SECONDS)
+    versions = (
+        frozenset({before[0].canary_version}) - {"", before[0].stable_version} if before else frozenset()
+    )
     settings = TickSettings(
+        canary_versions=versions,
         warmup_seconds=wanted.policy.warmup_seconds,
         patience_seconds=patience,
-        zero=before[0].zero if before else None,
+        zero=before[0].zero if before else time.time() if wanted.is_bake else None,
     )
     return Ticker(wanted.policy.signals, settings)
 
@@ -127,7 +155,13 @@ async def _past(
     source: PrometheusSource, wanted: Watch, before: tuple[Saved, Engine] | None
 ) -> list[Reading]:
     """Return the past of the present rollout, or what a gate before this one has not seen; an unreachable
-    Prometheus may yet come up, if there is time."""
+    Prometheus may yet come up, if there is time.
+
+    There is none of a bake that begins, whose past is the rollout, nor of one that is decided.
+    """
+    decisions = {Decision.ROLLBACK} if wanted.is_bake else {Decision.ROLLBACK, Decision.PROMOTE}
+    if wanted.is_bake if before is None else before[0].decision in decisions:
+        return []
     now = time.time()
     step = wanted.settings.interval_seconds
     began = before[0].at if before else now - wanted.look_back_seconds

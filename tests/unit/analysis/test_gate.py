@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rolloutobs.analysis.gate import Clock, Gate, GateSettings, of_present_canary
+from rolloutobs.analysis.gate import Clock, Gate, GateSettings, of_present_canary, versions_of_canaries
 from rolloutobs.analysis.history import NOTHING
 from rolloutobs.analysis.model import Decision, Reading, Sample, Verdict
 from rolloutobs.analysis.policy import Kind, Policy, Selector, Signal
@@ -317,3 +317,42 @@ async def test_two_real_exporters_end_in_the_right_verdict(exporter, canary, per
     assert (verdict.canary_version, verdict.stable_version) == ("1.2.0", "1.1.0")
     assert exit_code(verdict.decision) == {"promote": 0, "rollback": 1, "hold": 3}[decision]
     assert to_mapping(report)["requests"]["canary"]["exposures"] > 0
+
+
+async def test_a_bake_ends_with_a_rollback_only():
+    time = Time()
+    engine = FakeEngine(Decision.PROMOTE, Decision.HOLD, Decision.ROLLBACK)
+    report = await gate(engine, time, settings=replace(SETTINGS, only_rollback=True)).run()
+    assert report.verdict.decision is Decision.ROLLBACK
+    assert time.now == 1030
+
+
+async def test_a_bake_waits_for_a_source_that_is_down_until_its_end():
+    time = Time()
+    source = FakeSource(time)
+    source.failing = True
+    settings = replace(SETTINGS, only_rollback=True, give_up_seconds=20)
+    report = await gate(FakeEngine(), time, source, settings=settings).run()
+    assert report.verdict.decision is Decision.HOLD
+    assert time.now == 1060
+
+
+async def test_the_last_ticks_are_kept_for_a_bake_in_unix_time():
+    time = Time()
+    made = gate(FakeEngine(), time, settings=replace(SETTINGS, keep_seconds=20))
+    await made.run()
+    assert [(tick.start, tick.end) for tick in made.kept] == [(1030, 1040), (1040, 1050), (1050, 1060)]
+    without = gate(FakeEngine(), Time())
+    await without.run()
+    assert without.kept == ()
+
+
+def both(*versions):
+    samples = [Sample("n", {"track": track, "version": version}, 1) for track, version in versions]
+    return Reading(0.0, {"pod": tuple(samples)})
+
+
+def test_what_the_last_rollout_promoted_is_no_canary_beside_the_next():
+    assert versions_of_canaries(both(("canary", "2"), ("stable", "2"), ("canary", "3"))) == {"3"}
+    assert versions_of_canaries(both(("canary", "2"), ("stable", "2"))) == {"2"}
+    assert versions_of_canaries(both(("stable", "2"))) == set()

@@ -27,7 +27,7 @@ from rolloutobs.analysis.model import (
     Verdict,
 )
 from rolloutobs.analysis.page import to_html
-from rolloutobs.analysis.report import Report, bar, exit_code, to_json, to_mapping, to_text
+from rolloutobs.analysis.report import Override, Report, bar, exit_code, to_json, to_mapping, to_text
 from synthetic.browser import find_chromium
 from synthetic.settings import BrowserSettings
 
@@ -323,3 +323,56 @@ async def test_the_page_in_a_browser(tmp_path):
     assert complaints == []
     assert set(requests) == {path.as_uri()}
     assert len(backgrounds) == 2
+
+
+# --- a bake -------------------------------------------------------------------------------------------
+
+
+def promoted(**changes):
+    """Return a promotion with a bake after it, in which nothing was found unless `changes` say so."""
+    first = replace(verdict(decision=Decision.PROMOTE), decided_by="", reason="PROMOTE after 60 s: fine.")
+    calm = replace(verdict(600.0, Decision.HOLD), reason="HOLD after 10 min: x", decided_by="")
+    bake = Report("shop", 1_790_000_090.0, 1_790_000_690.0, replace(calm, **changes), history())
+    return report(verdict=first, bake=bake)
+
+
+def test_a_bake_in_which_nothing_is_found_leaves_the_promotion():
+    made = promoted()
+    assert made.decision is Decision.PROMOTE
+    assert made.reason == (
+        "PROMOTE after 60 s: fine. Nothing against it in a bake of 10 min: it had 410 requests, beside 640 "
+        "of stable 1.1.0."
+    )
+    assert json.loads(to_json(made))["bake"]["outcome"] == "promote"
+
+
+def test_a_rollback_in_the_bake_is_the_decision():
+    made = promoted(decision=Decision.ROLLBACK, decided_by="errors", reason="ROLLBACK after 10 min: bad.")
+    assert (made.decision, made.decided_by) == (Decision.ROLLBACK, "errors")
+    assert made.reason == (
+        "ROLLBACK after 10 min: bad. That was in the bake: it had been promoted after 60 s."
+    )
+    golden("out-bake.txt", to_text(made))
+    told = json.loads(to_json(made))
+    assert (told["decision"], told["decided_by"], told["exit_code"]) == ("rollback", "errors", 1)
+    assert (told["bake"]["outcome"], told["bake"]["decided_by"]) == ("rollback", "errors")
+    page = to_html(made)
+    assert page.index("The bake, after promotion") < page.index("The rollout, until it was promoted")
+
+
+def test_a_bake_that_compared_nothing_or_was_stopped_holds():
+    nothing = promoted(requests=PairCount(0, 410, 0, 0))
+    assert nothing.decision is Decision.HOLD
+    assert "compared nothing (it had 410 requests, beside 0 of stable 1.1.0): keep" in nothing.reason
+    stopped = promoted()
+    stopped = replace(stopped, bake=replace(stopped.bake, interrupted=True))
+    assert stopped.decision is Decision.HOLD
+    assert "canary 1.2.0 was promoted after 60 s, and the bake was stopped after 10 min" in stopped.reason
+
+
+def test_a_promotion_by_hand_is_baked_too():
+    by_hand = replace(promoted(), override=Override(Decision.PROMOTE, "Ann: hotfix"))
+    assert by_hand.decision is Decision.PROMOTE
+    assert by_hand.reason.startswith(
+        "PROMOTE by hand (Ann: hotfix); the evidence by then: PROMOTE after 60 s"
+    )

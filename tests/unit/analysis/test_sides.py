@@ -56,6 +56,21 @@ def test_versions_of_a_rolling_update():
         ByVersion("2", "2")
 
 
+def test_counters_of_both_tracks_of_one_pod_stay_two_series():
+    """A promoted pod shows what it counted as the canary, frozen, beside what it counts as stable."""
+    new = {"version": "1.2.0"}
+    shown = ByVersion("1.2.0", "1.1.0").applied(
+        reading(
+            ("a", {**new, "track": "canary"}, 13),
+            ("a", {**new, "track": "stable"}, 4),
+            ("a", {"version": "1.1.0", "track": "stable"}, 100),
+        )
+    )
+    assert tracks(shown) == ["canary", "canary", "stable"]
+    first, second, _ = shown.targets["pod"]
+    assert first.labels != second.labels
+
+
 def started(version, at):
     return ("app_start_time_seconds", {"version": version}, at)
 

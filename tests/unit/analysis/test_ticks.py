@@ -396,17 +396,56 @@ def test_an_address_with_several_processes_behind_it_is_refused():
     assert ticks[1].counts["errors"][GET].canary_exposures == 2
 
 
-def test_a_promoted_canary_pod_continues_as_stable():
+def rollout(at, canary, stable, promoted=None, old="1.1.0", new="1.2.0"):
+    """Return a reading of a new pod and an old one; a promoted pod shows its old generation, frozen."""
+    pod = [requests("canary", canary, version=new)]
+    if promoted is not None:
+        pod.append(requests("stable", promoted, version=new))
+    return reading(at, {"p": pod, "q": [requests("stable", stable, version=old)]})
+
+
+def test_a_promoted_pod_stays_on_the_canarys_side():
     """A track change starts a new generation: the old series stay, frozen; the new ones start from zero."""
-    ticker = Ticker([ERRORS])
-    (first, second) = run(
-        ticker,
-        reading(0, {"p": [requests("canary", 10)]}),
-        reading(1, {"p": [requests("canary", 12)]}),
-        reading(2, {"p": [requests("canary", 13), requests("stable", 4, version="1.2.0")]}),
+    (first, second, third) = run(
+        Ticker([ERRORS]),
+        rollout(0, 10, 100),
+        rollout(1, 12, 110),
+        rollout(2, 13, 120, promoted=4),
+        rollout(3, 13, 130, promoted=9),
     )
-    assert first.counts["errors"][GET] == PairCount(0, 2, 0, 0)
-    assert second.counts["errors"][GET] == PairCount(0, 1, 0, 4)
+    assert first.counts["errors"][GET] == PairCount(0, 2, 0, 10)
+    assert second.counts["errors"][GET] == PairCount(0, 5, 0, 10)
+    assert third.counts["errors"][GET] == PairCount(0, 5, 0, 10)
+    assert (third.canary_version, third.stable_version) == ("1.2.0", "1.1.0")
+
+
+def test_a_gate_that_goes_on_knows_which_version_was_the_canarys():
+    settings = TickSettings(zero=0.0, canary_versions=frozenset({"1.2.0"}))
+    first, second = rollout(0, 13, 100, promoted=4), rollout(1, 13, 110, promoted=9)
+    (known,) = run(Ticker([ERRORS], settings), first, second)
+    (unknown,) = run(Ticker([ERRORS], TickSettings(zero=0.0)), first, second)
+    assert known.counts["errors"][GET] == PairCount(0, 5, 0, 10)
+    assert unknown.counts["errors"][GET] == PairCount(0, 0, 0, 15)
+
+
+def test_one_version_on_both_tracks_is_two_sides():
+    (tick,) = run(Ticker([ERRORS]), rollout(0, 10, 100, old="1.2.0"), rollout(1, 12, 110, old="1.2.0"))
+    assert tick.counts["errors"][GET] == PairCount(0, 2, 0, 10)
+
+
+def test_what_the_last_rollout_promoted_is_stable_in_the_next():
+    def following(at, stable, canary):
+        pod = [requests("canary", 12), requests("stable", stable, version="1.2.0")]
+        return reading(at, {"p": pod, "r": [requests("canary", canary, version="1.3.0")]})
+
+    *_, last = run(
+        Ticker([ERRORS]),
+        rollout(0, 10, 100),
+        rollout(1, 12, 110, promoted=5),
+        following(2, 10, 1),
+        following(3, 16, 4),
+    )
+    assert last.counts["errors"][GET] == PairCount(0, 3, 0, 6)
 
 
 def test_a_reading_that_is_not_later_changes_nothing():
