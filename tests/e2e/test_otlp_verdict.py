@@ -14,7 +14,7 @@ from examples.demo.processes import Processes, free_ports
 from rolloutobs import semconv
 
 APP = '''
-"""One pod of each track: every answer is one more step of their counters, and one canary request in four fails."""
+"""One pod of each track: every answer is a step of their counters; one canary request in four fails."""
 
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -60,14 +60,12 @@ async def test_a_rollback_is_an_event_with_its_numbers(processes: Processes, tmp
     await processes.wait_for_http("pods", f"http://127.0.0.1:{pods}/metrics")
     policy = tmp_path / "policy.json"
     policy.write_text(json.dumps(QUICK))
-    gate = await processes.start(
-        "gate",
-        [
-            sys.executable, "-m", "rolloutobs.cli", "gate", "--scrape", f"127.0.0.1:{pods}", "--interval", "100ms",
-            "--policy", str(policy), "--quiet", "--json", str(tmp_path / "v.json"),
-        ],
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{http}", "OTEL_LOGS_EXPORTER": "otlp"},
-    )  # fmt: skip
+    argv = [
+        sys.executable, "-m", "rolloutobs.cli", "gate", "--scrape", f"127.0.0.1:{pods}",
+        "--interval", "100ms", "--policy", str(policy), "--quiet", "--json", str(tmp_path / "v.json"),
+    ]  # fmt: skip
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{http}", "OTEL_LOGS_EXPORTER": "otlp"}
+    gate = await processes.start("gate", argv, environ)
     assert await asyncio.wait_for(gate.wait(), 120) == 1, processes.log_end("gate")
     log = tmp_path / "logs" / "receiver.log"
     async with asyncio.timeout(60):

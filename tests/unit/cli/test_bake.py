@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
+
+from tests.unit.cli.test_cli import wait_for
 
 DEADLINE_SECONDS = 120
 
@@ -114,14 +115,6 @@ def run(argv, *more):
     return subprocess.run(
         [*argv, *more], capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
     )
-
-
-def wait_for(condition):
-    """Wait until `condition` holds; the deadline is far beyond what it takes."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_good_version_stays_promoted(argv, tmp_path):
