@@ -17,8 +17,19 @@ from rolloutobs import semconv
 from rolloutobs.analysis.displays import TEXTS, Display
 from rolloutobs.analysis.model import Sample, Stratum
 from rolloutobs.analysis.policy import Kind, Selector, Signal
+from rolloutobs.analysis.signals import PROCESS_RESTARTS, PROCESS_SECONDS
 
-__all__ = ["START_TIMES", "Catalog", "Growth", "Place", "Role", "Series", "TargetCounters", "start_time"]
+__all__ = [
+    "MOVED_SECONDS",
+    "START_TIMES",
+    "Catalog",
+    "Growth",
+    "Place",
+    "Role",
+    "Series",
+    "TargetCounters",
+    "start_time",
+]
 
 START_TIMES: Final = (semconv.APP_START_TIME_SECONDS, "process_start_time_seconds")
 """Gauges that tell when a process began, best first; the second is prometheus_client's own."""
@@ -28,7 +39,7 @@ BUCKET: Final = "_bucket"
 _MOST: Final = 2.0**53
 """Beyond this a float no longer counts one by one: no counter of events gets there honestly."""
 
-_MOVED_SECONDS: Final = 1.0
+MOVED_SECONDS: Final = 1.0
 """A start time moved when it differs by more: prometheus_client derives its own from boot time and ticks."""
 
 
@@ -38,6 +49,9 @@ class Role(Enum):
     EVENTS = auto()
     EXPOSURES = auto()
     BUCKET = auto()
+    SOURCE_EVENTS = auto()
+    """By groups of networks; the stratum is the group."""
+    SOURCE_EXPOSURES = auto()
     DISPLAY = auto()
 
 
@@ -90,6 +104,13 @@ class Catalog:
     def __init__(self, signals: Sequence[Signal], displays: Sequence[Display] = ()) -> None:
         self._rules: dict[str, list[tuple[Selector, str, Role, tuple[str, ...]]]] = {}
         for signal in signals:
+            if signal.sources is not None:
+                by = (signal.sources.label,)
+                for selector, role in (
+                    (signal.sources.exposures, Role.SOURCE_EXPOSURES),
+                    (signal.sources.events, Role.SOURCE_EVENTS),
+                ):
+                    self._add(selector.metric, (selector, signal.name, role, by))
             if signal.kind is Kind.LATENCY:
                 metric = signal.exposures.metric + BUCKET
                 self._add(metric, (signal.exposures, signal.name, Role.BUCKET, signal.strata))
@@ -106,7 +127,8 @@ class Catalog:
     @property
     def metrics(self) -> frozenset[str]:
         """Names of the samples that are needed, start times and texts included."""
-        return frozenset(self._rules) | frozenset(START_TIMES) | frozenset(TEXTS)
+        derived = (PROCESS_SECONDS, PROCESS_RESTARTS)
+        return frozenset(self._rules).difference(derived) | frozenset(START_TIMES) | frozenset(TEXTS)
 
     def series(self, name: str, labels: Mapping[str, str]) -> Series:
         """Return a new series of these labels; one that nothing wants has no places."""
@@ -227,4 +249,4 @@ class TargetCounters:
         return found
 
     def _moved(self, started: float | None) -> bool:
-        return started is not None and (self.started is None or abs(started - self.started) > _MOVED_SECONDS)
+        return started is not None and (self.started is None or abs(started - self.started) > MOVED_SECONDS)

@@ -108,15 +108,15 @@ class Counts:
         short = rows - len(self.canary)
         if not short:
             return self
-        return Counts(*(np.concatenate([each, np.zeros((short, *each.shape[1:]))]) for each in self._all))
+        return Counts(*(np.concatenate([each, np.zeros((short, *each.shape[1:]))]) for each in self.parts))
 
     def minus(self, other: Counts) -> Counts:
         """Return the difference, both of the same shape."""
-        return Counts(*(a - b for a, b in zip(self._all, other._all, strict=True)))
+        return Counts(*(a - b for a, b in zip(self.parts, other.parts, strict=True)))
 
     def rows(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Counts:
         """Return the counts of the strata `index` only."""
-        return Counts(*(each[index] for each in self._all))
+        return Counts(*(each[index] for each in self.parts))
 
     def channels(self, index: npt.NDArray[np.intp]) -> Counts:
         """Return the counts of the channels `index` only."""
@@ -127,7 +127,8 @@ class Counts:
         return Counts(self.canary_events, canary, self.stable_events, stable)
 
     @property
-    def _all(self) -> tuple[Floats, Floats, Floats, Floats]:
+    def parts(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """The four arrays, in order."""
         return self.canary_events, self.canary, self.stable_events, self.stable
 
 
@@ -248,6 +249,12 @@ class Wealth:
         budget -= np.maximum(gained, 0.0, out=gained)
         self._nats = None
 
+    def fork(self, times: int) -> None:
+        """Append `times` copies of the first component, which from now on go their own ways."""
+        self.log = np.concatenate([self.log, np.repeat(self.log[:1], times, axis=0)])
+        self.budget = np.concatenate([self.budget, np.repeat(self.budget[:1], times, axis=0)])
+        self._nats = None
+
     def restart(self) -> None:
         """Begin once more, beside what runs."""
         self._starts += 1
@@ -268,11 +275,16 @@ class DesignEffect:
     The larger of two estimates, both shrunk towards 1.2 by 8 degrees of freedom: between stable pods within
     the same interval, and between the tracks' split of the events and the one that their running ratio
     expects (so a canary that is truly worse does not inflate it). Source: docs/verdict.md, "staying honest".
+
+    Args:
+        channels: how many.
+        many: one exposure may have several events.
     """
 
     _PRIOR, _PRIOR_DF = 1.2, 8.0
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, many: bool = False) -> None:
+        self._many = many
         self.pods_chi2: Floats = np.zeros(channels)
         self.pods_df = 0.0
         self.online_chi2: Floats = np.zeros(channels)
@@ -304,7 +316,12 @@ class DesignEffect:
         self._down = self._down + (counts.stable_events * share).sum(axis=0)
         ratio = (self._up + 0.5) / (self._down + 0.5)
         theta = share * ratio / (share * ratio + 1.0 - share)
-        finite = np.clip(1.0 - events / np.maximum(n, 1.0)[:, None], 0.0, 1.0)
+        # An exposure that may have many events (a Poisson count) has no finite correction.
+        finite = (
+            np.ones_like(events)
+            if self._many
+            else np.clip(1.0 - events / np.maximum(n, 1.0)[:, None], 0.0, 1.0)
+        )
         expected = (events * theta).sum(axis=0)
         variance = (events * theta * (1.0 - theta) * finite).sum(axis=0)
         use = (expected >= 0.2) & (variance > 1e-9)

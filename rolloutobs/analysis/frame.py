@@ -25,7 +25,7 @@ class Frame:
     Attributes:
         strata: the stratum of each row.
         bounds: of latency, upper bounds in seconds of the channels, those that every histogram had so far at
-        the first sight of any; the empty tuple for counts.
+        the first sight of any, and of these the signal's own if it names some; the empty tuple for counts.
         ignored: histograms that lacked one of these bounds, and were left out.
     """
 
@@ -98,7 +98,8 @@ class Frame:
 
     def _histograms(self, pairs: Mapping[Stratum, HistogramPair]) -> Counts:
         if not self.bounds and pairs:
-            self.bounds = _shared_bounds(pair.bounds for pair in pairs.values())
+            shared = _shared_bounds(pair.bounds for pair in pairs.values())
+            self.bounds = tuple(bound for bound in shared if bound in self._signal.bounds) or shared
         own, wanted = self.bounds, set(self.bounds)
         alike = all(pair.bounds is own or pair.bounds == own for pair in pairs.values())
         usable = pairs if alike else {s: p for s, p in pairs.items() if wanted <= set(p.bounds)}

@@ -12,11 +12,12 @@ from math import log
 import numpy as np
 
 from rolloutobs.analysis.judge import SignalJudge
+from rolloutobs.analysis.model import ResourceVerdict
 from rolloutobs.analysis.policy import OnFailure, Policy
 from rolloutobs.analysis.summary import headline, pair, thresholds
-from rolloutobs.analysis.wording import Tracks, duration, percent, seconds_bound, worse
+from rolloutobs.analysis.wording import Tracks, bound_text, duration, percent, uses_more, worse
 
-__all__ = ["blindness", "dependency", "limits", "silence", "stale", "suspicions", "unmatched"]
+__all__ = ["blindness", "dependency", "limits", "resources", "silence", "stale", "suspicions", "unmatched"]
 
 Judges = Sequence[SignalJudge]
 
@@ -37,7 +38,8 @@ def silence(judge: SignalJudge, tracks: Tracks) -> list[str]:
 def dependency(judge: SignalJudge, judges: Judges, policy: Policy, tracks: Tracks) -> str:
     """Stable is worse than its own past in the signal of `judge`: something that both tracks share."""
     channel, before, now = judge.past_change()
-    bound = f" over {seconds_bound(judge.frame.bounds[channel])}" if judge.frame.bounds else ""
+    bounds, unit = judge.frame.bounds, judge.signal.bound_unit
+    bound = f" over {bound_text(bounds[channel], unit)}" if bounds else ""
     said = (
         f"{tracks.stable} itself is worse than its own past: {judge.signal.title}{bound} in {percent(now)} "
         f"of its {judge.signal.unit} against {percent(before)} before"
@@ -100,6 +102,13 @@ def _why(judge: SignalJudge, policy: Policy) -> str:
     if not policy.may_roll_back(judge.signal):
         return ", as anyone can post what browsers say"
     return f" ({max(judge.nats, 0.0):.1f} of {thresholds(policy, judge.signal):.1f} nats)"
+
+
+def resources(found: Sequence[ResourceVerdict], policy: Policy, tracks: Tracks) -> list[str]:
+    """The canary's processes use more memory or CPU, or run out of memory soon."""
+    if policy.resources.on_failure is OnFailure.LOG:
+        return []
+    return [uses_more(each, tracks) for each in found if each.above]
 
 
 def blindness(judges: Judges, policy: Policy) -> list[str]:

@@ -32,6 +32,7 @@ from rolloutobs.analysis.evidence import (
 )
 from rolloutobs.analysis.frame import Frame, Lag
 from rolloutobs.analysis.model import Tick
+from rolloutobs.analysis.networks import Networks
 from rolloutobs.analysis.past import StablePast
 from rolloutobs.analysis.policy import Kind, Policy, Signal
 
@@ -120,6 +121,8 @@ class SignalJudge:
         seen: the same with what the canary did while it was warming up.
         ignored: histograms that had other bucket bounds, up to the last interval.
         ratio: confidence sequences, pool; ``None`` until there is a choice.
+        baseline_seconds: time in which the canary was compared with the baseline instead of stable.
+        networks: what is left of the evidence without single networks; ``None``: not asked for.
     """
 
     def __init__(self, signal: Signal, policy: Policy) -> None:
@@ -146,7 +149,9 @@ class SignalJudge:
         self._grid, self._phi_grid = Grid(policy.tick_seconds), Grid(policy.phi_seconds)
         self._restarts = Grid(policy.restart_seconds)
         self._lag = Lag(signal.lag)
+        self.baseline_seconds = 0.0
         self._nulls(signal)
+        self.networks = Networks(signal, policy, self.null_against) if policy.is_robust(signal) else None
 
     def _nulls(self, signal: Signal) -> None:
         fewer = signal.kind is Kind.CONVERSION
@@ -179,6 +184,10 @@ class SignalJudge:
         """Take a tick; return whether an interval of the grid was closed by it, and the evidence has
         changed."""
         warm, cold = self._read(tick)
+        if self.signal.name in tick.baseline:
+            self.baseline_seconds += tick.end - tick.start
+        if self.networks is not None and tick.start >= self._policy.warmup_seconds:
+            self.networks.read(tick.sources.get(self.signal.name, {}))
         if self.phi is not None:
             self._pending = (self._pending[0].plus(warm), self._pending[1].plus(cold))
         seconds = self._grid.passed(tick.start, tick.end)
@@ -192,7 +201,7 @@ class SignalJudge:
         counts = self.frame.read(tick)
         channels = self.frame.channels
         if self.phi is None and channels:
-            self.phi = DesignEffect(channels)
+            self.phi = DesignEffect(channels, many=self.signal.kind is Kind.COUNT)
             empty = Counts.zeros(0, channels)
             self.total = self.seen = self._weighted = self._stable_past = self._phi_counts = empty
             self._pending = (empty, empty)
@@ -227,6 +236,8 @@ class SignalJudge:
         late = self._restarts.passed(tick.end - seconds, tick.end) is not None
         if late and self._policy.restart_seconds > 0 and self.against is not None:
             self.against.restart()
+            if self.networks is not None:
+                self.networks.restart()
 
     def _begin(self) -> None:
         """Fix what is compared, from what stable did so far; what shows it is not evidence itself."""
@@ -254,6 +265,8 @@ class SignalJudge:
         compared = lagged.channels(self.choice.channels)
         phi = self.phi.value[self.choice.channels]
         self.against.gain(compared, phi, seconds)
+        if self.networks is not None:
+            self.networks.gain(float(phi.max()), seconds)
         needed = compared.channels(self.choice.promotion)
         strict = self.phi.for_promotion[self.choice.channels][self.choice.promotion]
         self.promotion.gain(log_e_sum(needed, self.null_promotion) / strict[:, None], seconds)
@@ -293,8 +306,11 @@ class SignalJudge:
 
     @property
     def nats(self) -> float:
-        """Log evidence against the canary; 0 before there is any."""
-        return 0.0 if self.against is None else self.against.nats
+        """Log evidence against the canary; 0 before there is any. Where single networks are left out, the
+        least of all: a minimum of e-values is one."""
+        if self.against is None:
+            return 0.0
+        return self.against.nats if self.networks is None else min(self.against.nats, self.networks.nats)
 
     @property
     def guard_nats(self) -> float | None:

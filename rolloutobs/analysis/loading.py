@@ -79,7 +79,7 @@ def from_plain(kind: Any, value: object, where: str) -> Any:
 def to_plain(value: Any) -> Any:
     """Return dataclasses as dicts, enums as their strings, tuples as lists, all the way down."""
     if is_dataclass(value):
-        return {each.name: to_plain(getattr(value, each.name)) for each in fields(value)}
+        return {each.name: to_plain(getattr(value, each.name)) for each in fields(value) if each.init}
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, Mapping):
@@ -126,7 +126,7 @@ def _new(kind: Any, value: object, where: str) -> Any:
     hints = _hints(kind)
     given = _mapping(value, where, hints)
     values = {key: from_plain(hints[key], each, f"{where}.{key}") for key, each in given.items()}
-    missing = [each.name for each in fields(kind) if each.name not in values and not _has_default(each)]
+    missing = [f.name for f in fields(kind) if f.init and f.name not in values and not _has_default(f)]
     if missing:
         raise ConfigurationError(f"{where} lacks {', '.join(missing)}; add what is missing")
     return _named(where, lambda: kind(**values))
@@ -167,4 +167,4 @@ def _list(value: object, where: str) -> Sequence[object]:
 @lru_cache(maxsize=64)
 def _hints(kind: type) -> Mapping[str, Any]:
     hints = get_type_hints(kind)
-    return {each.name: hints[each.name] for each in fields(kind)}
+    return {each.name: hints[each.name] for each in fields(kind) if each.init}

@@ -12,12 +12,12 @@ from rolloutobs.analysis.words import (
     count,
     interval,
     is_seen,
+    name_of,
     nats,
     of,
     outcome_of,
     percent,
     rates,
-    seconds,
     stratum_name,
     times,
 )
@@ -63,7 +63,7 @@ def to_markdown(report: Report) -> str:
 def _row(metric: MetricVerdict) -> str:
     canary, stable = rates(metric.total)
     bounds = interval(metric.ratio)
-    name = metric.title if metric.bound is None else f"{metric.title} (> {seconds(metric.bound)})"
+    name = name_of(metric)
     cells = (
         _plain(name),
         outcome_of(metric),

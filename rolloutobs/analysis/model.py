@@ -20,8 +20,10 @@ __all__ = [
     "PairCount",
     "PodCount",
     "PodHistogram",
+    "PodUse",
     "Ratio",
     "Reading",
+    "ResourceVerdict",
     "Sample",
     "ShareVerdict",
     "Side",
@@ -107,6 +109,22 @@ class HistogramPair:
 
 
 @dataclass(frozen=True, slots=True)
+class PodUse:
+    """What one process used in one tick; ``None``: not known."""
+
+    pod: str
+    canary: bool
+    age_seconds: float
+    """At the end of the tick."""
+    seconds: float
+    memory_bytes: float | None
+    """In RAM, at the end of the tick."""
+    cpu_seconds: float | None
+    requests: float
+    """Exposures of the traffic signal that it had."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """What happened between `start` and `end`, seconds since the canary first took traffic (negative before).
 
@@ -129,6 +147,15 @@ class Tick:
     as warm-up."""
     cold_counts: Mapping[str, Mapping[Stratum, PairCount]] = field(default_factory=dict)
     """Canary counts of pods that are warming up (their stable fields are 0): only the guard looks at them."""
+    sources: Mapping[str, Mapping[str, PairCount]] = field(default_factory=dict)
+    """Per signal and group of networks, over all strata: the same events and exposures by where they came
+    from. What no group is named for is not there."""
+    baseline: frozenset[str] = frozenset()
+    """Signals whose stable side is the baseline alone: the old version, freshly started."""
+    aside: Mapping[str, float] = field(default_factory=dict)
+    """Per such signal, exposures of the old version that are not compared."""
+    uses: tuple[PodUse, ...] = ()
+    """Memory and CPU of processes of both tracks."""
     stale: frozenset[str] = frozenset()
     weight: float | None = None
     """Share of the traffic that is configured for the canary, 0 to 1, the lowest in this tick. ``None``: not
@@ -201,6 +228,8 @@ class MetricVerdict:
     """Most suspicious strata first, at most five."""
     bound: float | None = None
     """For latency: the bucket bound in seconds that the ratio and the totals speak of."""
+    bound_unit: str = "s"
+    """Unit of `bound`; empty for layout shifts."""
     note: str = ""
     unjudged: tuple[Unjudged, ...] = ()
     """Strata with fewer canary exposures than `Policy.stratum_minimum`, most stable traffic first, at most
@@ -238,6 +267,26 @@ class ShareVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceVerdict:
+    """Memory (bytes) or CPU (cores) of the canary's processes; it can hold, and never rolls back."""
+
+    resource: str
+    """``memory``, ``cpu``, or ``memory_growth`` against the limit."""
+    canary: float
+    """Of the middle process."""
+    stable: float
+    """Of the largest process of stable; for growth the limit."""
+    age_seconds: float
+    """Of the canary's processes."""
+    same_age: bool
+    """Stable's processes were compared at that age; otherwise they are older."""
+    above: bool
+    """Beyond what the policy allows."""
+    left_seconds: float | None = None
+    """For growth: until the limit is reached."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The decision after a tick, and everything that it rests on. A rollback stays a rollback."""
 
@@ -261,6 +310,8 @@ class Verdict:
     """``None``: no weight is known, so that nothing is tested."""
     suspects: tuple[Suspect, ...] = ()
     """Strata that are worse, of all signals together, most evidence first."""
+    resources: tuple[ResourceVerdict, ...] = ()
+    """What could be compared of memory and CPU."""
 
 
 @dataclass(frozen=True, slots=True)

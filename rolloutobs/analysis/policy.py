@@ -1,7 +1,8 @@
 """The policy: which signals are compared, how much evidence decides, how long to wait. Data, no behaviour.
 
-Belongs here: `Past`, `Share`, `Policy`, their defaults, which need no configuration, and what values
-they may have. The signals are in `rolloutobs.analysis.signals`; reading files is `rolloutobs.cli`.
+Belongs here: `Policy`, its defaults, which need no configuration, and what values it may have. The signals
+are in `rolloutobs.analysis.signals`, what is checked beside them in `safety`; reading files is
+`rolloutobs.cli`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from rolloutobs import semconv
+from rolloutobs.analysis.defaults import DEFAULT_SIGNALS
 from rolloutobs.analysis.loading import from_plain, in_ranges, to_plain, updated
-from rolloutobs.analysis.signals import DEFAULT_SIGNALS, Kind, OnFailure, Required, Selector, Signal
+from rolloutobs.analysis.safety import OnSilence, Past, Resources, Share
+from rolloutobs.analysis.signals import Kind, OnFailure, Required, Selector, Signal, Sources
 from rolloutobs.errors import ConfigurationError
 
 __all__ = [
@@ -23,34 +27,15 @@ __all__ = [
     "Policy",
     "RealUsers",
     "Required",
+    "Resources",
     "Selector",
     "Share",
     "Signal",
+    "Sources",
 ]
 
 
 _TINY = 1e-9
-_PAST_RANGES = {
-    "minimum_seconds": (0.0, 1e9),
-    "block_seconds": (_TINY, 1e9),
-    "after_seconds": (0.0, 1e9),
-    "hold_seconds": (0.0, 1e9),
-    "ratio": (1.0, 100.0),
-    "difference": (0.0, 1.0),
-    "evidence": (1.0, 1e9),
-    "limit_events": (1, 1e9),
-}
-_SHARE_RANGES = {
-    "weight": (_TINY, 1.0 - _TINY),
-    "hold_factor": (_TINY, 0.99),
-    "rollback_factor": (_TINY, 0.99),
-    "hold_evidence": (1.0, 1e9),
-    "rollback_evidence": (1.0, 1e9),
-    "rollback_after_seconds": (0.0, 1e9),
-    "silence_seconds": (_TINY, 1e9),
-    "lag_seconds": (0.0, 1e9),
-    "restart_seconds": (_TINY, 1e9),
-}
 _POLICY_RANGES = {
     "alpha": (_TINY, 0.5),
     "promote_alpha": (_TINY, 0.5),
@@ -72,82 +57,14 @@ _POLICY_RANGES = {
 
 
 class RealUsers(StrEnum):
-    """What evidence from browsers that nobody vouches for may do: anyone can post a beacon."""
+    """What evidence from browsers may do: anyone can post a beacon, and only a token says that a page was
+    ours."""
 
     HOLD = "hold"
+    SIGNED = "signed"
+    """It holds; but what views with a token have shown rolls back, as far as it does not rest on one
+    network."""
     ROLLBACK = "rollback"
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """Stable against its own past: where a dependency fails, both tracks suffer, and nothing gets promoted.
-
-    Every default is from the simulations behind `docs/verdict.md`, "stable against its own past".
-    """
-
-    minimum_seconds: float = 600.0
-    """Pre-history that the comparison needs; with less there is only the absolute limit. Best is 1800."""
-    block_seconds: float = 300.0
-    """Blocks of the pre-history whose scatter gives the design effect."""
-    windows_seconds: tuple[float, ...] = (60.0, 300.0)
-    """Windows of stable's present; the longest is also the window of the absolute limit."""
-    after_seconds: float = 300.0
-    """Since the canary took traffic, before the first comparison."""
-    hold_seconds: float = 600.0
-    """Promotion stays held this long after the comparison last fired."""
-    ratio: float = 2.0
-    difference: float = 0.01
-    """Worse means: above `ratio` times the past's rate plus `difference`."""
-    evidence: float = 20.0
-    """E-value that holds promotion."""
-    limit_events: int = 10
-    """Canary events that an absolute limit needs in its window."""
-
-    def __post_init__(self) -> None:
-        in_ranges(self, _PAST_RANGES)
-        if not self.windows_seconds or min(self.windows_seconds) <= 0:
-            raise ConfigurationError(f"windows_seconds is {self.windows_seconds!r}; use lengths above 0")
-
-
-class OnSilence(StrEnum):
-    """What follows when the canary gets less traffic than it was given."""
-
-    ROLLBACK = "rollback"
-    HOLD = "hold"
-    IGNORE = "ignore"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The canary gets the traffic that is configured for it, or something is wrong with it: it is dead,
-    refuses connections, or fails its probes. Without a weight, here or in the ticks, nothing is tested.
-
-    Every default is from the simulations behind `docs/verdict.md`, "the share of the traffic".
-    """
-
-    weight: float | None = None
-    """Share of the traffic that is configured for the canary, 0 to 1, where the ticks do not say it."""
-    on_silence: OnSilence = OnSilence.ROLLBACK
-    """``rollback``: proven to get less than `rollback_factor` of its weight rolls back; ``hold``: it only
-    holds promotion; ``ignore``: no test."""
-    hold_factor: float = 0.5
-    """Less than so much of the weight holds promotion, at `hold_evidence`."""
-    hold_evidence: float = 20.0
-    rollback_factor: float = 0.4
-    """Less than so much of the weight rolls back, at `rollback_evidence`, which is a bound of its own beside
-    alpha: 1 in 100."""
-    rollback_evidence: float = 100.0
-    rollback_after_seconds: float = 300.0
-    """Since the canary took traffic; routing may take some time to settle."""
-    silence_seconds: float = 300.0
-    """Window of the share that sentences tell."""
-    lag_seconds: float = 75.0
-    """The lowest weight of so long a time counts, since a change takes a while to work and to be counted."""
-    restart_seconds: float = 60.0
-    """Beside the test from the start a new one begins this often, for canaries that die later."""
-
-    def __post_init__(self) -> None:
-        in_ranges(self, _SHARE_RANGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +110,22 @@ class Policy:
     assume_independent: bool = False
     """Promote even where no per-pod counts of stable show how clustered its errors are. Clusters then look
     like proof: in simulation a quarter to a half of the canaries with twice the errors were promoted."""
-    real_users: RealUsers = RealUsers.HOLD
-    """What evidence from browsers may do: ``hold`` promotion only, or ``rollback`` as well."""
+    real_users: RealUsers = RealUsers.SIGNED
+    """What evidence from browsers may do: ``hold`` promotion only; ``signed``: that, and roll back on what
+    views with a token have shown; ``rollback``, whoever posted it."""
+    strata_labels: tuple[str, ...] = ()
+    """Further labels by which every signal that has strata is compared, e.g. ``caller_version`` (of callers
+    that roll out at the same time) or ``cluster``: like with like only."""
     past: Past = field(default_factory=Past)
     share: Share = field(default_factory=Share)
+    resources: Resources = field(default_factory=Resources)
+    compared: tuple[Signal, ...] = field(init=False, repr=False, compare=False)
+    """What is compared: the signals with `strata_labels`, and the signed part of what browsers post apart. It
+    follows from the other settings."""
 
     def __post_init__(self) -> None:
         in_ranges(self, _POLICY_RANGES)
+        object.__setattr__(self, "compared", _compared(self))
         names = [each.name for each in self.signals]
         if not names or len(set(names)) < len(names):
             raise ConfigurationError(f"signals are {names!r}; give at least one, each with a name of its own")
@@ -221,7 +147,7 @@ class Policy:
         Raises:
             ConfigurationError: there is none.
         """
-        for each in self.signals:
+        for each in self.compared:
             if each.name == name:
                 return each
         names = ", ".join(repr(each.name) for each in self.signals)
@@ -229,8 +155,13 @@ class Policy:
 
     def may_roll_back(self, signal: Signal) -> bool:
         """Whether evidence of `signal` may roll back; otherwise it only holds promotion."""
-        believed = not signal.is_from_browsers or self.real_users is RealUsers.ROLLBACK
+        signed = self.real_users is RealUsers.SIGNED and signal.is_signed
+        believed = not signal.is_from_browsers or self.real_users is RealUsers.ROLLBACK or signed
         return believed and signal.on_failure is OnFailure.ROLLBACK
+
+    def is_robust(self, signal: Signal) -> bool:
+        """Whether `signal` rolls back only on what no single network can have made up."""
+        return signal.is_from_browsers and self.real_users is RealUsers.SIGNED and signal.is_signed
 
     def has_guard(self, signal: Signal) -> bool:
         """Whether the guard watches `signal`: a guard rolls back, so only where the signal may."""
@@ -240,9 +171,21 @@ class Policy:
     def rollback_weights(self) -> Mapping[str, float]:
         """Each signal's share of alpha; with `guard_weight` they sum to 1. Signals that only hold have
         none."""
-        weights = {each.name: each.weight for each in self.signals if self.may_roll_back(each)}
+        weights = {each.name: each.weight for each in self.compared if self.may_roll_back(each)}
         scale = (1.0 - self.guard_weight) / max(sum(weights.values()), _TINY)
         return {name: scale * weight for name, weight in weights.items()}
+
+    def only(self, *names: str) -> Policy:
+        """Return the policy with these of its signals alone.
+
+        Raises:
+            ConfigurationError: one of them is not there.
+        """
+        known = {each.name: each for each in self.signals}
+        for name in names:
+            if name not in known:
+                raise ConfigurationError(f"there is no signal {name!r}; use some of {', '.join(known)}")
+        return replace(self, signals=tuple(known[name] for name in names))
 
     def baking(self) -> Policy:
         """Return the policy for watching on after promotion: new version against old pods that were kept.
@@ -287,6 +230,43 @@ class Policy:
         }
         named = {each.pop("name"): each for each in plain["signals"]}
         return {**plain, "signals": {**named, **dropped}}
+
+
+def _compared(policy: Policy) -> tuple[Signal, ...]:
+    """Return the signals with the policy's further strata, and the signed ones."""
+    found = [
+        replace(each, strata=(*each.strata, *(n for n in policy.strata_labels if n not in each.strata)))
+        if each.strata
+        else each
+        for each in policy.signals
+    ]
+    if policy.real_users is RealUsers.SIGNED:
+        found += [_signed(each) for each in found if each.is_from_browsers and each.sources is not None]
+    return tuple(found)
+
+
+def _signed(signal: Signal) -> Signal:
+    """Return `signal` on signed views only, which may do more and is never required."""
+    return replace(
+        signal,
+        name=f"{signal.name}_signed",
+        title=f"{signal.title} (signed)",
+        unit=f"signed {signal.unit}",
+        exposures=_only_signed(signal.exposures),
+        events=None if signal.events is None else _only_signed(signal.events),
+        sources=None
+        if signal.sources is None
+        else replace(
+            signal.sources,
+            exposures=_only_signed(signal.sources.exposures),
+            events=_only_signed(signal.sources.events),
+        ),
+        required=Required.NO,
+    )
+
+
+def _only_signed(selector: Selector) -> Selector:
+    return replace(selector, labels={**selector.labels, semconv.LABEL_SIGNED: semconv.SIGNED_TRUE})
 
 
 def _signals(changes: object) -> tuple[Signal, ...]:

@@ -48,7 +48,7 @@ def replay(readings: Sequence[Reading], start: float, policy: Policy, patience_s
         if reading.at >= start:
             versions |= versions_of_canaries(reading)
     ticker = Ticker(
-        policy.signals, TickSettings(warmup_seconds=policy.warmup_seconds, patience_seconds=patience_seconds)
+        policy.compared, TickSettings(warmup_seconds=policy.warmup_seconds, patience_seconds=patience_seconds)
     )
     verdict = _decided(policy, ticks_of(ticker, [of_canaries(each, versions) for each in readings]))
     return Replayed(start, ticker.zero, verdict)

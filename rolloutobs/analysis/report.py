@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
 
@@ -24,6 +24,7 @@ from rolloutobs.analysis.model import (
 from rolloutobs.analysis.wording import duration
 from rolloutobs.analysis.words import (
     UNKNOWN,
+    bound_of,
     count,
     interval,
     is_seen,
@@ -32,9 +33,9 @@ from rolloutobs.analysis.words import (
     outcome_of,
     percent,
     rates,
-    seconds,
     stratum_name,
     times,
+    used,
 )
 
 __all__ = ["SCHEMA", "Override", "Paint", "Report", "exit_code", "to_json", "to_mapping", "to_text"]
@@ -230,6 +231,7 @@ def _phase(report: Report) -> dict[str, Any]:
             }
             for each in verdict.missing
         ],
+        "resources": [asdict(each) for each in verdict.resources],
         "holds": list(verdict.holds),
         "notes": list(report.notes),
         "displays": {
@@ -273,7 +275,9 @@ def _metric(metric: MetricVerdict) -> dict[str, Any]:
         "title": metric.title,
         "outcome": metric.outcome.value,
         "required": metric.required,
-        "bound_seconds": _finite(metric.bound),
+        "bound_seconds": _finite(metric.bound) if metric.bound_unit == "s" else None,
+        "bound": _finite(metric.bound),
+        "bound_unit": metric.bound_unit,
         "total": _pair(metric.total),
         "ratio": _ratio(metric),
         "evidence": {
@@ -349,6 +353,8 @@ def to_text(report: Report, paint: Paint = plain, *, worst: bool = False) -> str
     lines = [*_heading(report, paint), "", *table(verdict, paint)]
     if worst:
         lines += _worst(verdict)
+    lines += [f"  {used(each)}" for each in verdict.resources]
+    lines += [f"  {m.signal}: {m.note}" for m in verdict.metrics if m.note and is_seen(m)]
     holds = verdict.holds if report.decision is Decision.HOLD and report.bake is None else ()
     lines += [f"  - {paint(text, 'undecided')}" for text in (*holds, *report.notes)]
     if report.bake is not None:
@@ -403,7 +409,7 @@ def _row(metric: MetricVerdict) -> tuple[str, ...]:
     total = metric.total
     canary, stable = rates(total)
     bounds = interval(metric.ratio)
-    name = metric.signal if metric.bound is None else f"{metric.signal} > {seconds(metric.bound)}"
+    name = metric.signal if metric.bound is None else f"{metric.signal} > {bound_of(metric)}"
     return (
         name,
         outcome_of(metric),

@@ -1,6 +1,6 @@
 """The signals: what is compared, its series, its tolerances, and the words for it. Data, no behaviour.
 
-Belongs here: `Signal`, `Selector`, their words and the default signals.
+Belongs here: `Signal`, `Selector` and their words. The default signals are in `defaults`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,21 @@ from rolloutobs import semconv
 from rolloutobs.analysis.loading import in_ranges
 from rolloutobs.errors import ConfigurationError
 
-__all__ = ["DEFAULT_SIGNALS", "Kind", "OnFailure", "Required", "Selector", "Signal"]
+__all__ = [
+    "PROCESS_RESTARTS",
+    "PROCESS_SECONDS",
+    "Kind",
+    "OnFailure",
+    "Required",
+    "Selector",
+    "Signal",
+    "Sources",
+]
+
+PROCESS_SECONDS = "rolloutobs:process_seconds"
+"""Seconds that processes were seen running: no target exposes it, it follows from their start times."""
+PROCESS_RESTARTS = "rolloutobs:process_restarts"
+"""Processes that began anew at an address that is known: their start time moved."""
 
 _TINY = 1e-9
 _SIGNAL_RANGES = {
@@ -38,6 +52,9 @@ class Kind(StrEnum):
     """a classic histogram; each bucket bound gives exceedances / requests; more is worse."""
     CONVERSION = "conversion"
     """events / exposures where less is worse (checkouts per page view)."""
+    COUNT = "count"
+    """events per exposure, where one exposure may have many (log records per request, restarts per second);
+    more is worse."""
     PAIRS = "pairs"
     """failed / run synthetic checks, the same check against both tracks in the same tick; more is worse."""
 
@@ -69,6 +86,16 @@ class Selector:
 
     metric: str
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The same counts by groups of networks, so that what no more than one of them shows can be told."""
+
+    exposures: Selector
+    events: Selector
+    label: str = semconv.LABEL_SOURCE
+    """Label whose values are the groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +141,14 @@ class Signal:
     from_browsers: bool | None = None
     """Posted by real browsers: `Policy.real_users` says what it may do. ``None``: if `exposures` is a
     ``rum_`` metric."""
+    sources: Sources | None = None
+    """Of what browsers post: the same counts by where they came from. With them, signed views may roll back
+    (`Policy.real_users`), as far as no single group of networks makes the difference; ``None``: they only
+    hold."""
+    bounds: tuple[float, ...] = ()
+    """For latency: compare these bucket bounds only. Empty, or a histogram has none of them: all it has."""
+    bound_unit: str = "s"
+    """Unit of the bounds: ``"s"``, or the empty string for layout shifts."""
     lag_seconds: float | None = None
     """How long events may come after the exposures that they belong to. ``None``: 60 for conversions and what
     browsers post, else 0."""
@@ -144,6 +179,11 @@ class Signal:
             ) from None
 
     @property
+    def is_signed(self) -> bool:
+        """Whether it counts only what views with a valid token have shown."""
+        return self.exposures.labels.get(semconv.LABEL_SIGNED) == semconv.SIGNED_TRUE
+
+    @property
     def is_from_browsers(self) -> bool:
         """Whether anyone with a browser can post its counts."""
         return self.exposures.metric.startswith("rum_") if self.from_browsers is None else self.from_browsers
@@ -171,87 +211,11 @@ class Signal:
 
     @property
     def needs_pods(self) -> bool:
-        """Whether its design effect comes from stable pods: checks are apart by design, browsers have no
-        pods."""
-        return self.kind is not Kind.PAIRS and not self.is_from_browsers
+        """Whether its design effect comes from stable pods, and the age of a pod matters to it: checks are
+        apart by design, browsers have no pods, and a restart makes its process young."""
+        return self.kind is not Kind.PAIRS and not self.is_from_browsers and not self.is_of_processes
 
-
-_ROUTES = (semconv.LABEL_METHOD, semconv.LABEL_ROUTE)
-_USERS = {semconv.LABEL_SYNTHETIC: ""}
-
-# Tolerances and margins of errors and latency, and the weights: docs/verdict.md, "for a statistician";
-# .45/.45/.10 is the split of alpha that was simulated, the two weights of 1 beside the guard. Real users and
-# checks see what servers do not, but see less of it: half the weight.
-DEFAULT_SIGNALS: tuple[Signal, ...] = (
-    Signal(
-        name="errors",
-        title="5xx answers",
-        kind=Kind.RATIO,
-        exposures=Selector(semconv.HTTP_REQUESTS_TOTAL, _USERS),
-        events=Selector(semconv.HTTP_REQUESTS_TOTAL, {semconv.LABEL_STATUS: "~5..", **_USERS}),
-        strata=_ROUTES,
-        phrase="answers 5xx on {stratum}",
-        guard_ratio=5.0,
-        absolute_limit=0.05,
-        past=True,
-    ),
-    Signal(
-        name="latency",
-        title="slow answers",
-        kind=Kind.LATENCY,
-        exposures=Selector(semconv.HTTP_REQUEST_DURATION_SECONDS, _USERS),
-        strata=_ROUTES,
-        phrase="takes longer than {bound} on {stratum}",
-        tolerance_ratio=1.25,
-        tolerance_difference=0.0005,
-        margin_difference=0.01,
-        past=True,
-    ),
-    # Work that is not HTTP. Not required: most apps have none, and a worker's policy says so for its own.
-    Signal(
-        name="operations",
-        title="failed operations",
-        kind=Kind.RATIO,
-        exposures=Selector(semconv.APP_OPERATIONS_TOTAL),
-        events=Selector(semconv.APP_OPERATIONS_TOTAL, {semconv.LABEL_OUTCOME: "error"}),
-        strata=(semconv.LABEL_KIND, semconv.LABEL_NAME),
-        phrase="fails {stratum}",
-        everywhere="operations of all kinds",
-        unit="operations",
-        weight=0.5,
-        required=Required.NO,
-    ),
-    Signal(
-        name="js_errors",
-        title="page views with JavaScript errors",
-        kind=Kind.RATIO,
-        exposures=Selector(semconv.RUM_PAGE_VIEWS_TOTAL, _USERS),
-        events=Selector(semconv.RUM_VIEWS_WITH_ERRORS_TOTAL, _USERS),
-        strata=(semconv.LABEL_ROUTE,),
-        phrase="throws JavaScript errors in the browser on {stratum}",
-        everywhere="all pages together",
-        unit="page views",
-        weight=0.5,
-        tolerance_difference=0.001,
-        margin_difference=0.005,
-    ),
-    Signal(
-        name="journey",
-        title="failed synthetic checks",
-        kind=Kind.PAIRS,
-        # Whole journeys only: the steps of one are not independent.
-        exposures=Selector(
-            semconv.SYNTHETIC_CHECK_RUNS_TOTAL, {semconv.LABEL_STEP: "", semconv.LABEL_OUTCOME: "~pass|fail"}
-        ),
-        events=Selector(
-            semconv.SYNTHETIC_CHECK_RUNS_TOTAL, {semconv.LABEL_STEP: "", semconv.LABEL_OUTCOME: "fail"}
-        ),
-        strata=(semconv.LABEL_CHECK,),
-        phrase="fails the synthetic check {stratum}",
-        everywhere="of every kind",
-        unit="checks",
-        weight=0.5,
-        tolerance_difference=0.01,
-        margin_difference=0.05,
-    ),
-)
+    @property
+    def is_of_processes(self) -> bool:
+        """Whether its exposures are running time: processes run before they get traffic."""
+        return self.exposures.metric == PROCESS_SECONDS

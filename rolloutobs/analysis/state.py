@@ -25,14 +25,17 @@ from rolloutobs.analysis import share as shares
 from rolloutobs.analysis.choice import Choice
 from rolloutobs.analysis.evidence import Clip, Counts, DesignEffect, Null, RatioSequence, Wealth
 from rolloutobs.analysis.frame import Frame, Lag
+from rolloutobs.analysis.model import ResourceVerdict
+from rolloutobs.analysis.networks import Networks
 from rolloutobs.analysis.past import StablePast
 from rolloutobs.analysis.policy import Policy
+from rolloutobs.analysis.resources import Process, ResourceWatch
 from rolloutobs.analysis.wording import Tracks
 from rolloutobs.errors import StateError
 
 __all__ = ["FORMAT", "Keeper", "check"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Goes up with every change of a class below that old states do not fit."""
 
 _CLASSES: Final[Mapping[str, type]] = {
@@ -44,8 +47,12 @@ _CLASSES: Final[Mapping[str, type]] = {
         DesignEffect,
         Frame,
         Lag,
+        Networks,
         Null,
+        Process,
         RatioSequence,
+        ResourceVerdict,
+        ResourceWatch,
         StablePast,
         Tracks,
         Wealth,
@@ -114,7 +121,8 @@ class Keeper:
             "policy": policy,
             "past": policy.past,
             "share": policy.share,
-            **{f"signal {s.name}": s for s in policy.signals},
+            "resources": policy.resources,
+            **{f"signal {s.name}": s for s in policy.compared},
         }
         self._objects = shared
         self._names = {id(value): name for name, value in shared.items()}

@@ -117,6 +117,7 @@ def metric_verdict(judge: SignalJudge, policy: Policy) -> MetricVerdict:
         ratio=shown.ratio if shown.stratum is None else _pool_ratio(judge, policy, shown.channel),
         worst=_worst(judge, policy, shown.channel),
         bound=shown.bound,
+        bound_unit=signal.bound_unit,
         note=_note(judge),
         **_unjudged(judge, policy),
     )
@@ -270,7 +271,7 @@ def _evidence(judge: SignalJudge, policy: Policy) -> tuple[Evidence, ...]:
 
 def guard_share(policy: Policy) -> float:
     """Return each guard's share of alpha: those of several signals share the weight."""
-    guards = sum(1 for each in policy.signals if policy.has_guard(each))
+    guards = sum(1 for each in policy.compared if policy.has_guard(each))
     return policy.guard_weight / max(guards, 1)
 
 
@@ -296,6 +297,8 @@ def _worst(judge: SignalJudge, policy: Policy, channel: int) -> tuple[StratumVer
 
 def _note(judge: SignalJudge) -> str:
     notes = []
+    if judge.baseline_seconds > 0:
+        notes.append("compared with pods of the baseline, as old as the canary's, wherever they had traffic")
     if judge.ignored:
         notes.append(f"{judge.ignored} histograms with other bucket bounds were left out")
     if judge.signal.past and not judge.past.is_known:

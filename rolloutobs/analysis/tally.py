@@ -19,6 +19,8 @@ __all__ = ["CANARY", "STABLE", "Origin", "SignalTally", "Tallied"]
 
 CANARY: Final = "canary"
 STABLE: Final = "stable"
+_BASELINE: Final = "baseline"
+"""Kept apart until it is known whether it had any traffic."""
 
 Cumulative = Mapping[float, int]
 """Growth by upper bound, cumulative as exposed."""
@@ -32,7 +34,9 @@ class Origin:
     side: str
     """`CANARY` or `STABLE`."""
     cold: bool
-    """A canary process that is still warming up."""
+    """A process that is still warming up, of the canary or the baseline."""
+    baseline: bool = False
+    """Of the baseline: on the side of stable, and preferred to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,11 @@ class Tallied:
     histograms: Mapping[Stratum, HistogramPair] = field(default_factory=dict)
     pods: Mapping[str, PodCount] = field(default_factory=dict)
     pod_histograms: Mapping[str, PodHistogram] = field(default_factory=dict)
+    sources: Mapping[str, PairCount] = field(default_factory=dict)
+    baseline: bool = False
+    """Stable's side is the baseline alone."""
+    aside: float = 0.0
+    """Exposures of the old version that are not compared for that."""
 
 
 class SignalTally:
@@ -54,47 +63,89 @@ class SignalTally:
         self._cold: dict[tuple[Stratum, Role], int] = defaultdict(int)
         self._pods: dict[tuple[str, Role], int] = defaultdict(int)
         self._buckets: dict[tuple[Stratum, str], dict[tuple[str, object], dict[float, int]]] = {}
+        self._sources: dict[tuple[str, str, Role], int] = defaultdict(int)
+        self._exposed = dict.fromkeys((STABLE, _BASELINE), 0)
+        self._unused = 0
 
     def add(self, growth: Growth, place: Place, origin: Origin) -> None:
-        """Add the growth of one series; of cold canary processes only counts are kept, apart."""
+        """Add the growth of one series; of cold canary processes only counts are kept, apart, and a cold
+        baseline is not compared."""
+        side = _BASELINE if origin.baseline else origin.side
+        if side != CANARY and _exposes(growth, place.role):
+            self._note_exposure(growth.amount, side, origin.cold)
         if place.role is Role.BUCKET:
-            self._add_bucket(growth, place, origin)
+            self._add_bucket(growth, place, origin, side)
         elif growth.amount == 0:
             return
-        elif origin.cold:
-            self._cold[place.stratum, place.role] += growth.amount
-        else:
-            self._counts[place.stratum, origin.side, place.role] += growth.amount
+        elif place.role in (Role.SOURCE_EVENTS, Role.SOURCE_EXPOSURES):
+            self._sources[place.stratum[0][1], origin.side, place.role] += growth.amount
+        elif not origin.cold:
+            self._counts[place.stratum, side, place.role] += growth.amount
             if origin.side == STABLE:
                 self._pods[origin.target, place.role] += growth.amount
+        elif side == CANARY:
+            self._cold[place.stratum, place.role] += growth.amount
 
-    def _add_bucket(self, growth: Growth, place: Place, origin: Origin) -> None:
+    def _note_exposure(self, amount: int, side: str, cold: bool) -> None:
+        if cold:
+            self._unused += amount
+        else:
+            self._exposed[side] += amount
+
+    def _add_bucket(self, growth: Growth, place: Place, origin: Origin, side: str) -> None:
         bound = growth.series.le
         if origin.cold or bound is None:
             return
-        groups = self._buckets.setdefault((place.stratum, origin.side), {})
+        groups = self._buckets.setdefault((place.stratum, side), {})
         group = groups.setdefault((origin.target, growth.series.group), {})
         group[bound] = group.get(bound, 0) + growth.amount
 
     def take(self) -> Tallied:
-        """Return the sums and begin anew."""
+        """Return the sums and begin anew.
+
+        Where the baseline had traffic, it alone is what the canary is compared with: it is as old, and as
+        small. Which of the two it is depends on exposures only, so the comparison stays what it promises.
+        """
+        baseline = self._exposed[_BASELINE] > 0
+        stable = _BASELINE if baseline else STABLE
         result = Tallied(
-            self._pairs(), self._cold_pairs(), self._histograms(), self._pod_counts(), self._pod_histograms()
+            self._pairs(stable),
+            self._cold_pairs(),
+            self._histograms(stable),
+            self._pod_counts(),
+            self._pod_histograms(),
+            self._source_pairs(),
+            baseline,
+            self._unused + (self._exposed[STABLE] if baseline else 0),
         )
-        for sums in (self._counts, self._cold, self._pods, self._buckets):
+        for sums in (self._counts, self._cold, self._pods, self._buckets, self._sources):
             sums.clear()
+        self._exposed = dict.fromkeys(self._exposed, 0)
+        self._unused = 0
         return result
 
-    def _pairs(self) -> dict[Stratum, PairCount]:
+    def _source_pairs(self) -> dict[str, PairCount]:
+        get = self._sources.get
+        return {
+            group: PairCount(
+                get((group, CANARY, Role.SOURCE_EVENTS), 0),
+                get((group, CANARY, Role.SOURCE_EXPOSURES), 0),
+                get((group, STABLE, Role.SOURCE_EVENTS), 0),
+                get((group, STABLE, Role.SOURCE_EXPOSURES), 0),
+            )
+            for group in sorted({key[0] for key in self._sources})
+        }
+
+    def _pairs(self, stable: str) -> dict[Stratum, PairCount]:
         get = self._counts.get
         return {
             stratum: PairCount(
                 canary_events=get((stratum, CANARY, Role.EVENTS), 0),
                 canary_exposures=get((stratum, CANARY, Role.EXPOSURES), 0),
-                stable_events=get((stratum, STABLE, Role.EVENTS), 0),
-                stable_exposures=get((stratum, STABLE, Role.EXPOSURES), 0),
+                stable_events=get((stratum, stable, Role.EVENTS), 0),
+                stable_exposures=get((stratum, stable, Role.EXPOSURES), 0),
             )
-            for stratum in sorted({key[0] for key in self._counts})
+            for stratum in sorted({key[0] for key in self._counts if key[1] in (CANARY, stable)})
         }
 
     def _cold_pairs(self) -> dict[Stratum, PairCount]:
@@ -111,21 +162,21 @@ class SignalTally:
             for pod in sorted({key[0] for key in self._pods})
         }
 
-    def _histograms(self) -> dict[Stratum, HistogramPair]:
+    def _histograms(self, stable: str) -> dict[Stratum, HistogramPair]:
         found = {}
-        for stratum in sorted({key[0] for key in self._buckets}):
-            canary, stable = (
-                _grown(self._buckets.get((stratum, side), {}).values()) for side in (CANARY, STABLE)
+        for stratum in sorted({key[0] for key in self._buckets if key[1] in (CANARY, stable)}):
+            canary, old = (
+                _grown(self._buckets.get((stratum, side), {}).values()) for side in (CANARY, stable)
             )
-            bounds = _shared_bounds([*canary, *stable])
+            bounds = _shared_bounds([*canary, *old])
             if bounds:
-                found[stratum] = HistogramPair(bounds, _split(canary, bounds), _split(stable, bounds))
+                found[stratum] = HistogramPair(bounds, _split(canary, bounds), _split(old, bounds))
         return found
 
     def _pod_histograms(self) -> dict[str, PodHistogram]:
         by_pod: dict[str, list[Cumulative]] = defaultdict(list)
         for (_, side), groups in self._buckets.items():
-            if side == STABLE:
+            if side != CANARY:
                 for (target, _), cumulative in groups.items():
                     by_pod[target].append(cumulative)
         found = {}
@@ -135,6 +186,10 @@ class SignalTally:
             if bounds:
                 found[pod] = PodHistogram(bounds, _split(grown, bounds))
         return found
+
+
+def _exposes(growth: Growth, role: Role) -> bool:
+    return role is Role.EXPOSURES or (role is Role.BUCKET and growth.series.le == math.inf)
 
 
 def _grown(side: Iterable[Cumulative]) -> list[Cumulative]:

@@ -14,7 +14,8 @@ from typing import Final
 from rolloutobs import semconv
 from rolloutobs.analysis.counters import Catalog, Growth, Role, TargetCounters, start_time
 from rolloutobs.analysis.displays import DISPLAYS, TEXTS, Display, DisplayCounts
-from rolloutobs.analysis.model import Reading, Sample, Tick
+from rolloutobs.analysis.lives import GAUGES, Life, Use
+from rolloutobs.analysis.model import PodUse, Reading, Sample, Tick
 from rolloutobs.analysis.policy import Kind, Signal
 from rolloutobs.analysis.tally import CANARY, STABLE, Origin, SignalTally
 from rolloutobs.identity import Track
@@ -34,7 +35,8 @@ _SIDES: Final[Mapping[str, str]] = {
     Track.STABLE.value: STABLE,
     Track.BASELINE.value: STABLE,
 }
-"""Which side of the comparison a track is on; the baseline runs the old version."""
+"""Which side of the comparison a track is on; the baseline runs the old version, and is preferred where it
+has traffic (`tally`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class _Target:
 
     def __init__(self, catalog: Catalog, at: float) -> None:
         self.counters = TargetCounters(catalog)
+        self.life = Life(catalog)
         self.answered = at
         self.exposed: float | None = None
         """When it first counted something of the canary."""
@@ -118,7 +121,10 @@ class Ticker:
         self._tallies = {signal.name: SignalTally() for signal in signals}
         self._aging = frozenset(signal.name for signal in signals if signal.needs_pods)
         self._displays: dict[str, Counter[tuple[str, ...]]] = {}
-        self._starters = [s.name for s in signals if s.kind is not Kind.PAIRS] or list(self._tallies)
+        self._uses: list[PodUse] = []
+        self._starters = [
+            s.name for s in signals if s.kind is not Kind.PAIRS and not s.is_of_processes
+        ] or list(self._tallies)
         self._traffic = {name: Counter[str]() for name in self._starters}
         self._versions = {CANARY: Counter[str](), STABLE: Counter[str]()}
         self._promoted = _Promoted(self._settings.canary_versions)
@@ -135,7 +141,7 @@ class Ticker:
     @property
     def metrics(self) -> frozenset[str]:
         """Names of the samples a source has to read."""
-        return self._catalog.metrics
+        return self._catalog.metrics | GAUGES
 
     @property
     def zero(self) -> float | None:
@@ -192,10 +198,35 @@ class Ticker:
             target.counters.forget_values()
             lost, born = False, True
         grown = target.counters.advance(samples, born)
+        lived, use = target.life.advance(samples, at)
         target.note(at, grown)
         self._note(samples, target)
-        self._add(name, grown, lost)
+        if use is not None and not lost:
+            self._used(name, use, grown)
+        self._add(name, [*grown, *lived], lost)
         return ""
+
+    def _used(self, name: str, use: Use, grown: Sequence[Growth]) -> None:
+        side = _SIDES.get(use.track)
+        if side is None:
+            return
+        requests = sum(
+            growth.amount
+            for growth in grown
+            for place in growth.series.places
+            if place.name == self._starters[0] and _is_exposure(growth, place.role)
+        )
+        self._uses.append(
+            PodUse(
+                name,
+                side == CANARY,
+                use.age_seconds,
+                use.seconds,
+                use.memory_bytes,
+                use.cpu_seconds,
+                float(requests),
+            )
+        )
 
     def _is_lost(self, target: _Target) -> bool:
         """Tell whether the others went on without the target at the last reading."""
@@ -226,8 +257,9 @@ class Ticker:
                 continue
             if lost:
                 self._discard(growth, side)
-            else:
-                self._count(growth, Origin(name, side, cold and side == CANARY))
+                continue
+            baseline = growth.series.track == Track.BASELINE.value
+            self._count(growth, Origin(name, side, cold and (side == CANARY or baseline), baseline))
 
     def _is_canary_exposure(self, growth: Growth) -> bool:
         series = growth.series
@@ -281,6 +313,7 @@ class Ticker:
         patient = [t for t in silent if at - t.answered <= self._settings.patience_seconds]
         waiting = {signal for target in patient for signal in target.signals}
         taken = {name: tally.take() for name, tally in self._tallies.items() if name not in waiting}
+        uses, self._uses = tuple(self._uses), []
         return Tick(
             start=0.0,
             end=0.0,
@@ -289,6 +322,10 @@ class Ticker:
             histograms={name: t.histograms for name, t in taken.items() if t.histograms},
             stable_pods={name: t.pods for name, t in taken.items() if t.pods},
             stable_pod_histograms={name: t.pod_histograms for name, t in taken.items() if t.pod_histograms},
+            sources={name: t.sources for name, t in taken.items() if t.sources},
+            baseline=frozenset(name for name, t in taken.items() if t.baseline),
+            aside={name: t.aside for name, t in taken.items() if t.aside},
+            uses=uses,
             by_pod_age=True,
             stale=frozenset(track for target in silent for track in target.tracks) | unknown,
             weight=reading.weight,

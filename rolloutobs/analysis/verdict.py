@@ -22,6 +22,7 @@ from rolloutobs.analysis.forecast import horizon
 from rolloutobs.analysis.judge import SignalJudge
 from rolloutobs.analysis.model import Decision, MetricVerdict, Missing, PairCount, Tick, Verdict
 from rolloutobs.analysis.policy import Policy
+from rolloutobs.analysis.resources import ResourceWatch
 from rolloutobs.analysis.share import ShareTest
 from rolloutobs.analysis.state import FORMAT, Keeper, check
 from rolloutobs.analysis.summary import guard_share, headline, metric_verdict, missing, pair, suspects
@@ -34,11 +35,13 @@ _SHARE = "share"
 """What `Verdict.decided_by` says of the share test."""
 
 _KEPT = (
+    "_aside",
     "_changed_at",
     "_end",
     "_final",
     "_gap",
     "_past_fired",
+    "_resources",
     "_share",
     "_stale",
     "_tracks",
@@ -56,14 +59,16 @@ class Engine:
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
-        self._judges = {each.name: SignalJudge(each, self.policy) for each in self.policy.signals}
+        self._judges = {each.name: SignalJudge(each, self.policy) for each in self.policy.compared}
         self._tracks = Tracks()
         self._end = float("-inf")
         self._changed_at = 0.0
         self._stale: frozenset[str] = frozenset()
         self._past_fired: dict[str, float] = {}
         self._share = ShareTest(self.policy)
+        self._resources = ResourceWatch(self.policy)
         self._gap = False
+        self._aside = 0.0
         self._weight: float | None = None
         self._final: tuple[str, str] | None = None
         self._metrics: tuple[MetricVerdict, ...] | None = None
@@ -123,7 +128,9 @@ class Engine:
         """Return the decision after the last tick with everything that it rests on."""
         at = max(self._end, 0.0)
         if self._metrics is None:
-            self._metrics = tuple(metric_verdict(judge, self.policy) for judge in self._judges.values())
+            self._metrics = tuple(
+                metric_verdict(judge, self.policy) for judge in self._judges.values() if _is_listed(judge)
+            )
             now = self._changed_at
             lacks = (missing(self._judges[name], self.policy, now) for name in self._unproven())
             self._missing = tuple(each for each in lacks if each is not None)
@@ -141,6 +148,7 @@ class Engine:
             stable_version=self._tracks.stable_version,
             share=self._share.verdict(),
             suspects=suspects(self._judges.values()),
+            resources=self._resources.verdicts(),
         )
 
     # --- saved and resumed --------------------------------------------------------------------------------
@@ -188,6 +196,7 @@ class Engine:
             )
         self._end = tick.end
         self._stale = tick.stale
+        self._resources.observe(tick.end, tick.uses)
         self._tracks = Tracks(
             tick.canary_version or self._tracks.canary_version,
             tick.stable_version or self._tracks.stable_version,
@@ -229,6 +238,7 @@ class Engine:
     def _weigh(self, tick: Tick) -> None:
         """Note the lowest weight of the interval under way, and whether a target was silent in it."""
         self._gap = self._gap or bool(tick.stale)
+        self._aside += tick.aside.get(self.policy.traffic, 0.0)
         if tick.weight is not None:
             self._weight = tick.weight if self._weight is None else min(self._weight, tick.weight)
 
@@ -236,8 +246,8 @@ class Engine:
         """Use the interval that was closed; one in which a target did not answer is no silence."""
         seconds, canary, stable = self._judges[self.policy.traffic].rates[-1]
         if not self._gap:
-            self._share.observe(self._end, seconds, (canary, stable), self._weight)
-        self._gap, self._weight = False, None
+            self._share.observe(self._end, seconds, (canary, stable + self._aside), self._weight)
+        self._gap, self._weight, self._aside = False, None, 0.0
 
     def _accuse(self, name: str, by_guard: bool) -> str:
         judge = self._judges[name]
@@ -271,6 +281,7 @@ class Engine:
             *holds.limits(judges, self.policy, self._tracks),
             *holds.unmatched(judges, self.policy, self._tracks),
             *holds.suspicions(judges, self.policy, self._tracks),
+            *holds.resources(self._resources.verdicts(), self.policy, self._tracks),
             *holds.blindness(judges, self.policy),
         ]
 
@@ -318,6 +329,11 @@ class Engine:
 
     def _requests(self) -> PairCount:
         return pair(self._judges[self.policy.traffic].seen, slice(None), 0)
+
+
+def _is_listed(judge: SignalJudge) -> bool:
+    """Tell whether a signal is in the verdict: signed views, of which most sites have none, once seen."""
+    return not judge.signal.is_signed or bool(judge.seen.canary.any() or judge.seen.stable.any())
 
 
 def _wait(missing: Missing) -> float:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rolloutobs.analysis.forecast import Horizon
-from rolloutobs.analysis.model import Missing, PairCount, ShareVerdict, Stratum
+from rolloutobs.analysis.model import Missing, PairCount, ResourceVerdict, ShareVerdict, Stratum
 from rolloutobs.analysis.policy import Kind, Policy, Signal
 from rolloutobs.analysis.summary import Headline
 
 __all__ = [
     "Tracks",
+    "amount",
+    "bound_text",
     "duration",
     "guarded",
     "needs",
@@ -22,6 +24,7 @@ __all__ = [
     "seconds_bound",
     "starved",
     "stratum_text",
+    "uses_more",
     "worse",
 ]
 
@@ -76,6 +79,31 @@ def starved(share: ShareVerdict, received: tuple[float, float], tracks: Tracks, 
     )
 
 
+def uses_more(found: ResourceVerdict, tracks: Tracks) -> str:
+    """Return what processes of the canary use, and why that holds a promotion."""
+    if found.resource == "memory_growth":
+        left = "now" if not found.left_seconds else f"in about {duration(found.left_seconds)}"
+        return (
+            f"memory of {tracks.canary} grows steadily ({amount(found.canary, found.resource)} at an age of "
+            f"{duration(found.age_seconds)}) and reaches its limit of "
+            f"{amount(found.stable, found.resource)} {left}"
+        )
+    older = "" if found.same_age else f" ({tracks.stable}'s are older)"
+    used, theirs = (amount(value, found.resource) for value in (found.canary, found.stable))
+    return (
+        f"a process of {tracks.canary} uses {used} at an age of {duration(found.age_seconds)} where no "
+        f"process of {tracks.stable} uses more than {theirs}{older}"
+    )
+
+
+def amount(value: float, resource: str) -> str:
+    """Return what a process uses: ``210 MiB of memory``, ``0.4 cores``."""
+    if resource == "cpu":
+        return f"{number(value)} cores"
+    size = f"{number(value / 2**30)} GiB" if value >= 2**30 else f"{number(value / 2**20)} MiB"
+    return f"{size} of memory"
+
+
 def promoted(policy: Policy, headlines: dict[str, Headline], tracks: Tracks) -> str:
     """Return what promotion has proven, signal by signal."""
     proofs = [_proof(policy.signal(name), shown) for name, shown in headlines.items()]
@@ -123,6 +151,11 @@ def percent(ratio: float) -> str:
     return f"{number(100.0 * ratio)} %"
 
 
+def bound_text(bound: float, unit: str) -> str:
+    """Return a bound in its unit: seconds, or none (layout shifts)."""
+    return seconds_bound(bound) if unit == "s" else number(bound)
+
+
 def seconds_bound(bound: float) -> str:
     """Return a latency bound, e.g. ``380 ms``, ``1.3 s``."""
     return f"{number(1000.0 * bound)} ms" if bound < 0.9995 else f"{number(bound)} s"
@@ -136,7 +169,9 @@ def stratum_text(stratum: Stratum) -> str:
 def _phrase(signal: Signal, stratum: Stratum | None, bound: float | None) -> str:
     where = stratum_text(stratum) if stratum else signal.everywhere
     return signal.phrase.format(
-        stratum=where, bound="" if bound is None else seconds_bound(bound), title=signal.title
+        stratum=where,
+        bound="" if bound is None else bound_text(bound, signal.bound_unit),
+        title=signal.title,
     )
 
 
@@ -162,8 +197,9 @@ def _sure(alpha: float) -> str:
 
 
 def _out_of(signal: Signal, total: PairCount) -> str:
-    canary = f"{_count(total.canary_events)} of {_count(total.canary_exposures)} {signal.unit}"
-    return f"{canary} against {_count(total.stable_events)} of {_count(total.stable_exposures)}"
+    of = "in" if signal.kind is Kind.COUNT else "of"
+    canary = f"{_count(total.canary_events)} {of} {_count(total.canary_exposures)} {signal.unit}"
+    return f"{canary} against {_count(total.stable_events)} {of} {_count(total.stable_exposures)}"
 
 
 def _count(value: float) -> str:
@@ -175,7 +211,7 @@ def _proof(signal: Signal, shown: Headline) -> str:
     if signal.kind is Kind.CONVERSION:
         margin = f"1/{number(signal.margin_ratio)} - {percent(signal.margin_difference)}"
     limit = "at least" if signal.kind is Kind.CONVERSION else "at most"
-    bound = "" if shown.bound is None else f" (over {seconds_bound(shown.bound)})"
+    bound = "" if shown.bound is None else f" (over {bound_text(shown.bound, signal.bound_unit)})"
     return f"{signal.title}{bound} {limit} {margin}: {_out_of(signal, shown.total)}"
 
 

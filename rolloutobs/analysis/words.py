@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from rolloutobs.analysis.model import MetricVerdict, Outcome, PairCount, Ratio, Stratum
-from rolloutobs.analysis.wording import number, seconds_bound, stratum_text
+from rolloutobs.analysis.model import MetricVerdict, Outcome, PairCount, Ratio, ResourceVerdict, Stratum
+from rolloutobs.analysis.wording import amount, bound_text, duration, number, seconds_bound, stratum_text
 from rolloutobs.analysis.wording import percent as _percent
 
 __all__ = [
     "UNKNOWN",
+    "bound_of",
     "count",
     "interval",
     "is_seen",
@@ -22,6 +23,7 @@ __all__ = [
     "seconds",
     "stratum_name",
     "times",
+    "used",
 ]
 
 UNKNOWN = "–"
@@ -93,6 +95,20 @@ def outcome_of(metric: MetricVerdict) -> str:
     return metric.outcome.value
 
 
+def used(found: ResourceVerdict) -> str:
+    """Return what processes use: ``memory: 210 MiB of memory against 180 MiB of memory ...``."""
+    against = "of a limit of" if found.resource == "memory_growth" else "against"
+    mine, theirs = (amount(value, found.resource) for value in (found.canary, found.stable))
+    older = "" if found.same_age else ", stable's are older"
+    name = found.resource.replace("_", " ")
+    return f"{name} per process: {mine} {against} {theirs} (age {duration(found.age_seconds)}{older})"
+
+
 def name_of(metric: MetricVerdict) -> str:
     """Return the title of a signal, for latency with the bound it speaks of: ``slow answers (> 380 ms)``."""
-    return metric.title if metric.bound is None else f"{metric.title} (> {seconds(metric.bound)})"
+    return metric.title if metric.bound is None else f"{metric.title} (> {bound_of(metric)})"
+
+
+def bound_of(metric: MetricVerdict) -> str:
+    """Return the bucket bound that a metric speaks of, in its unit."""
+    return UNKNOWN if metric.bound is None else bound_text(metric.bound, metric.bound_unit)

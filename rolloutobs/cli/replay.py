@@ -119,7 +119,7 @@ async def _replay(
     for start, end in windows:
         # A source of its own: which version is the canary is found for each rollout.
         source = open_prometheus(
-            arguments, Ticker(policy.signals).metrics, arguments.timeout or _TIMEOUT_SECONDS
+            arguments, Ticker(policy.compared).metrics, arguments.timeout or _TIMEOUT_SECONDS
         )
         async with source:
             readings = await source.history(start - look_back, end, arguments.interval)

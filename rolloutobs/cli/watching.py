@@ -148,7 +148,7 @@ def _ticker(wanted: Watch, before: tuple[Saved, Engine] | None) -> Ticker:
         patience_seconds=patience,
         zero=before[0].zero if before else time.time() if wanted.is_bake else None,
     )
-    return Ticker(wanted.policy.signals, settings)
+    return Ticker(wanted.policy.compared, settings)
 
 
 async def _past(

@@ -24,7 +24,8 @@ CHECKOUTS: dict[str, Any] = {
 def test_defaults_compare_servers_browsers_and_checks() -> None:
     policy = Policy()
     assert [each.name for each in policy.signals] == [
-        "errors", "latency", "operations", "js_errors", "journey",
+        "errors", "latency", "operations", "restarts", "log_errors", "js_errors", "resource_errors", "lcp",
+        "inp", "cls", "fcp", "ttfb", "journey",
     ]  # fmt: skip
     assert [each.name for each in policy.signals if each.is_required] == ["errors", "latency"]
     errors = policy.signal("errors")
@@ -38,7 +39,7 @@ def test_weights_and_guard_share_out_alpha_among_those_that_may_roll_back() -> N
     assert "js_errors" in all_in.rollback_weights
     for policy in (hold, all_in):
         assert sum(policy.rollback_weights.values()) + policy.guard_weight == pytest.approx(1.0)
-    study = Policy.from_mapping({"signals": {"operations": None, "js_errors": None, "journey": None}})
+    study = Policy().only("errors", "latency")
     assert study.rollback_weights == pytest.approx({"errors": 0.45, "latency": 0.45})
 
 
@@ -62,13 +63,14 @@ def test_mapping_round_trip() -> None:
     assert changed.signal("errors").margin_ratio == Policy().signal("errors").margin_ratio
     assert changed.signal("errors").required is Required.YES
     assert [each.name for each in changed.signals] == [
-        "errors", "latency", "operations", "js_errors", "checkouts",
+        "errors", "latency", "operations", "restarts", "log_errors", "js_errors", "resource_errors", "lcp",
+        "inp", "cls", "fcp", "ttfb", "checkouts",
     ]  # fmt: skip
 
 
 def test_mapping_is_plain_data_with_every_setting() -> None:
     mapping = Policy().to_mapping()
-    assert set(mapping) == {each.name for each in fields(Policy)}
+    assert set(mapping) == {each.name for each in fields(Policy)} - {"compared"}
     assert set(mapping["signals"]["errors"]) == {each.name for each in fields(Signal)} - {"name"}
     assert mapping["signals"]["errors"]["kind"] == "ratio"
     assert type(mapping["signals"]["errors"]["kind"]) is str
@@ -98,14 +100,14 @@ def test_the_traffic_signal_may_change_along_with_the_signals() -> None:
         ({"strata_limit": 2.5}, r"strata_limit is 2.5; use a whole number"),
         ({"assume_independent": "no"}, r"assume_independent is 'no'; use true or false"),
         ({"tick_seconds": True}, r"tick_seconds is True; use a number"),
-        ({"real_users": "maybe"}, r"real_users is 'maybe'; use one of 'hold', 'rollback'"),
+        ({"real_users": "maybe"}, r"real_users is 'maybe'; use one of 'hold', 'signed', 'rollback'"),
         ({"past": {"windows_seconds": 3}}, r"past.windows_seconds is 3; use a list"),
         ({"past": {"windows_seconds": [0]}}, r"past: windows_seconds is \(0.0,\); use lengths above 0"),
         ({"exceedance_low": 0.9}, r"exceedance_low is 0.9; use less than exceedance_high, which is 0.75"),
         ({"traffic": "gold"}, r"there is no signal 'gold' in the policy; it has 'errors'"),
         (
             {"traffic": "journey", "signals": {"errors": None, "latency": None}},
-            r"none of the signals \['operations', 'js_errors', 'journey'\] is required, so promotion",
+            r"none of the signals \['operations', 'restarts', .*\] is required, so promotion",
         ),
         ({"signals": ["errors"]}, r"signals is \['errors'\]; use a mapping from names"),
         ({"signals": {"errors": {"margin_ratio": "a"}}}, r"signals.errors.margin_ratio is 'a'; use a number"),
@@ -123,7 +125,7 @@ def test_the_traffic_signal_may_change_along_with_the_signals() -> None:
             r"signals.gold.events.labels.a is 1; use a text",
         ),
         (
-            {"signals": dict.fromkeys(("errors", "latency", "operations", "js_errors", "journey"))},
+            {"signals": dict.fromkeys(each.name for each in Policy().signals)},
             r"signals are \[\]; give at least one",
         ),
     ],

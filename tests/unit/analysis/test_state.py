@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bench.simulate import Route, Stream, World, route, strata, ticks
 from rolloutobs.analysis import state as states
-from rolloutobs.analysis.model import HistogramPair, PairCount, PodCount, PodHistogram, Tick
-from rolloutobs.analysis.policy import Past, Policy
+from rolloutobs.analysis.model import HistogramPair, PairCount, PodCount, PodHistogram, PodUse, Tick
+from rolloutobs.analysis.policy import Past, Policy, Resources
 from rolloutobs.analysis.verdict import Engine
 from rolloutobs.errors import StateError
 
@@ -26,6 +26,7 @@ QUICK = replace(
     minimum_seconds=30.0,
     restart_seconds=40.0,
     past=Past(minimum_seconds=30.0, block_seconds=15.0, after_seconds=30.0, windows_seconds=(30.0, 60.0)),
+    resources=Resources(minimum_seconds=20.0, memory_limit_bytes=5e8),
 )
 
 
@@ -38,6 +39,16 @@ count = st.tuples(st.integers(0, 30), st.integers(0, 300), st.integers(0, 30), s
 )
 buckets = st.tuples(*[st.integers(0, 60)] * 3)
 histogram = st.builds(HistogramPair, st.just(BOUNDS), buckets, buckets)
+use = st.builds(
+    PodUse,
+    st.sampled_from("abc"),
+    st.booleans(),
+    st.floats(0.0, 900.0),
+    st.just(15.0),
+    st.none() | st.floats(1e6, 1e9),
+    st.none() | st.floats(0.0, 15.0),
+    st.integers(0, 500).map(float),
+)
 stratum = st.sampled_from([route("GET", "/"), route("POST", "/buy"), route("GET", "")])
 
 
@@ -53,7 +64,12 @@ def some_ticks(draw: st.DrawFn) -> list[Tick]:
                 counts={
                     "errors": draw(st.dictionaries(stratum, count, max_size=3)),
                     "js_errors": draw(st.dictionaries(st.just(strata(route="/")), count)),
+                    "js_errors_signed": draw(st.dictionaries(st.just(strata(route="/")), count)),
                 },
+                sources={"js_errors_signed": draw(st.dictionaries(st.sampled_from("abc"), count))},
+                baseline=draw(st.sampled_from([frozenset(), frozenset({"errors"})])),
+                aside={"errors": 100.0},
+                uses=tuple(draw(st.lists(use, max_size=3))),
                 histograms={"latency": draw(st.dictionaries(stratum, histogram, max_size=3))},
                 stable_pods={
                     "errors": {"a": PodCount(1, 50.0), "b": PodCount(draw(st.integers(0, 9)), 50.0)}
@@ -153,8 +169,9 @@ def test_damage_is_an_error_of_its_own() -> None:
 def test_a_change_of_what_is_kept_is_a_change_of_the_format() -> None:
     """Attributes of every class in a state; when this fails, raise FORMAT and write the new sum here."""
     engine = Engine(QUICK)
+    use = PodUse("a", True, 60.0, 15.0, 1e8, 1.0, 10.0)
     for tick in ticks(World(seconds=120.0, past_seconds=60.0), np.random.default_rng(1)):
-        engine.update(tick)
+        engine.update(replace(tick, uses=(use,)))
     shapes: dict[str, list[str]] = {}
 
     def walk(plain: object) -> None:
@@ -170,4 +187,4 @@ def test_a_change_of_what_is_kept_is_a_change_of_the_format() -> None:
     saved = engine.state()
     walk(saved)
     text = json.dumps([sorted(saved), sorted(saved["engine"]), shapes], sort_keys=True)
-    assert (states.FORMAT, hashlib.sha256(text.encode()).hexdigest()[:12]) == (1, "69ca315e1b2e")
+    assert (states.FORMAT, hashlib.sha256(text.encode()).hexdigest()[:12]) == (2, "ca89f0557228")

@@ -482,6 +482,10 @@ def test_the_wanted_metrics_name_buckets_start_times_and_texts():
         "http_request_duration_seconds_bucket",
         "app_start_time_seconds",
         "process_start_time_seconds",
+        "app_process_resident_memory_bytes",
+        "process_resident_memory_bytes",
+        "app_process_cpu_seconds_total",
+        "process_cpu_seconds_total",
         "rum_js_error_info",
     }
 
