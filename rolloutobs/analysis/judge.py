@@ -150,6 +150,7 @@ class SignalJudge:
         self._restarts = Grid(policy.restart_seconds)
         self._lag = Lag(signal.lag)
         self.baseline_seconds = 0.0
+        self._baseline_pending = 0.0
         self._nulls(signal)
         self.networks = Networks(signal, policy, self.null_against) if policy.is_robust(signal) else None
 
@@ -185,7 +186,7 @@ class SignalJudge:
         changed."""
         warm, cold = self._read(tick)
         if self.signal.name in tick.baseline:
-            self.baseline_seconds += tick.end - tick.start
+            self._baseline_pending += tick.end - tick.start
         if self.networks is not None and tick.start >= self._policy.warmup_seconds:
             self.networks.read(tick.sources.get(self.signal.name, {}))
         if self.phi is not None:
@@ -228,6 +229,7 @@ class SignalJudge:
             self.guard.gain(logs / self.phi.value[:, None], seconds)
         self.seen = self.seen.plus(both)
         self.ignored = self.frame.ignored
+        self.baseline_seconds, self._baseline_pending = self.baseline_seconds + self._baseline_pending, 0.0
         self.past.observe(tick.end, both)
         self._rate(seconds, both)
         self._phi_counts = self._phi_counts.plus(lagged)
