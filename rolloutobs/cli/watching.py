@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import time
 from argparse import Namespace
@@ -164,7 +165,8 @@ async def _past(
         return []
     now = time.time()
     step = wanted.settings.interval_seconds
-    began = before[0].at if before else now - wanted.look_back_seconds
+    # Prometheus knows milliseconds: rounded down, the first reading would be before the state's last one.
+    began = math.ceil(before[0].at * 1000.0) / 1000.0 if before else now - wanted.look_back_seconds
     try:
         past = await source.history(began, now, step)
     except SourceError:
