@@ -7,6 +7,7 @@ to a bound each value is kept apart; what comes later is counted under ``other``
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -28,6 +29,10 @@ class Kind(StrEnum):
     ROUTE = "route"
     EVENT = "event"
     FINGERPRINT = "fingerprint"
+    TARGET = "target"
+    """A call of a page."""
+    UNKNOWN_VERSION = "unknown_version"
+    """A version that is not among those that are known to be out."""
     LABEL_SET = "label_set"
     DETAIL = "detail"
     """A pair of a label set with an event or a fingerprint."""
@@ -42,6 +47,8 @@ class Labels(NamedTuple):
     route: str
     device: str
     synthetic: str
+    signed: str = ""
+    """``true`` for views that have proved who served them."""
 
 
 LABEL_NAMES: Final = (
@@ -51,6 +58,7 @@ LABEL_NAMES: Final = (
     semconv.LABEL_ROUTE,
     semconv.LABEL_DEVICE,
     semconv.LABEL_SYNTHETIC,
+    semconv.LABEL_SIGNED,
 )
 """Names of the fields of `Labels`, in order."""
 
@@ -93,13 +101,22 @@ class Admission:
     """Bounded sets of names: first come, first kept; versions that fell silent make room for new ones.
 
     Times are seconds of a monotonic clock, given by the caller.
+
+    Args:
+        bounds: how many names are kept apart.
+        overflowed: told of every value that is counted as ``other``, by kind.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, overflowed: Callable[[Kind], None] = lambda kind: None) -> None:
         self.overflow: Counter[Kind] = Counter()
         """Times a value was counted as ``other``, by kind."""
+        self._told = overflowed
         self._bounds = bounds
-        self._per_app = {Kind.ROUTE: bounds.routes, Kind.EVENT: bounds.events}
+        self._per_app = {
+            Kind.ROUTE: bounds.routes,
+            Kind.EVENT: bounds.events,
+            Kind.TARGET: bounds.routes,
+        }
         self._names: dict[tuple[Kind, str], dict[str, None]] = {}
         self._releases: dict[str, dict[str, _Admitted]] = {}
         self._label_sets = 0
@@ -128,7 +145,7 @@ class Admission:
             while self._label_sets >= self._bounds.label_sets and self._reclaim():
                 continue
             if self._label_sets >= self._bounds.label_sets:
-                self.overflow[Kind.LABEL_SET] += 1
+                self._over(Kind.LABEL_SET)
                 kept = kept._replace(route=OTHER, device=OTHER)
             self._label_sets += kept not in admitted.labels
             admitted.labels.add(kept)
@@ -142,7 +159,7 @@ class Admission:
         if len(names) < self._per_app[kind]:
             names[value] = None
             return value
-        self.overflow[kind] += 1
+        self._over(kind)
         return OTHER
 
     def fingerprint(self, labels: Labels, value: str) -> str:
@@ -152,7 +169,7 @@ class Admission:
             return OTHER
         if value not in admitted.fingerprints:
             if len(admitted.fingerprints) >= self._bounds.fingerprints:
-                self.overflow[Kind.FINGERPRINT] += 1
+                self._over(Kind.FINGERPRINT)
                 return OTHER
             admitted.fingerprints.add(value)
         return self.detail(labels, Kind.FINGERPRINT, value)
@@ -171,8 +188,14 @@ class Admission:
             return value
         if self._reclaim():
             return self.detail(labels, kind, value)
-        self.overflow[Kind.DETAIL] += 1
+        self._over(Kind.DETAIL)
         return OTHER
+
+    def adopt_fingerprint(self, app: str, version: str, value: str) -> None:
+        """Take over an error that was counted before this process began, where its version was."""
+        admitted = self._releases.get(app, {}).get(version)
+        if admitted is not None and len(admitted.fingerprints) < self._bounds.fingerprints:
+            admitted.fingerprints.add(value)
 
     def knows_fingerprint(self, labels: Labels, value: str) -> bool:
         """Return whether the error `value` has been seen in the app and version of `labels`."""
@@ -200,9 +223,13 @@ class Admission:
             self._forgotten = []
         return gone
 
+    def _over(self, kind: Kind) -> None:
+        self.overflow[kind] += 1
+        self._told(kind)
+
     def _app(self, app: str) -> str:
         if app != OTHER and len(self._releases) - (OTHER in self._releases) >= self._bounds.apps:
-            self.overflow[Kind.APP] += 1
+            self._over(Kind.APP)
             app = OTHER
         self._releases.setdefault(app, {})
         return app
@@ -212,7 +239,7 @@ class Admission:
         if version not in releases and version != OTHER:
             named = [(app, known) for known in releases if known != OTHER]
             if len(named) >= self._bounds.versions and not self._forget_idle(named):
-                self.overflow[Kind.VERSION] += 1
+                self._over(Kind.VERSION)
                 version = OTHER
         releases.setdefault(version, _Admitted(self._now)).last_seen = self._now
         return version

@@ -2,6 +2,8 @@
 
 POST /b                 the script's beacon          204, or 4xx with {"error": reason, "message": ...}
 POST /api/metrics       one hand-written metric      the same
+POST /collect           Grafana's Faro SDK           202
+POST /v1/logs, traces   OTLP/HTTP, JSON or protobuf  200
 GET  /rolloutobs.js     the browser script; beside it rolloutobs-full.js
 GET  /metrics           what was counted             keep this one inside the cluster
 GET  /healthz           200 while it runs
@@ -9,25 +11,27 @@ GET  /healthz           200 while it runs
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
-import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from rolloutobs.errors import BeaconError
-from rum_collector.agents import device_of
 from rum_collector.bundle import FULL_BUNDLE_PATH, Bundle
-from rum_collector.ingest import Ingest
-from rum_collector.limits import read_body
-from rum_collector.settings import Settings
+from rum_collector.formats import Format, formats_of
+from rum_collector.http import Headers, Response, cors, preflight, refusal, text_of
+from rum_collector.last_scrape import LastScrape
+from rum_collector.reception import Reception
+from rum_collector.settings import Settings, from_env
+from rum_collector.upkeep import Upkeep
 from rum_collector.words import BeaconOutcome
 
-__all__ = ["CollectorApp", "create_app"]
+__all__ = ["CollectorApp", "collector", "create_app", "for_command"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -35,36 +39,28 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _logger = logging.getLogger("rum_collector")
 
-_STATUS: Final = {BeaconOutcome.TOO_LARGE: 413, BeaconOutcome.ENCODED: 415, BeaconOutcome.ERROR: 500}
+_STATUS: Final = {
+    BeaconOutcome.TOO_LARGE: 413,
+    BeaconOutcome.ENCODED: 415,
+    BeaconOutcome.FORBIDDEN_ORIGIN: 403,
+    BeaconOutcome.LIMITED: 429,
+    BeaconOutcome.TIMEOUT: 408,
+    BeaconOutcome.ERROR: 500,
+}
 """400 for all others."""
-
-# Any page may post: what it can do is bounded by the admission, and no cookie is read.
-_CORS: Final = {b"access-control-allow-origin": b"*"}
-# Chromium caps it at two hours: https://developer.mozilla.org/docs/Web/HTTP/Headers/Access-Control-Max-Age
-_PREFLIGHT_SECONDS: Final = b"7200"
-# A list of field names (RFC 9110 section 5.1): reflected, so that no client breaks on a header it adds later.
-_FIELD_NAMES: Final = re.compile(rb"[\w!#$%&'*+.^`|~-]{1,64}(?:\s*,\s*[\w!#$%&'*+.^`|~-]{1,64}){0,31}")
 _BUILD_HINT: Final = "run 'npm ci && npm run build' in rum_collector/browser"
 _SCRIPT_HEADERS: Final = {
-    **_CORS,
+    b"access-control-allow-origin": b"*",
     b"content-type": b"text/javascript; charset=utf-8",
     b"cache-control": b"public, max-age=3600, stale-while-revalidate=86400",
     b"cross-origin-resource-policy": b"cross-origin",
     b"vary": b"accept-encoding",
 }
-_Headers = Mapping[bytes, bytes]
-"""The headers of one request or answer, by name in lower case."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Response:
-    status: int
-    headers: _Headers
-    body: bytes = b""
+_PLAIN: Final = {b"content-type": b"text/plain; charset=utf-8"}
 
 
 class _Handler(Protocol):
-    async def __call__(self, headers: _Headers, receive: Receive) -> _Response | None:
+    async def __call__(self, scope: Scope, headers: Headers, receive: Receive) -> Response | None:
         """Answer one request; ``None`` where nobody is there to hear."""
 
 
@@ -84,24 +80,54 @@ def create_app(
     )
 
 
+def collector(*apps: str, **settings: Any) -> CollectorApp:
+    """Return the collector, to be mounted in another app: ``app.mount("/b", collector("shop"))``.
+
+    Args:
+        apps: whose beacons are accepted; any without one.
+        settings: fields of `Settings`.
+    """
+    return create_app(Settings(**({"apps": apps} | settings)))
+
+
+def for_command(settings: Settings | None = None) -> CollectorApp:
+    """Return the collector as the command runs it: it waits for a last scrape when it is told to end.
+
+    Args:
+        settings: ``None`` reads those of the environment, as workers do.
+    """
+    app = create_app(Settings(**from_env(os.environ)) if settings is None else settings)
+    app.waits_for_last_scrape = app.settings.last_scrape_seconds > 0
+    return app
+
+
 class CollectorApp:
     """Holds configuration and counts; each request is one call that shares nothing else."""
 
     def __init__(self, settings: Settings, bundle: Bundle | None, full: Bundle | None = None) -> None:
         self.settings = settings
-        self.ingest = Ingest(settings)
+        self.waits_for_last_scrape = False
+        """Whether this process is ours to end late; a team's own app is not."""
         self._bundle = bundle
-        self._registry = CollectorRegistry()
-        self._registry.register(self.ingest.instruments)
-        ProcessCollector(registry=self._registry)
+        self._begin()
         self._routes: dict[str, tuple[str, _Handler]] = {
-            settings.beacon_path: ("POST", self._beacon),
-            settings.simple_path: ("POST", self._simple),
             settings.script_path: ("GET", _Script(bundle)),
             f"{settings.script_path.removesuffix('.js')}-full.js": ("GET", _Script(full)),
             "/metrics": ("GET", self._metrics),
             "/healthz": ("GET", self._health),
         }
+        for path, form in formats_of(settings).items():
+            self._routes[path] = ("POST", self._poster(form))
+        # What is mounted at a path of its own is posted to at that path, too.
+        self._mounted = self._routes[settings.beacon_path]
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self.reception = Reception(self.settings)
+        self.ingest = self.reception.ingest
+        self.upkeep = Upkeep(self.settings, self.reception)
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the lifespan of the server; websockets are closed."""
@@ -118,24 +144,40 @@ class CollectorApp:
             _logger.warning(
                 "%s answers 404, for the script is not built: %s", self.settings.script_path, _BUILD_HINT
             )
+        self._awake()
+        if self.waits_for_last_scrape:
+            LastScrape(self.upkeep, self.settings.last_scrape_seconds).install()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await self.upkeep.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
+    def _awake(self) -> None:
+        """Begin in this process: it may have been forked, and a mounted app is told of no lifespan."""
+        if self._pid != os.getpid():
+            self._begin()
+        self.upkeep.start()
+
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: _Headers = dict(scope["headers"])
+        if not self.upkeep.runs_here(os.getpid()):
+            self._awake()
+        headers: Headers = dict(scope["headers"])
         method: str = scope["method"]
-        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        allowed, handler = self._routes.get(path, ("", None))
-        response: _Response | None
-        if handler is None:
-            response = _refusal(404, "not_found", "nothing is served at this path")
+        root: str = scope.get("root_path", "")
+        path: str = scope["path"].removeprefix(root)
+        found = self._routes.get(path)
+        if found is None and root and path in ("", "/"):
+            found = self._mounted
+        response: Response | None
+        if found is None:
+            response = refusal(404, "not_found", "nothing is served at this path", cors(headers))
         elif method == "OPTIONS":
-            response = _preflight(allowed, headers)
-        elif method != allowed and not (method == "HEAD" and allowed == "GET"):
-            response = _refusal(405, "method", f"use {allowed}", {b"allow": f"{allowed}, OPTIONS".encode()})
+            response = preflight(found[0], headers)
+        elif method != found[0] and not (method == "HEAD" and found[0] == "GET"):
+            further = {b"allow": f"{found[0]}, OPTIONS".encode(), **cors(headers)}
+            response = refusal(405, "method", f"use {found[0]}", further)
         else:
-            response = await handler(headers, receive)
+            response = await found[1](scope, headers, receive)
         if response is None:
             return
         raw = list(response.headers.items())
@@ -145,49 +187,48 @@ class CollectorApp:
         await send({"type": "http.response.start", "status": response.status, "headers": raw})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
-    async def _beacon(self, headers: _Headers, receive: Receive) -> _Response | None:
-        return await self._post(headers, receive, simple=False)
+    def _poster(self, form: Format) -> _Handler:
+        async def post(scope: Scope, headers: Headers, receive: Receive) -> Response | None:
+            return await self._post(form, scope, headers, receive)
 
-    async def _simple(self, headers: _Headers, receive: Receive) -> _Response | None:
-        return await self._post(headers, receive, simple=True)
+        return post
 
-    async def _post(self, headers: _Headers, receive: Receive, simple: bool) -> _Response | None:
+    async def _post(self, form: Format, scope: Scope, headers: Headers, receive: Receive) -> Response | None:
         """Count a body whatever its content type: text/plain is what a page can post without a preflight."""
         try:
-            body = await self._body(headers, receive)
-            device = device_of(_text(headers, b"user-agent"), _text(headers, b"sec-ch-ua-mobile"))
-            self.ingest.accept(body, simple, device)
+            await self.reception.receive(form, scope, headers, receive)
         except BeaconError as error:
             outcome = BeaconOutcome(error.reason)
             self.ingest.reject(outcome)
             if outcome is BeaconOutcome.DISCONNECTED:
                 return None
-            return _refusal(_STATUS.get(outcome, 400), outcome.value, str(error), _cors(headers))
+            fields = cors(headers)
+            if outcome is BeaconOutcome.LIMITED:
+                fields[b"retry-after"] = b"%d" % self.reception.retry_seconds
+            return refusal(_STATUS.get(outcome, 400), outcome.value, str(error), fields)
         except Exception:
             _logger.exception("a beacon could not be counted")
             self.ingest.reject(BeaconOutcome.ERROR)
             text = "the collector failed; its log says why"
-            return _refusal(500, BeaconOutcome.ERROR.value, text, _cors(headers))
-        return _Response(204, _cors(headers))
+            return refusal(500, BeaconOutcome.ERROR.value, text, cors(headers))
+        status, further, body = form.answer(text_of(headers, b"content-type"))
+        return Response(status, cors(headers) | further, body)
 
-    async def _body(self, headers: _Headers, receive: Receive) -> bytes:
-        coding = _text(headers, b"content-encoding")
-        if coding and coding.strip().lower() != "identity":
-            raise BeaconError(
-                BeaconOutcome.ENCODED, f"content-encoding is {coding[:40]!r}; send the body as it is"
-            )
-        return await read_body(receive, self.settings.max_body_bytes, headers.get(b"content-length", b""))
-
-    async def _metrics(self, headers: _Headers, receive: Receive) -> _Response:
+    async def _metrics(self, scope: Scope, headers: Headers, receive: Receive) -> Response:
         try:
-            encode, content_type = choose_encoder(_text(headers, b"accept"))
+            encode, content_type = choose_encoder(text_of(headers, b"accept"))
         except (TypeError, ValueError):
             # prometheus_client compares a version that is no number with numbers.
             encode, content_type = choose_encoder("")
-        return _Response(200, {b"content-type": content_type.encode()}, encode(self._registry))
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        now = time.monotonic()
+        # In a thread: beacons must not wait for a hundred thousand lines.
+        own = await asyncio.to_thread(lambda: "".join(self.ingest.instruments.text(openmetrics=openmetrics)))
+        self.upkeep.scraped(now)
+        return Response(200, {b"content-type": content_type.encode()}, own.encode() + encode(self._registry))
 
-    async def _health(self, headers: _Headers, receive: Receive) -> _Response:
-        return _Response(200, {b"content-type": b"text/plain; charset=utf-8"}, b"ok\n")
+    async def _health(self, scope: Scope, headers: Headers, receive: Receive) -> Response:
+        return Response(200, _PLAIN, b"ok\n")
 
 
 class _Script:
@@ -196,53 +237,14 @@ class _Script:
     def __init__(self, bundle: Bundle | None) -> None:
         self._bundle = bundle
 
-    async def __call__(self, headers: _Headers, receive: Receive) -> _Response:
+    async def __call__(self, scope: Scope, headers: Headers, receive: Receive) -> Response:
         if self._bundle is None:
-            return _refusal(404, "not_built", _BUILD_HINT)
-        variant = self._bundle.best(_text(headers, b"accept-encoding"))
+            return refusal(404, "not_built", _BUILD_HINT, cors(headers))
+        variant = self._bundle.best(text_of(headers, b"accept-encoding"))
         fields = {**_SCRIPT_HEADERS, b"etag": variant.etag.encode()}
-        known = {tag.strip().removeprefix("W/") for tag in _text(headers, b"if-none-match").split(",")}
+        known = {tag.strip().removeprefix("W/") for tag in text_of(headers, b"if-none-match").split(",")}
         if variant.etag in known or "*" in known:
-            return _Response(304, fields)
+            return Response(304, fields)
         if variant.coding:
             fields[b"content-encoding"] = variant.coding.encode()
-        return _Response(200, fields, variant.body)
-
-
-def _text(headers: _Headers, name: bytes) -> str:
-    """Return the value of a header; one that is not there is the empty string."""
-    return headers.get(name, b"").decode("latin-1")
-
-
-def _cors(headers: _Headers) -> dict[bytes, bytes]:
-    """Return what lets any page read the answer.
-
-    sendBeacon sends a JSON Blob with credentials, and for those "*" means nothing to a browser
-    (https://fetch.spec.whatwg.org/#cors-protocol-and-credentials). We read no cookie, so none is at risk.
-    """
-    origin = headers.get(b"origin")
-    if not origin:
-        return _CORS
-    return {
-        b"access-control-allow-origin": origin,
-        b"access-control-allow-credentials": b"true",
-        b"vary": b"origin",
-    }
-
-
-def _preflight(allowed: str, headers: _Headers) -> _Response:
-    fields = {
-        **_cors(headers),
-        b"access-control-allow-methods": f"{allowed}, OPTIONS".encode(),
-        b"access-control-max-age": _PREFLIGHT_SECONDS,
-        b"vary": b"origin, access-control-request-headers",
-    }
-    requested = headers.get(b"access-control-request-headers", b"").strip()
-    if _FIELD_NAMES.fullmatch(requested):
-        fields[b"access-control-allow-headers"] = requested
-    return _Response(204, fields)
-
-
-def _refusal(status: int, reason: str, message: str, further: _Headers | None = None) -> _Response:
-    body = json.dumps({"error": reason, "message": message}).encode() + b"\n"
-    return _Response(status, {**_CORS, b"content-type": b"application/json", **(further or {})}, body)
+        return Response(200, fields, variant.body)

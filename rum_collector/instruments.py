@@ -1,7 +1,4 @@
-"""The metrics of real users, as cells that are rendered when they are scraped.
-
-One book of families per app and version: a version that the admission forgot takes its series with it.
-"""
+"""Counts what was admitted: cells that a beacon finds by one lookup."""
 
 from __future__ import annotations
 
@@ -10,222 +7,203 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from rolloutobs import semconv
-from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramCell, HistogramFamily, NumberCell
-from rum_collector.admission import LABEL_NAMES, Admission, Kind, Labels, Release
+from rolloutobs.telemetry.cells import CounterFamily, HistogramCell, NumberCell
+from rolloutobs.telemetry.store import Store
+from rolloutobs.telemetry.text import TextWriter
+from rum_collector.admission import Kind, Labels, Release
+from rum_collector.errorbook import ErrorBook
+from rum_collector.families import BOOK, OPTIONAL, RATINGS, THRESHOLDS, Families
 from rum_collector.words import BeaconOutcome, Navigation, ValueRejection, Vital
 
-__all__ = ["EVENT_ERROR", "EVENT_OK", "Instruments", "Panel", "describe"]
+__all__ = ["EVENT_ERROR", "EVENT_OK", "Instruments", "Panel", "SourcePanel"]
 
 EVENT_OK: Final = "ok"
 EVENT_ERROR: Final = "error"
-
-_HISTOGRAMS: Final = {
-    Vital.LCP: (semconv.RUM_LCP_SECONDS, "Largest contentful paint.", semconv.RUM_LCP_BOUNDS),
-    Vital.INP: (semconv.RUM_INP_SECONDS, "Interaction to next paint.", semconv.RUM_INP_BOUNDS),
-    Vital.CLS: (semconv.RUM_CLS, "Cumulative layout shift.", semconv.RUM_CLS_BOUNDS),
-    Vital.FCP: (semconv.RUM_FCP_SECONDS, "First contentful paint.", semconv.RUM_FCP_BOUNDS),
-    Vital.TTFB: (semconv.RUM_TTFB_SECONDS, "Time to first byte of the document.", semconv.RUM_TTFB_BOUNDS),
-    Vital.LOAD: (
-        semconv.RUM_PAGE_LOAD_SECONDS,
-        "Navigation start to the end of the load event.",
-        semconv.RUM_PAGE_LOAD_BOUNDS,
-    ),
-}
-# Good up to the first, poor above the second: https://web.dev/articles/vitals. A page load has none.
-_THRESHOLDS: Final = {
-    Vital.LCP: (2.5, 4.0),
-    Vital.INP: (0.2, 0.5),
-    Vital.CLS: (0.1, 0.25),
-    Vital.FCP: (1.8, 3.0),
-    Vital.TTFB: (0.8, 1.8),
-}
-_RATINGS: Final = ("good", "needs-improvement", "poor")
-# The admission bounds the label sets; this only has to be above what it lets through.
-_UNBOUNDED: Final = 1_000_000_000
-
-
-class _Book:
-    """The families of one app and version."""
-
-    def __init__(self) -> None:
-        self.page_views = _counter(semconv.RUM_PAGE_VIEWS_TOTAL, "Page views.", semconv.LABEL_NAVIGATION_TYPE)
-        self.views_with_errors = _counter(
-            semconv.RUM_VIEWS_WITH_ERRORS_TOTAL, "Page views with at least one JavaScript error."
-        )
-        self.js_errors = _counter(
-            semconv.RUM_JS_ERRORS_TOTAL,
-            "JavaScript errors and unhandled rejections, each throw.",
-            semconv.LABEL_FINGERPRINT,
-        )
-        self.events = _counter(
-            semconv.RUM_EVENTS_TOTAL,
-            "Business events, at most one per view, event and outcome.",
-            semconv.LABEL_EVENT,
-            semconv.LABEL_OUTCOME,
-        )
-        self.vitals = _counter(
-            semconv.RUM_VITALS_TOTAL,
-            "Page views by rating of a web vital.",
-            semconv.LABEL_VITAL,
-            semconv.LABEL_RATING,
-        )
-        self.error_info = GaugeFamily(
-            semconv.RUM_JS_ERROR_INFO,
-            "Always 1: the scrubbed message behind a fingerprint.",
-            (semconv.LABEL_APP, semconv.LABEL_VERSION, semconv.LABEL_FINGERPRINT, semconv.LABEL_MESSAGE),
-            _UNBOUNDED,
-        )
-        self.histograms = {
-            vital: HistogramFamily(name, text, LABEL_NAMES, bounds, _UNBOUNDED)
-            for vital, (name, text, bounds) in _HISTOGRAMS.items()
-        }
-
-    def families(self) -> Iterator[CounterFamily | GaugeFamily | HistogramFamily]:
-        """Iterate over all families, in the same order in every book."""
-        yield from (self.page_views, self.views_with_errors, self.js_errors, self.error_info)
-        yield from (self.events, self.vitals)
-        yield from self.histograms.values()
+Bound = tuple[HistogramCell, float, float, tuple[NumberCell, ...]]
+"""Of a vital: its histogram, the bounds of good and poor, and the cells of its ratings."""
 
 
 class Panel:
-    """The cells of one label set, bound on first use: a beacon finds them by one lookup."""
+    """The cells of one label set, bound on first use."""
 
-    def __init__(self, book: _Book, labels: Labels) -> None:
+    def __init__(self, families: Families, labels: Labels) -> None:
         self.declared = False
         """Whether the series exist that a view without errors leaves at zero."""
-        self._book = book
+        self._families = families
         self._labels = labels
-        self._vitals: dict[Vital, tuple[HistogramCell, float, float, tuple[NumberCell, ...]]] = {}
-        self._views: dict[Navigation, NumberCell] = {}
-        self._events: dict[tuple[str, bool], NumberCell] = {}
+        self._vitals: dict[Vital, Bound] = {}
+        self._cells: dict[tuple[str, ...], NumberCell] = {}
 
     def declare(self) -> None:
         """Make the series that a view without errors leaves at zero: zero and absent must not look alike."""
         self.declared = True
-        self._book.views_with_errors.cell(*self._labels)
-        self._book.js_errors.cell(*self._labels, "")
+        for name, more in (
+            ("views_with_errors", ()),
+            ("js_errors", ("",)),
+            ("views_with_resource_errors", ()),
+            ("resource_errors", ("",)),
+            ("aborted", ()),
+        ):
+            self.cell(name, *more)
+
+    def cell(self, family: str, *further: str) -> NumberCell:
+        """Return the counter of this label set, bound on first use."""
+        key = (family, *further)
+        found = self._cells.get(key)
+        if found is None:
+            found = self._cells[key] = self._families.counters[family].cell(*self._labels, *further)
+        return found
 
     def view(self, navigation: Navigation) -> None:
         """Count one page view."""
-        cell = self._views.get(navigation)
-        if cell is None:
-            cell = self._views[navigation] = self._book.page_views.cell(*self._labels, navigation.value)
-        cell.inc()
+        self.cell("page_views", navigation.value).inc()
 
-    def vitals(self, values: Iterable[tuple[Vital, float]]) -> None:
-        """Observe vitals in seconds (CLS: no unit), and their ratings."""
+    def vitals(self, values: Iterable[tuple[Vital, float]], source: SourcePanel | None) -> None:
+        """Observe vitals in seconds (CLS: no unit), and their ratings, here and for a group of networks."""
         for vital, value in values:
             histogram, good, poor, ratings = self._vitals.get(vital) or self._bind(vital)
             histogram.observe(value)
             if ratings:
-                ratings[0 if value <= good else 1 if value <= poor else 2].value += 1.0
-
-    def view_with_errors(self) -> None:
-        """Count one page view that has had its first error."""
-        self._book.views_with_errors.cell(*self._labels).inc()
-
-    def js_error(self, fingerprint: str, message: str, count: int) -> None:
-        """Count `count` throws of one error, and keep its message once per version."""
-        self._book.js_errors.cell(*self._labels, fingerprint).inc(count)
-        if fingerprint != semconv.RUM_OTHER:
-            app, version = self._labels[:2]
-            self._book.error_info.cell(app, version, fingerprint, message).value = 1.0
+                rating = 0 if value <= good else 1 if value <= poor else 2
+                ratings[rating].value += 1.0
+                if source is not None:
+                    source.vital(vital, rating)
 
     def has_event(self, event: str, ok: bool) -> bool:
         """Return whether the event has a series here."""
-        return (event, ok) in self._events
+        return ("events", event, EVENT_OK if ok else EVENT_ERROR) in self._cells
 
     def event(self, event: str, ok: bool, count: int = 1) -> None:
         """Count a business event; a `count` of 0 makes its series at zero."""
-        cell = self._events.get((event, ok))
-        if cell is None:
-            outcome = EVENT_OK if ok else EVENT_ERROR
-            cell = self._events[event, ok] = self._book.events.cell(*self._labels, event, outcome)
-        cell.inc(count)
+        self.cell("events", event, EVENT_OK if ok else EVENT_ERROR).inc(count)
 
-    def _bind(self, vital: Vital) -> tuple[HistogramCell, float, float, tuple[NumberCell, ...]]:
-        histogram = self._book.histograms[vital].cell(*self._labels)
-        good, poor = _THRESHOLDS.get(vital, (0.0, 0.0))
-        names = _RATINGS if vital in _THRESHOLDS else ()
-        ratings = tuple(self._book.vitals.cell(*self._labels, vital.value, name) for name in names)
+    def _bind(self, vital: Vital) -> Bound:
+        histogram = self._families.histograms[vital].cell(*self._labels)
+        good, poor = THRESHOLDS.get(vital, (0.0, 0.0))
+        names = RATINGS if vital in THRESHOLDS else ()
+        ratings = tuple([self.cell("vitals", vital.value, name) for name in names])
         self._vitals[vital] = (histogram, good, poor, ratings)
         return self._vitals[vital]
 
 
+class SourcePanel:
+    """The cells of one group of networks in one version and track."""
+
+    def __init__(self, families: Families, labels: tuple[str, ...]) -> None:
+        counters = families.counters
+        self._labels = labels
+        self._vital_cells: dict[Vital, tuple[NumberCell, ...]] = {}
+        self._vitals = counters["source_vitals"]
+        self.views = counters["source_views"].cell(*labels)
+        self.errors = counters["source_errors"].cell(*labels)
+        self.resource_errors = counters["source_resource_errors"].cell(*labels)
+
+    def vital(self, vital: Vital, rating: int) -> None:
+        """Count one view by the rating of a vital."""
+        cells = self._vital_cells.get(vital)
+        if cells is None:
+            cells = tuple([self._vitals.cell(*self._labels, vital.value, name) for name in RATINGS])
+            self._vital_cells[vital] = cells
+        cells[rating].value += 1.0
+
+
 class Instruments:
-    """Counts what was admitted; a prometheus_client collector."""
+    """Everything that is counted, in one store.
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-        self._books: dict[Release, _Book] = {}
+    Args:
+        store: where; cells that it makes anew are looked up again.
+        errors: the messages behind fingerprints.
+    """
+
+    def __init__(self, store: Store, errors: ErrorBook) -> None:
+        self.families = Families(store)
+        self.errors = errors
+        self._store = store
         self._panels: dict[Labels, Panel] = {}
-        self._beacons = CounterFamily(
-            semconv.RUM_BEACONS_TOTAL, "Bodies posted to the collector.", (semconv.LABEL_OUTCOME,)
-        )
-        self._rejected = CounterFamily(
-            semconv.RUM_VALUES_REJECTED_TOTAL,
-            "Single values left out of accepted beacons.",
-            (semconv.LABEL_REASON,),
-        )
-        self._overflow = CounterFamily(
-            semconv.RUM_ADMISSION_OVERFLOW_TOTAL,
-            "Values counted as other because their bound was reached.",
-            (semconv.LABEL_KIND,),
-        )
-        # From zero, so that a rate sees the first one.
-        self._outcomes = {outcome: self._beacons.cell(outcome.value) for outcome in BeaconOutcome}
-        self._reasons = {reason: self._rejected.cell(reason.value) for reason in ValueRejection}
+        self._sources: dict[tuple[str, ...], SourcePanel] = {}
+        store.on_move(self._bind)
+        self._bind()
 
-    def beacon(self, outcome: BeaconOutcome) -> None:
-        """Count one body."""
-        self._outcomes[outcome].inc()
+    def _bind(self) -> None:
+        self._panels.clear()
+        self._sources.clear()
+        counters = self.families.counters
+        self._outcomes = {outcome: counters["beacons"].cell(outcome.value) for outcome in BeaconOutcome}
+        self._reasons = {reason: counters["rejected"].cell(reason.value) for reason in ValueRejection}
+        self._overflow = {kind: counters["overflow"].cell(kind.value) for kind in Kind}
+
+    def beacon(self, outcome: BeaconOutcome, count: int = 1) -> None:
+        """Count bodies."""
+        self._outcomes[outcome].inc(count)
 
     def value_rejected(self, reason: ValueRejection) -> None:
         """Count one value that was left out."""
         self._reasons[reason].inc()
 
+    def overflowed(self, kind: Kind) -> None:
+        """Count one value that counts as other."""
+        self._overflow[kind].inc()
+
+    def failed(self, where: str) -> None:
+        """Count one fault of the collector itself."""
+        self.families.counters["failures"].cell(where).inc()
+
+    def counter(self, name: str) -> CounterFamily:
+        """Return a family by its name in `families`."""
+        return self.families.counters[name]
+
+    def sampled(self, labels: Labels, ratio: float) -> None:
+        """Keep the share of views that are reported."""
+        cell = self.families.sampling.cell(labels.app, labels.version, labels.track)
+        cell.value = ratio if cell.value == 0.0 else min(cell.value, ratio)
+
     def panel(self, labels: Labels) -> Panel:
         """Return the cells of an admitted label set, made on first use."""
         panel = self._panels.get(labels)
         if panel is None:
-            release = (labels.app, labels.version)
-            book = self._books.get(release)
-            if book is None:
-                book = self._books[release] = _Book()
-            panel = self._panels[labels] = Panel(book, labels)
+            panel = self._panels[labels] = Panel(self.families, labels)
+        return panel
+
+    def source(self, labels: Labels, source: str) -> SourcePanel:
+        """Return the cells of a group of networks, made on first use."""
+        key = (labels.app, labels.version, labels.track, labels.synthetic, labels.signed, source)
+        panel = self._sources.get(key)
+        if panel is None:
+            panel = self._sources[key] = SourcePanel(self.families, key)
         return panel
 
     def forget(self, release: Release) -> None:
         """Drop every series of an app and version."""
-        self._books.pop(release, None)
+        others = _Others(release)
+        for family in self.families.per_version():
+            family.keep_only(others)
+        self.errors.forget(release)
         self._panels = {labels: panel for labels, panel in self._panels.items() if labels[:2] != release}
+        self._sources = {key: panel for key, panel in self._sources.items() if key[:2] != release}
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric once, without labels that are empty."""
-        for kind in Kind:
-            self._overflow.cell(kind.value).value = self._admission.overflow[kind]
-        yield from (self._beacons.collect(), self._rejected.collect(), self._overflow.collect())
-        books = list(self._books.values()) or [_Book()]
-        for families in zip(*(book.families() for book in books), strict=True):
-            metric, *others = (family.collect() for family in families)
-            samples = [sample for part in (metric, *others) for sample in part.samples]
-            # An empty label equals an absent one in Prometheus, but would erase one that relabelling has set.
+        """Yield every metric once, those of all workers summed, without labels that are empty."""
+        for metric in (*self._store.collect(BOOK), *self.errors.collect()):
             metric.samples = [
                 sample._replace(labels={name: value for name, value in sample.labels.items() if value})
-                for sample in samples
+                for sample in metric.samples
             ]
             yield metric
 
+    def text(self, *, openmetrics: bool) -> Iterator[str]:
+        """Yield the exposition in pieces, in a tenth of the time that samples as objects take."""
+        writer = TextWriter({}, openmetrics=openmetrics, optional=OPTIONAL)
+        for family in self._store.families(BOOK):
+            yield from writer.write(family)
+        for metric in self.errors.collect():
+            yield from writer.write_samples(metric)
 
-def describe() -> list[tuple[str, str, tuple[str, ...], str]]:
-    """Return name, type, labels of its own and meaning of each real-user metric, for the docs."""
-    described = []
-    for family in _Book().families():
-        further = tuple(name for name in family.label_names if name not in LABEL_NAMES)
-        described.append((family.name, family.collect().type, further, family.documentation))
-    return described
 
+class _Others:
+    """All label values but those of one app and version."""
 
-def _counter(name: str, documentation: str, *further: str) -> CounterFamily:
-    return CounterFamily(name, documentation, (*LABEL_NAMES, *further), _UNBOUNDED)
+    def __init__(self, release: Release) -> None:
+        self._release = release
+
+    def __contains__(self, values: object) -> bool:
+        return isinstance(values, tuple) and values[:2] != self._release

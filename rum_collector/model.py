@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from rolloutobs.identity import Track
 from rum_collector.words import Navigation, Phase, ResourceKind, ValueRejection, Vital
 
-__all__ = ["Beacon", "Calls", "Event", "Frames", "JsError", "Request", "Resource"]
+__all__ = ["Batch", "Beacon", "Calls", "Event", "Frames", "JsError", "Request", "Resource"]
 
 
 class JsError(msgspec.Struct, frozen=True):
@@ -81,8 +83,9 @@ class Beacon(msgspec.Struct, frozen=True):
         driven: a program drives the browser (``navigator.webdriver``).
         sampling: of how many views this is one, as a share; shown, never multiplied into counts.
         traceparent: of the document.
-        key: tells a body that comes again from one that does not, where there is neither a view nor a
-            sequence; empty: nothing does.
+        once: of other agents: names the page view, which the first body that names it counts.
+        vital_ids: of other agents: one per vital, for they may send one again when it has grown.
+        error_key: of other agents: names whose first error counts as a view with errors.
         rejected: why single values were left out, one word per value.
     """
 
@@ -110,9 +113,26 @@ class Beacon(msgspec.Struct, frozen=True):
     driven: bool = False
     sampling: float | None = None
     traceparent: str = ""
-    key: str = ""
+    once: str = ""
+    vital_ids: tuple[str, ...] = ()
+    error_key: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it to count."""
+        return self.navigation is None and not (
+            self.vitals or self.errors or self.events or self.once or self.requests or self.rejected
+        )
 
     @property
     def new_view(self) -> Navigation | None:
         """How the view came about, if this beacon is the one that counts it."""
         return self.navigation if self.sequence == 0 else None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What one body of another agent holds."""
+
+    beacons: tuple[Beacon, ...] = ()
+    traces: tuple[Any, ...] = ()
+    """``resourceSpans`` of OTLP's JSON, without query strings and the like."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["MAX_MESSAGE_CHARS", "clean", "scrub", "template"]
+__all__ = ["MAX_MESSAGE_CHARS", "clean", "path_of", "place_of", "scrub", "template", "without_queries"]
 
 MAX_MESSAGE_CHARS: Final = 120
 
@@ -37,3 +37,25 @@ def scrub(message: str) -> str:
     At most `MAX_MESSAGE_CHARS` characters are kept; control characters become blanks.
     """
     return _PERSONAL.sub("#", clean(message, 8 * MAX_MESSAGE_CHARS))[:MAX_MESSAGE_CHARS]
+
+
+_HOST: Final = re.compile(r"[a-z][a-z\d+.-]{0,20}:/{2,3}[^/?#]*", re.IGNORECASE)
+_URL_QUERY: Final = re.compile(r"(?<=[\w/.~:-])[?#][^\s\"'<>)]*")
+_MAIL_OR_TOKEN: Final = re.compile(r"[^\s@/]{1,64}@[^\s/]+|[\w-]{41,}", re.ASCII)
+_PLACE: Final = re.compile(r"([^/\s(@?#]{0,200})(?:[?#][^\s)]{0,500}?)?(:\d{1,7}:\d{1,7})", re.ASCII)
+
+
+def path_of(url: str) -> str:
+    """Return the path of an address, without scheme, host, query and fragment."""
+    return _QUERY.split(_HOST.sub("", url[:2048], count=1), maxsplit=1)[0] or ("/" if url else "")
+
+
+def place_of(stack: str) -> str:
+    """Return the first ``file:line:column`` of a stack trace, without folder, host and query; or nothing."""
+    found = _PLACE.search(stack[:4096])
+    return found[1][-40:] + found[2] if found else ""
+
+
+def without_queries(text: str) -> str:
+    """Return text of a span without query strings, fragments, mails and long tokens; the rest as it is."""
+    return _MAIL_OR_TOKEN.sub("#", _URL_QUERY.sub("", text[:4096]))

@@ -7,12 +7,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
 from typing import Any, Final
 
+from rolloutobs import variables
 from rolloutobs.errors import ConfigurationError
+from rolloutobs.identity import Track
 
-__all__ = ["ENVIRONMENT_PREFIX", "HELP", "Settings", "from_env", "parse_option"]
+__all__ = [
+    "DEFAULTS",
+    "ENVIRONMENT_PREFIX",
+    "HELP",
+    "OPTIONS",
+    "Settings",
+    "as_env",
+    "from_env",
+    "known_version",
+    "parse_option",
+]
 
 ENVIRONMENT_PREFIX: Final = "ROLLOUTOBS_COLLECTOR_"
 
@@ -34,8 +47,54 @@ class Settings:
     script_path: str = "/rolloutobs.js"
     """Where the browser script is served. It posts to ``b`` beside itself unless its tag says otherwise."""
 
+    faro_path: str = "/collect"
+    """Where Grafana's Faro SDK posts."""
+
+    otlp_path: str = "/v1"
+    """Below it are ``logs``, ``traces`` and ``metrics`` of OTLP/HTTP."""
+
+    origins: tuple[str, ...] = ()
+    """Origins of the pages that may post, such as ``https://shop.example.com``; others get 403. Empty: any.
+    A body without an Origin, which no browser sends, is refused where this is set."""
+
     max_body_bytes: int = 65_536
     """Longer bodies get 413. The default is what browsers allow all beacons of a page together."""
+
+    max_inflated_bytes: int = 1_048_576
+    """What a gzip body may become; more gets 413. Counted while it is inflated."""
+
+    body_seconds: int = 10
+    """How long the head or the body of a request may take; slower ones get 408, or are cut off."""
+
+    client_rate: float = 50.0
+    """Bodies a second from one address (IPv6: from one /64); more get 429. Offices and mobile networks share
+    one. Per worker."""
+
+    client_burst: int = 500
+    """Bodies that one address may send at once."""
+
+    total_rate: float = 5000.0
+    """Bodies a second from everybody together, per worker: about half of what one core can count."""
+
+    total_burst: int = 10_000
+    """Bodies that all together may send at once."""
+
+    max_clients: int = 20_000
+    """Addresses whose rate is remembered, hashed with a salt; the one that was silent longest makes room."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks whose ``X-Forwarded-For`` is believed, such as ``10.0.0.0/8``: without them, all who come
+    through an ingress look like one address."""
+
+    count_bots: bool = False
+    """Count crawlers and browsers that a program drives like people. For tests."""
+
+    versions: tuple[str, ...] = ()
+    """Versions that are out, as ``1.2.0``, ``1.2.0:canary`` or ``shop/1.2.0:canary``. Where these or
+    `version_urls` are set, all others count as ``other``. The track is used where a beacon has none."""
+
+    version_urls: tuple[str, ...] = ()
+    """Addresses of ``/metrics`` of the app's processes, asked every 15 seconds which versions are out."""
 
     max_apps: int = 20
     """Apps kept apart; further ones count as ``other``. Not used when `apps` is given."""
@@ -61,8 +120,33 @@ class Settings:
     Full, versions idle for `version_idle_seconds` give theirs back; else route and device count as
     ``other``, in one set more per version and track."""
 
-    max_views: int = 50_000
-    """Beacons remembered (twice as many at most) to recognise one that is sent again."""
+    max_views: int = 262_144
+    """Page views remembered, in 16 bytes each, to recognise a beacon that is sent again; and as many view
+    tokens that were used, where there is a secret. Shared by all workers."""
+
+    secret: tuple[str, ...] = field(default=(), repr=False)
+    """What view tokens are signed with, from ``ROLLOUTOBS_SECRET`` (or ``ROLLOUTOBS_SECRET_FILE``) as in the
+    app that serves the pages: only views that present a valid, unused one are evidence. All are accepted."""
+
+    data_dir: str = ""
+    """Folder where counts are kept, so that a killed or restarted collector goes on where it was. Empty: they
+    last as long as the collector, and survive only the death of a worker."""
+
+    forward_url: str = ""
+    """An OpenTelemetry Collector (``http://otel-collector:4318``) to which errors and the traces of other
+    agents are sent on. Empty: nothing is."""
+
+    forward_max_bytes: int = 8_388_608
+    """What may wait to be sent on; then the oldest is dropped, and counted."""
+
+    source_maps: str = ""
+    """Folder with source maps, as ``app-3f2a.js.map`` or ``1.2.0/app.js.map``; nothing is ever fetched."""
+
+    last_scrape_seconds: int = 20
+    """How long SIGTERM waits for one more scrape, where something was counted since the last one."""
+
+    workers: int = 1
+    """Processes that count; any of them answers a scrape for all."""
 
     host: str = "127.0.0.1"
     """Address to listen on; ``0.0.0.0`` in a container."""
@@ -74,9 +158,33 @@ class Settings:
         """Check every value.
 
         Raises:
-            ConfigurationError: a path is not absolute or used twice, a bound is below 1, or the port is none.
+            ConfigurationError: a path is not absolute or used twice, a bound is too small, the port is none,
+                a network or a version cannot be read.
         """
-        paths = {name: getattr(self, name) for name in ("beacon_path", "simple_path", "script_path")}
+        self._check_paths()
+        for bound in fields(self):
+            least = _LEAST.get(bound.name, 1 if bound.name.startswith(("max_", "version_idle")) else None)
+            if least is not None and getattr(self, bound.name) < least:
+                raise ConfigurationError(f"{bound.name} is {getattr(self, bound.name)}; use at least {least}")
+        if not 0 <= self.port <= 65_535:
+            raise ConfigurationError(f"port is {self.port}; use 0 to 65535")
+        self._check_lists()
+
+    def _check_lists(self) -> None:
+        for network in self.trusted_proxies:
+            try:
+                ip_network(network, strict=False)
+            except ValueError:
+                text = f"trusted_proxies has {network!r}; use networks such as 10.0.0.0/8"
+                raise ConfigurationError(text) from None
+        for url in (*self.version_urls, *filter(None, (self.forward_url,))):
+            if not url.startswith(("http://", "https://")):
+                raise ConfigurationError(f"{url!r} is not an address; use http:// or https://")
+        for entry in self.versions:
+            known_version(entry)
+
+    def _check_paths(self) -> None:
+        paths = {name: getattr(self, name) for name in _PATHS}
         for name, path in paths.items():
             if not path.startswith("/") or path in _RESERVED:
                 raise ConfigurationError(
@@ -86,13 +194,34 @@ class Settings:
             raise ConfigurationError(
                 f"paths must differ: {', '.join(f'{n} is {p!r}' for n, p in paths.items())}"
             )
-        for field in fields(self):
-            if field.name.startswith(("max_", "version_")) and getattr(self, field.name) < 1:
-                raise ConfigurationError(f"{field.name} is {getattr(self, field.name)}; use at least 1")
-        if not 0 <= self.port <= 65_535:
-            raise ConfigurationError(f"port is {self.port}; use 0 to 65535")
 
 
+def known_version(entry: str) -> tuple[str, str, Track]:
+    """Return app (empty: every app), version and track of an entry of ``versions``.
+
+    Raises:
+        ConfigurationError: there is no version in it, or a track that does not exist.
+    """
+    before, slash, after = entry.rpartition("/")
+    version, colon, track = after.rpartition(":")
+    if not colon:
+        version, track = after, ""
+    if not version or (slash and not before):
+        raise ConfigurationError(f"versions has {entry!r}; use entries such as shop/1.2.0:canary")
+    return before, version, Track.parse(track, "the track in versions")
+
+
+_PATHS: Final = ("beacon_path", "simple_path", "script_path", "faro_path", "otlp_path")
+_LEAST: Final = {
+    "body_seconds": 1,
+    "client_rate": 0.001,
+    "client_burst": 1,
+    "total_rate": 0.001,
+    "total_burst": 1,
+    "forward_max_bytes": 1,
+    "last_scrape_seconds": 0,
+    "workers": 1,
+}
 _RESERVED: Final = frozenset({"/metrics", "/healthz"})
 
 HELP: Final[Mapping[str, str]] = {
@@ -100,7 +229,21 @@ HELP: Final[Mapping[str, str]] = {
     "beacon_path": "where the browser script posts",
     "simple_path": 'where bodies like {"metric": "page_load_time", "value": 1234, "version": "1.2.0"} go',
     "script_path": "where the browser script is served",
+    "faro_path": "where Grafana's Faro SDK posts",
+    "otlp_path": "below it are logs, traces and metrics of OTLP/HTTP",
+    "origins": "origins of the pages that may post, comma-separated; others get 403",
     "max_body_bytes": "longer bodies get 413",
+    "max_inflated_bytes": "what a gzip body may become; more gets 413",
+    "body_seconds": "how long the head or the body of a request may take",
+    "client_rate": "bodies a second from one address, per worker; more get 429",
+    "client_burst": "bodies that one address may send at once",
+    "total_rate": "bodies a second from everybody together, per worker",
+    "total_burst": "bodies that all together may send at once",
+    "max_clients": "addresses whose rate is remembered, hashed",
+    "trusted_proxies": "networks whose X-Forwarded-For is believed, comma-separated; without any, nobody's",
+    "count_bots": "count crawlers and browsers that a program drives like people; for tests",
+    "versions": "versions that are out, as 1.2.0, 1.2.0:canary or shop/1.2.0:canary; others are 'other'",
+    "version_urls": "addresses of the app's /metrics, asked every 15 seconds which versions are out",
     "max_apps": "apps kept apart; further ones count as 'other'",
     "max_versions": "versions kept apart per app",
     "version_idle_seconds": "after so long without a beacon a version may lose its series to a new one",
@@ -108,7 +251,14 @@ HELP: Final[Mapping[str, str]] = {
     "max_events": "names of business events kept apart per app",
     "max_fingerprints": "different JavaScript errors kept apart per app and version",
     "max_label_sets": "sets of app, version, track, route and device kept apart in all",
-    "max_views": "beacons remembered, to drop one that is sent again",
+    "max_views": "page views, and used tokens, remembered in 16 bytes each: none counts twice",
+    "secret": "what view tokens are signed with; given as ROLLOUTOBS_SECRET or ROLLOUTOBS_SECRET_FILE only",
+    "data_dir": "folder where counts are kept over a kill or a restart; without one they end with it",
+    "forward_url": "OpenTelemetry Collector to which errors and traces are sent on; without one nothing is",
+    "forward_max_bytes": "what may wait to be sent on; then the oldest is dropped and counted",
+    "source_maps": "folder with source maps, as app.js.map or 1.2.0/app.js.map",
+    "last_scrape_seconds": "how long SIGTERM waits for one more scrape",
+    "workers": "processes that count",
     "host": "address to listen on; 0.0.0.0 in a container",
     "port": "port to listen on; 0 takes a free one",
 }
@@ -119,11 +269,15 @@ def parse_option(name: str, text: str, source: str) -> Any:
     """Return the value of the setting `name` written as `text`; `source` names where it was written.
 
     Raises:
-        ConfigurationError: `text` is not a number where one is needed, or an app has no name.
+        ConfigurationError: `text` is not a number, or not yes or no, where one is needed.
     """
-    default = _DEFAULTS[name]
+    default = DEFAULTS[name]
     if isinstance(default, tuple):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return variables.words(source, text)
+    if isinstance(default, bool):
+        return variables.boolean(source, text)
+    if isinstance(default, float):
+        return variables.number(source, text)
     if isinstance(default, str):
         return text
     try:
@@ -146,12 +300,27 @@ def from_env(environ: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith(ENVIRONMENT_PREFIX) or _is_service_link(variable, text):
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if name not in _DEFAULTS:
-            known = ", ".join(ENVIRONMENT_PREFIX + known.upper() for known in _DEFAULTS)
+        if name not in OPTIONS:
+            known = ", ".join(ENVIRONMENT_PREFIX + known.upper() for known in OPTIONS)
             raise ConfigurationError(f"{variable} is no setting of the collector; use one of {known}")
         if text:
             given[name] = parse_option(name, text, variable)
+    secret = variables.secrets(environ, "ROLLOUTOBS_SECRET")
+    if secret:
+        given["secret"] = secret
     return given
+
+
+def as_env(settings: Settings) -> dict[str, str]:
+    """Return what `from_env` reads `settings` from, but for the secret: how workers are told."""
+    texts = {}
+    for name in OPTIONS:
+        value = getattr(settings, name)
+        if value != DEFAULTS[name]:
+            texts[ENVIRONMENT_PREFIX + name.upper()] = (
+                ",".join(value) if isinstance(value, tuple) else str(value)
+            )
+    return texts
 
 
 def _is_service_link(variable: str, text: str) -> bool:
@@ -161,4 +330,9 @@ def _is_service_link(variable: str, text: str) -> bool:
     return re.match(r"(tcp|udp|sctp)://", text) is not None
 
 
-_DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in fields(Settings)}
+DEFAULTS: Final[Mapping[str, Any]] = {
+    setting.name: () if setting.name == "secret" else setting.default for setting in fields(Settings)
+}
+"""The default of every setting."""
+OPTIONS: Final = tuple(name for name in DEFAULTS if name != "secret")
+"""Settings that an option of the command line gives: a secret on it would be seen by every user."""

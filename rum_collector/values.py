@@ -27,6 +27,7 @@ __all__ = [
     "event_of",
     "in_range",
     "js_error",
+    "known_track",
     "route_of",
     "track_of",
     "version_of",
@@ -175,3 +176,8 @@ def track_of(word: str, source: str) -> Track:
         return Track.parse(word[:32], source)
     except ConfigurationError as error:
         raise BeaconError(BeaconOutcome.INVALID, str(error)) from None
+
+
+def known_track(word: str) -> Track:
+    """Return the track called `word`; none where another agent says something else by that name."""
+    return _TRACKS.get(word.strip().lower(), Track.NONE)

@@ -62,11 +62,15 @@ class TextWriter:
     Args:
         labels: added to every sample that has no label of that name.
         openmetrics: which of the two formats.
+        optional: labels of families that are left out where they are empty.
     """
 
-    def __init__(self, labels: Mapping[str, str], *, openmetrics: bool) -> None:
+    def __init__(
+        self, labels: Mapping[str, str], *, openmetrics: bool, optional: frozenset[str] = _OPTIONAL
+    ) -> None:
         self.labels = labels
         self._openmetrics = openmetrics
+        self._optional = optional
         self._quoted: dict[str, str] = {}
         self._sample_layouts: dict[tuple[str, ...], _Layout | None] = {}
 
@@ -137,7 +141,7 @@ class TextWriter:
             yield chunk
 
     def _number(self, name: str, family: Family[Any]) -> Callable[[tuple[str, ...], Any], str]:
-        layout = self._layout(family.label_names)
+        layout = self._layout(family.label_names, self._optional)
 
         def line(values: tuple[str, ...], cell: Any) -> str:
             labels = self._text(layout, values)
@@ -148,7 +152,7 @@ class TextWriter:
         return line
 
     def _histogram(self, family: HistogramFamily) -> Callable[[tuple[str, ...], Any], str]:
-        layout = self._layout(family.label_names)
+        layout = self._layout(family.label_names, self._optional)
         split = sum(_name(part) < "le" for part in layout)
         buckets = [f'le="{le}"' for le in family.le]
         bucket, count, total = (f"{family.name}_{suffix}" for suffix in ("bucket", "count", "sum"))
@@ -171,7 +175,7 @@ class TextWriter:
 
         return lines
 
-    def _layout(self, names: tuple[str, ...], optional: frozenset[str] = _OPTIONAL) -> _Layout:
+    def _layout(self, names: tuple[str, ...], optional: frozenset[str]) -> _Layout:
         fixed = [
             (f"{name}={self._quote(value)}", -1, False)
             for name, value in self.labels.items()

@@ -49,6 +49,8 @@ class Served:
     """Unix seconds."""
     id: bytes
     """Eight random bytes."""
+    is_stale: bool = False
+    """Whether it is over: it is still true who served the document."""
 
 
 class TokenDoubt(StrEnum):
@@ -60,6 +62,8 @@ class TokenDoubt(StrEnum):
     """It was not made with one of our secrets."""
     STALE = "stale"
     """It is over, or from too far in the future."""
+    USED = "used"
+    """Another view was counted with it; or it may have been, and that is forgotten."""
 
 
 def seal(secret: str, app: str, version: str, track: str, now: float) -> str:
@@ -109,7 +113,10 @@ class TokenReader:
         self._secrets = tuple(accepted)
 
     def read(self, token: str, now: float) -> Served | TokenDoubt:
-        """Return what `token` says at `now` (Unix seconds), or why it proves nothing. Never raises."""
+        """Return what `token` says at `now` (Unix seconds), or why it says nothing. Never raises.
+
+        What is stale is still returned: it no longer counts as evidence, and it is true who served the page.
+        """
         if not token:
             return TokenDoubt.MISSING
         sealed = _bytes(token)
@@ -140,7 +147,7 @@ def _parsed(plain: bytes, now: float) -> Served | TokenDoubt:
     words = plain[_HEAD.size :].rstrip(b"\0").split(b"\0")
     if kind != _FORMAT or len(words) > 3:
         return TokenDoubt.FORGED
-    app, version, track = (word.decode("utf-8", "replace") for word in (*words, b"", b"")[:3])
-    if not now < expires <= now + VIEW_SECONDS + CLOCK_SKEW_SECONDS:
+    if expires > now + VIEW_SECONDS + CLOCK_SKEW_SECONDS:
         return TokenDoubt.STALE
-    return Served(app, version, track, expires, identity)
+    app, version, track = (word.decode("utf-8", "replace") for word in (*words, b"", b"")[:3])
+    return Served(app, version, track, expires, identity, is_stale=expires <= now)

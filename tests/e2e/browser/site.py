@@ -35,7 +35,7 @@ class Recorder:
     """An ASGI app around the collector that remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.collector = create_app(Settings(apps=("shop",)))
+        self.collector = create_app(Settings(apps=("shop",), count_bots=True))
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.url = ""
         self._news = asyncio.Condition()

@@ -85,7 +85,11 @@ async def test_the_tutorial_s_snippet_works(client: httpx2.AsyncClient) -> None:
         ("/b", b"hello", {}, 400, "not_json"),
         ("/b", b"{}", {}, 400, "invalid"),
         ("/b", b"x" * 2001, {}, 413, "too_large"),
-        ("/b", gzip.compress(b"{}", mtime=0), {"content-encoding": "gzip"}, 415, "encoded"),
+        ("/b", b"{}", {"content-encoding": "br"}, 415, "encoded"),
+        ("/b", b"{}", {"content-encoding": "gzip"}, 415, "encoded"),
+        ("/b", gzip.compress(b"x" * 100_000)[:-9], {"content-encoding": "gzip"}, 415, "encoded"),
+        ("/b", gzip.compress(b"{}") + b"x", {"content-encoding": "gzip"}, 415, "encoded"),
+        ("/b", gzip.compress(b" " * 1_100_000), {"content-encoding": "gzip"}, 413, "too_large"),
         ("/api/metrics", b'{"metric": "speed", "value": 1}', {}, 400, "unknown_metric"),
         ("/api/metrics", b'{"metric": "lcp", "value": -1}', {}, 400, "out_of_range"),
     ],
@@ -280,12 +284,13 @@ async def test_a_client_that_leaves_gets_no_answer_and_is_counted(
 async def test_a_fault_of_the_collector_is_counted_and_answered(
     app: CollectorApp, client: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    del app.ingest.instruments._books
+    admission = app.ingest._admission
+    del app.ingest._admission
     response = await client.post("/b", content=beacon("a"))
     assert (response.status_code, response.json()["error"]) == (500, "error")
     assert response.headers["access-control-allow-origin"] == "*"
     assert "could not be counted" in caplog.text
-    app.ingest.instruments._books = {}
+    app.ingest._admission = admission
     assert await outcomes(client) == {"error": 1}
 
 

@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rolloutobs import semconv
 from rolloutobs.errors import BeaconError
-from rum_collector.ingest import Ingest
+from rum_collector.beacon import parse_beacon, parse_simple
+from rum_collector.ingest import Ingest, Sender
 from rum_collector.settings import Settings
 from rum_collector.words import BeaconOutcome, Device
 
@@ -29,13 +30,14 @@ class Fixture:
 
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
-        self.ingest = Ingest(Settings(**settings), self.clock)
+        self.ingest = Ingest(Settings(**settings), clock=self.clock)
         self._views = 0
 
     def post(self, **beacon: Any) -> BeaconOutcome:
         self._views += 1
         filled = {"pv": f"view-{self._views}", "app": "shop", "ver": "1.2.0", "trk": "canary", "rt": "/"}
-        return self.ingest.accept(json.dumps(filled | beacon).encode(), False, Device.DESKTOP)
+        body = json.dumps(filled | beacon).encode()
+        return self.ingest.accept(parse_beacon(body), Sender(Device.DESKTOP))
 
     def samples(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
         """Return the samples of `name` as Prometheus reads them, without the labels that are always equal."""
@@ -191,8 +193,8 @@ def test_an_app_that_is_not_taken_is_refused_and_a_nameless_one_is_the_first() -
 def test_the_simple_body_gives_a_value_and_no_view() -> None:
     fixture = Fixture()
     body = b'{"metric": "page_load_time", "value": 1234, "version": "1.2.0", "app": "shop"}'
-    fixture.ingest.accept(body, True, Device.DESKTOP)
-    fixture.ingest.accept(body, True, Device.DESKTOP)
+    fixture.ingest.accept(parse_simple(body), Sender(Device.DESKTOP))
+    fixture.ingest.accept(parse_simple(body), Sender(Device.DESKTOP))
     assert fixture.samples("rum_page_load_seconds_sum") == {(("version", "1.2.0"),): pytest.approx(2.468)}
     assert fixture.total("rum_page_views_total") == 0
     assert fixture.total("rum_js_errors_total") == 0

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rolloutobs.errors import BeaconError
-from rum_collector.limits import SeenBeacons, read_body
+from rum_collector.limits import read_body
 
 
 def receiving(*messages: dict[str, Any]) -> Any:
@@ -53,19 +53,3 @@ async def test_a_client_that_leaves() -> None:
     with pytest.raises(BeaconError) as caught:
         await read_body(receiving(chunk(b"x"), {"type": "http.disconnect"}), 25)
     assert caught.value.reason == "disconnected"
-
-
-def test_a_repeat_is_recognised_and_memory_is_bounded() -> None:
-    seen = SeenBeacons(10)
-    assert seen.first_time("a", 0)
-    assert seen.first_time("a", 1)
-    assert seen.first_time("b", 0)
-    assert not seen.first_time("a", 0)
-    for i in range(10):
-        assert seen.first_time("c", i)
-    # Still within twice the size; then forgotten.
-    assert not seen.first_time("a", 0)
-    for i in range(20):
-        assert seen.first_time("d", i)
-    assert seen.first_time("a", 0)
-    assert len(seen._young) + len(seen._old) <= 20

@@ -52,7 +52,7 @@ def test_what_cannot_start_says_why_and_exits_2(
     assert command.main([]) == 2
     assert "pip install 'rolloutobs[collector]'" in capsys.readouterr().err
     with pytest.raises(MissingExtraError):
-        command._server(Settings())
+        command._server()
 
 
 async def test_it_runs_counts_and_stops_cleanly() -> None:

@@ -1,0 +1,130 @@
+"""What was counted already: a table of fixed size that all workers share.
+
+Each key has 32 bits, one for each thing that counts once. Memory is 16 bytes per key and never more; a full
+bucket gives up the entry that is over first. What is given up is remembered as one moment: whoever must not
+count anything twice then takes everything that could have been forgotten for used.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from hashlib import blake2b
+from pathlib import Path
+from struct import Struct
+from typing import Final
+
+from rolloutobs.telemetry.worker_file import claim
+
+__all__ = ["SeenTable", "key_of"]
+
+_WAYS: Final = 8
+"""Entries of a bucket: what is forgotten early is the oldest of so many, not of all."""
+_ENTRY_BYTES: Final = 16
+_HEADER: Final = Struct("=8sQQ")
+"""Magic, number of buckets, and until when forgotten entries would have counted (Unix seconds)."""
+_HEADER_BYTES: Final = 64
+_MAGIC: Final = b"ROSEEN1\0"
+_BITS: Final = 32
+
+
+def key_of(*parts: object) -> int:
+    """Return 64 bits that stand for `parts`: the same in every process.
+
+    Among a million of them two are equal with a chance of 3e-8.
+    """
+    text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") or 1
+
+
+class SeenTable:
+    """Keys with 32 bits each, in memory or in a file that workers share.
+
+    Args:
+        size: keys that are kept; rounded up to a power of two.
+        path: of the file, made where it is missing or of another size; ``None``: this process only.
+        strict: take for used what may have been forgotten. Else it counts as new.
+
+    Raises:
+        OSError: the file cannot be made, or there is no room for it.
+    """
+
+    def __init__(self, size: int, path: Path | None = None, *, strict: bool = False) -> None:
+        self._buckets = 1 << max(size // _WAYS - 1, 0).bit_length()
+        self._strict = strict
+        self._descriptor = -1
+        length = _HEADER_BYTES + self._buckets * _WAYS * _ENTRY_BYTES
+        if path is None:
+            self._map = mmap.mmap(-1, length)
+            self._begin(length)
+        else:
+            self._descriptor = _opened(path, length)
+            self._map = mmap.mmap(self._descriptor, length)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self._begin(length)
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        # 64 bits of key, 32 of expiry and 32 of what is used, as two views of the same memory.
+        self._keys = memoryview(self._map).cast("Q")
+        self._marks = memoryview(self._map).cast("I")
+
+    def _begin(self, length: int) -> None:
+        if _HEADER.unpack_from(self._map)[:2] != (_MAGIC, self._buckets):
+            self._map[:] = bytes(length)
+            _HEADER.pack_into(self._map, 0, _MAGIC, self._buckets, 0)
+
+    def use(self, key: int, bits: int, expires: float, now: float) -> int:
+        """Set `bits` of `key`, and return those that were not set before.
+
+        Args:
+            key: as `key_of` makes them.
+            bits: one or more of 32.
+            expires: until when the key has to be remembered, in Unix seconds.
+            now: Unix time in seconds.
+        """
+        if self._descriptor >= 0:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            return self._use(key, bits, int(expires), int(now))
+        finally:
+            if self._descriptor >= 0:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _use(self, key: int, bits: int, expires: int, now: int) -> int:
+        start = (_HEADER_BYTES >> 3) + (key % self._buckets) * _WAYS * 2
+        known = self._keys[start : start + 2 * _WAYS : 2].tolist()
+        if key in known:
+            mark = 2 * (start + 2 * known.index(key)) + 3
+            used = self._marks[mark]
+            self._marks[mark] = used | bits
+            return bits & ~used
+        if self._strict and expires <= self._keys[2]:
+            return 0
+        ends = self._marks[2 * start + 2 : 2 * (start + 2 * _WAYS) : 4].tolist()
+        way = ends.index(min(ends))
+        if ends[way] > now:
+            self._keys[2] = max(self._keys[2], ends[way])
+        at = start + 2 * way
+        self._keys[at] = key
+        self._marks[2 * at + 2] = expires
+        self._marks[2 * at + 3] = bits
+        return bits
+
+    def forgets_before(self) -> int:
+        """Return until when (Unix seconds) forgotten entries would have counted; 0: none is forgotten."""
+        return int(self._keys[2])
+
+
+def _opened(path: Path, length: int) -> int:
+    flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        if os.fstat(descriptor).st_size != length:
+            # Another worker of the same settings makes the same of it.
+            os.ftruncate(descriptor, length)
+            # A mapping of a file that the disk has no room for would kill the process.
+            claim(descriptor, 0, length)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
