@@ -93,9 +93,7 @@ class Rollout:
         await self._uvicorn("inventory", "examples.shop.inventory:app", inventory)
         for name in ("shop-stable-1", "shop-stable-2"):
             await self._uvicorn(name, "examples.shop.app:app", self._shop(STABLE_VERSION, "stable"))
-        # The visitors of the demo are browsers that a program drives.
-        port = str(self._ports["collector"])
-        await self._start("collector", "rum_collector", "--port", port, "--count-bots")
+        await self._start("collector", "rum_collector", "--port", str(self._ports["collector"]))
         servers = {
             "ROUTER_STABLE": f"{self.url('shop-stable-1')},{self.url('shop-stable-2')}",
             "ROUTER_CANARY": self.url("shop-canary"),
