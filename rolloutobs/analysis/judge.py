@@ -194,7 +194,7 @@ class SignalJudge:
         seconds = self._grid.passed(tick.start, tick.end)
         if seconds is None:
             return False
-        if self.phi is not None:
+        if self.phi is not None and (self.frame.strata or self.signal.name == self._policy.traffic):
             self._close(seconds, tick)
         return True
 
