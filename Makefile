@@ -12,10 +12,10 @@ CANARY ?= errors
 # Two workers on small machines; browsers and load generators need cores of their own.
 WORKERS ?= 2
 
-.PHONY: help install demo test soak check bench bench-peers docs clean format
+.PHONY: help install demo test soak check bench bench-rollouts bench-peers docs clean format
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  stories of the demo: make demo CANARY=errors|good|slow|broken-frontend|trickle|dependency"
 
 install: $(VENV)/.installed $(BUNDLE) $(VENV)/.browser ## create .venv with everything, and build the browser script
@@ -67,8 +67,12 @@ check: install ## lint, types, layers, generated docs
 	cd rum_collector/browser && npm run --silent check
 	$(BIN)/cog --check -P README.md docs/*.md
 
-bench: install ## overhead of instrument(app), as ratios (set ARGS for options)
+bench: install ## overhead of instrument(app), as ratios (ARGS for options), then a few simulated rollouts
 	@$(BIN)/python -m bench.overhead $(ARGS)
+	@$(BIN)/python -m bench.rollouts good worse --runs 2 --rps 100
+
+bench-rollouts: install ## simulated rollouts: ours, other tools, an oracle (ARGS=--save: those of docs/verdict.md)
+	@$(BIN)/python -m bench.rollouts $(ARGS)
 
 PEERS := .venv-peers
 

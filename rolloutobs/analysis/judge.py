@@ -22,6 +22,7 @@ from rolloutobs.analysis.evidence import (
     RatioSequence,
     Wealth,
     fewer_than,
+    growth_weights,
     log_e_split,
     log_e_sum,
     log_mean_exp,
@@ -247,7 +248,11 @@ class SignalJudge:
         self.choice = choose(self._stable_past, self.signal, policy)
         self.against = Against(self.choice, self.null_against, policy)
         clip = Clip(policy.clip_nats, policy.clip_refill)
-        self.promotion = Wealth((len(self.choice.promotion),), self.null_promotion, clip)
+        past = self._stable_past
+        rates = past.stable_events.sum(axis=0) / max(float(past.stable.sum()), 1.0)
+        needed = self.choice.channels[self.choice.promotion]
+        weights = growth_weights(self.null_promotion, rates[needed])
+        self.promotion = Wealth((len(needed),), self.null_promotion, clip, weights=weights)
         channels = len(self.choice.channels)
         self.ratio = RatioSequence((channels,))
         self.strata_ratio = RatioSequence((len(self.choice.rows), channels))

@@ -54,6 +54,8 @@ class Route:
 
     stratum: Stratum = ()
     weight: float = 1.0
+    canary_weight: float | None = None
+    """Its share of the canary's traffic, where that has another mix of routes."""
     errors: float = 0.005
     canary_errors: float | None = None
     latency: Mixture = USUAL
@@ -97,6 +99,13 @@ class World:
     """Errors come in clusters of this mean size, each in one pod."""
     drift: float = 0.0
     """Amplitude of a slow wave (30 min) in the error rate of both tracks, and in the traffic."""
+    noise: float = 0.0
+    """Coefficient of variation of each track's error rate from tick to tick (beta-binomial counts)."""
+    cold_seconds: float = 0.0
+    """So long the canary is cold: `cold_errors` of its requests fail besides, and all take `cold_slow` times
+    as long."""
+    cold_errors: float = 0.0
+    cold_slow: float = 1.0
     canary_pod_slow: float = 0.0
     """Standard deviation of the log latency of one pod against another (one canary pod)."""
     weighted: bool = False
@@ -105,6 +114,10 @@ class World:
     """Part of the canary's requests that never reach it from `onset` on; 1 is a dead canary."""
     routing: float = 0.0
     """Coefficient of variation of the canary's share from tick to tick."""
+    sticky: float = 0.0
+    """Correlation of that share with the tick before; 0: independent."""
+    share_end: float | None = None
+    """The share at the end of a steady ramp that begins at `share`; ``None``: no ramp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +141,12 @@ class _Moment:
     share: float
     shared_errors: float
     slow: float
-    shift: float
-    """Factor on the latency of the one canary pod."""
+    canary_errors: float
+    """What fails besides on the canary."""
+    canary_slow: float
+    """Factor on the canary's latency alone."""
+    noise: tuple[float, float]
+    """Factors on the error rates of canary and stable."""
 
 
 def ticks(world: World, rng: np.random.Generator) -> Iterator[Tick]:
@@ -145,9 +162,12 @@ def ticks(world: World, rng: np.random.Generator) -> Iterator[Tick]:
             shapes[key] = bucket_shares(mixture, world.bounds, factor)
         return shapes[key]
 
+    wander = rng.normal() if world.sticky else 0.0
     for step in range(first, first + steps):
         start, end = step * world.tick_seconds, (step + 1) * world.tick_seconds
-        shared = start >= world.shared_at
+        shared, cold = start >= world.shared_at, 0.0 <= start < world.cold_seconds
+        if world.sticky:
+            wander = world.sticky * wander + math.sqrt(1.0 - world.sticky**2) * rng.normal()
         yield _tick(
             world,
             rng,
@@ -156,36 +176,57 @@ def ticks(world: World, rng: np.random.Generator) -> Iterator[Tick]:
                 start=start,
                 end=end,
                 wave=1.0 + world.drift * math.sin(2.0 * math.pi * end / 1800.0),
-                share=_share(world, rng, start) if end > 0 else 0.0,
+                share=_share(world, rng, start, wander) if end > 0 else 0.0,
                 shared_errors=world.shared_errors if shared else 0.0,
                 slow=world.shared_slow if shared else 1.0,
-                shift=shift,
+                canary_errors=world.cold_errors if cold else 0.0,
+                canary_slow=shift * (world.cold_slow if cold else 1.0),
+                noise=(_gamma(rng, world.noise), _gamma(rng, world.noise)),
             ),
         )
 
 
-def _share(world: World, rng: np.random.Generator, start: float) -> float:
+def _gamma(rng: np.random.Generator, cv: float) -> float:
+    """Return a factor of mean 1 with that coefficient of variation."""
+    return float(rng.gamma(1.0 / cv**2, cv**2)) if cv else 1.0
+
+
+def _configured(world: World, start: float) -> float:
+    """Return the share of the traffic that the canary is given at `start`."""
+    if world.share_end is None:
+        return world.share
+    return world.share + (world.share_end - world.share) * start / world.seconds
+
+
+def _share(world: World, rng: np.random.Generator, start: float, wander: float) -> float:
     """Return the share of the traffic that the canary gets in the tick that begins at `start`."""
-    noise = rng.gamma(1.0 / world.routing**2, world.routing**2) if world.routing else 1.0
-    return min(float(world.share * noise), 1.0) * (1.0 - (world.lost if start >= world.onset else 0.0))
+    if world.sticky:
+        sigma = math.sqrt(math.log1p(world.routing**2))
+        noise = math.exp(sigma * wander - 0.5 * sigma**2)
+    else:
+        noise = _gamma(rng, world.routing)
+    lost = world.lost if start >= world.onset else 0.0
+    return min(_configured(world, start) * noise, 1.0) * (1.0 - lost)
 
 
 def _tick(world: World, rng: np.random.Generator, shape: Shape, now: _Moment) -> Tick:
     total = sum(route.weight for route in world.routes)
+    canary_total = sum(_canary_weight(route) for route in world.routes)
     counts: dict[Stratum, PairCount] = {}
     histograms: dict[Stratum, HistogramPair] = {}
     pods = np.zeros((world.pods, 2))
     pod_buckets = np.zeros((world.pods, len(world.bounds) + 1))
     for route in world.routes:
-        mean = world.rps * now.wave * world.tick_seconds * route.weight / total
-        n_c = int(rng.poisson(mean * now.share))
-        n_p = rng.poisson(mean * (1.0 - now.share) / world.pods, world.pods)
+        traffic = world.rps * now.wave * world.tick_seconds
+        n_c = int(rng.poisson(traffic * now.share * _canary_weight(route) / canary_total))
+        n_p = rng.poisson(traffic * route.weight / total * (1.0 - now.share) / world.pods, world.pods)
         bad = now.start >= world.onset
         own = route.errors if route.canary_errors is None or not bad else route.canary_errors
-        k_c = int(_events(rng, np.array([n_c]), _rate(own, now), world.cluster)[0])
-        k_p = _events(rng, n_p, _rate(route.errors, now), world.cluster)
+        p_c = min(_rate(own * now.noise[0], now) + now.canary_errors, 1.0)
+        k_c = int(_events(rng, np.array([n_c]), p_c, world.cluster)[0])
+        k_p = _events(rng, n_p, _rate(route.errors * now.noise[1], now), world.cluster)
         mixture = route.latency if route.canary_latency is None or not bad else route.canary_latency
-        h_c = rng.multinomial(n_c, shape(mixture, now.slow * now.shift))
+        h_c = rng.multinomial(n_c, shape(mixture, now.slow * now.canary_slow))
         h_p = rng.multinomial(n_p, shape(route.latency, now.slow))
         counts[route.stratum] = PairCount(k_c, n_c, int(k_p.sum()), int(n_p.sum()))
         histograms[route.stratum] = HistogramPair(
@@ -206,10 +247,14 @@ def _tick(world: World, rng: np.random.Generator, shape: Shape, now: _Moment) ->
                 for i, row in enumerate(pod_buckets)
             }
         },
-        weight=(world.share if now.end > 0 else 0.0) if world.weighted else None,
+        weight=(_configured(world, now.start) if now.end > 0 else 0.0) if world.weighted else None,
         canary_version="1.2.0",
         stable_version="1.1.0",
     )
+
+
+def _canary_weight(route: Route) -> float:
+    return route.weight if route.canary_weight is None else route.canary_weight
 
 
 def _rate(errors: float, now: _Moment) -> float:

@@ -19,6 +19,7 @@ from rolloutobs.analysis.evidence import (
     RatioSequence,
     Wealth,
     fewer_than,
+    growth_weights,
     log_e,
     log_e_split,
     log_e_sum,
@@ -219,10 +220,60 @@ def rollouts(
     )
 
 
-def ever_above(null: Null, alpha: float, rates: tuple[float, float], runs: int = 3000) -> float:
+@pytest.mark.parametrize("rate", [0.0, 0.0002, 0.005, 0.05, 0.4])
+@pytest.mark.parametrize(
+    "null", [not_more_than(1.5, 0.001), not_more_than(1.5, 0.01), not_fewer_than(1.5, 0.01)]
+)
+def test_growth_weights_favour_the_alternative_that_grows_fastest(null: Null, rate: float) -> None:
+    weights = growth_weights(null, np.array([rate]))[0]
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights.min() >= 0.3 / len(weights) - 1e-12
+    like_stable = Counts(np.array([[rate * 1e3]]), np.array([1e3]), np.array([[rate * 1e9]]), np.array([1e9]))
+    growth = log_e(like_stable, null)[0, 0]
+    # The best alternative lies between points of the grid: the neighbour may be favoured.
+    assert abs(int(weights.argmax()) - int(growth.argmax())) <= 1
+
+
+def test_weights_spend_the_capital_once() -> None:
+    null = not_more_than(1.5, 0.001)
+    wealth = Wealth((2,), null, CLIP, weights=growth_weights(null, np.array([0.005, 0.0])))
+    np.testing.assert_allclose(wealth.nats, 0.0, atol=1e-12)
+
+
+def looks_until_proven(null: Null, rate: float, weights: np.ndarray | None) -> float:
+    """Return the mean number of looks until a canary like stable is proven at 5 %; 400 if it never is."""
+    rng, runs = np.random.default_rng(11), 300
+    wealth = Wealth((runs, 1), null, CLIP, weights=weights)
+    found = np.full(runs, 400.0)
+    for look in range(1, 400):
+        wealth.gain(log_e(rollouts(rng, runs, (75.0, 1425.0), (rate, rate)), null), 15.0)
+        found = np.minimum(found, np.where(wealth.nats[:, 0] >= -np.log(0.05), look, 400.0))
+    return float(found.mean())
+
+
+@pytest.mark.parametrize(("rate", "sooner"), [(0.0002, 0.95), (0.005, 0.95), (0.05, 0.99)])
+def test_growth_weights_prove_a_good_canary_sooner(rate: float, sooner: float) -> None:
+    null = not_more_than(1.5, 0.001)
+    weights = growth_weights(null, np.array([rate]))
+    assert looks_until_proven(null, rate, weights) < sooner * looks_until_proven(null, rate, None)
+
+
+def test_growth_weights_are_honest_on_the_margin() -> None:
+    null = not_more_than(1.5, 0.001)
+    for past in (0.0, 0.2):
+        assert ever_above(null, 0.05, (1.5, 0.005), weights=growth_weights(null, np.array([past]))) <= 0.05
+
+
+def ever_above(
+    null: Null,
+    alpha: float,
+    rates: tuple[float, float],
+    runs: int = 3000,
+    weights: np.ndarray | None = None,
+) -> float:
     """Return the share of rollouts of 120 looks, at drifting rates and a ramp, that ever reach 1/alpha."""
     rng = np.random.default_rng(7)
-    wealth = Wealth((runs, 1), null, CLIP, restarts=True)
+    wealth = Wealth((runs, 1), null, CLIP, restarts=True, weights=weights)
     found = np.zeros(runs, dtype=bool)
     for look in range(120):
         wave = 1.0 + 0.6 * np.sin(look / 20.0)
