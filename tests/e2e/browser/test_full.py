@@ -106,7 +106,7 @@ async def test_own_calls_carry_trace_and_identity_and_others_do_not(
 ) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     full.headers["server-timing"] = f'{CANARY}, traceparent;desc="00-{trace}-b7ad6b7169203331-01"'
-    full.answers |= {path: (200, JSON, b"{}") for path in ("/api/a", "/api/b", "/api/c")}
+    full.answers |= dict.fromkeys(("/api/a", "/api/b", "/api/c"), (200, JSON, b"{}"))
     page = await context.new_page()
     await page.goto(f"{full.url}/traced")
     answers = await page.evaluate(
