@@ -2,6 +2,7 @@
 
     RolloutobsError
       ConfigurationError      a setting, an option or a policy file is wrong: raised at start-up, never later
+        SettingError          one setting of a policy is wrong; knows which
         MissingExtraError     a command needs an extra that is not installed
         StateError            a saved state is damaged, or of another policy or version
       SourceError             metrics could not be read: the analysis holds, it never fails or passes on this
@@ -15,6 +16,7 @@ __all__ = [
     "ConfigurationError",
     "MissingExtraError",
     "RolloutobsError",
+    "SettingError",
     "SourceError",
     "StateError",
 ]
@@ -26,6 +28,18 @@ class RolloutobsError(Exception):
 
 class ConfigurationError(RolloutobsError):
     """A setting, an option or a policy file is wrong."""
+
+
+class SettingError(ConfigurationError):
+    """One setting of a policy is wrong.
+
+    Attributes:
+        setting: dotted path of the setting, from the owner that complains; of a file, from its top.
+    """
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 class MissingExtraError(ConfigurationError):

@@ -13,9 +13,9 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from rolloutobs.errors import ConfigurationError
+from rolloutobs.errors import ConfigurationError, SettingError
 
-__all__ = ["from_plain", "in_ranges", "share_of", "to_plain", "updated"]
+__all__ = ["flat", "from_plain", "in_ranges", "share_of", "to_plain", "updated"]
 
 _NUMBERS = {float: "a number", int: "a whole number"}
 
@@ -42,7 +42,7 @@ def updated(default: Any, mapping: object, where: str) -> Any:
         where: path of `mapping` for messages, e.g. ``"signals.errors"``; the empty string at the top.
 
     Raises:
-        ConfigurationError: an unknown key, or a value of the wrong type.
+        SettingError: an unknown key, or a value of the wrong type.
     """
     hints = _hints(default.__class__)
     given = _mapping(mapping, where, hints)
@@ -62,7 +62,7 @@ def from_plain(kind: Any, value: object, where: str) -> Any:
     ``Mapping[str, X]``.
 
     Raises:
-        ConfigurationError: `value` does not fit; the message shows `where`, the value and what would.
+        SettingError: `value` does not fit; the message shows `where`, the value and what would.
     """
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
@@ -89,16 +89,26 @@ def to_plain(value: Any) -> Any:
     return value
 
 
+def flat(plain: object, path: str = "") -> dict[str, object]:
+    """Return the leaves of nested mappings by dotted path; an empty mapping is a leaf."""
+    if not isinstance(plain, Mapping) or not plain:
+        return {path: plain}
+    found: dict[str, object] = {}
+    for key, each in plain.items():
+        found.update(flat(each, f"{path}.{key}" if path else key))
+    return found
+
+
 def in_ranges(owner: object, ranges: Mapping[str, tuple[float, float]]) -> None:
     """Check that each field of `owner` is between its two limits, both included; ``None`` passes.
 
     Raises:
-        ConfigurationError: a field is not, or is NaN; the message names it.
+        SettingError: a field is not, or is NaN; the message names it.
     """
     for name, (low, high) in ranges.items():
         value = getattr(owner, name)
         if value is not None and not low <= value <= high:
-            raise ConfigurationError(f"{name} is {value!r}; use a number from {low:g} to {high:g}")
+            raise SettingError(name, f"{name} is {value!r}; use a number from {low:g} to {high:g}")
 
 
 def _scalar(kind: Any, value: object, where: str) -> Any:
@@ -107,18 +117,19 @@ def _scalar(kind: Any, value: object, where: str) -> Any:
     if issubclass(kind, StrEnum):
         if isinstance(value, str) and value in list(kind):
             return kind(value)
-        raise ConfigurationError(f"{where} is {value!r}; use one of {', '.join(map(repr, map(str, kind)))}")
+        words = ", ".join(map(repr, map(str, kind)))
+        raise SettingError(where, f"{where} is {value!r}; use one of {words}")
     if kind in _NUMBERS:
         return _number(kind, value, where)
     if not isinstance(value, kind):
         what = "true or false" if kind is bool else "a text"
-        raise ConfigurationError(f"{where} is {value!r}; use {what}")
+        raise SettingError(where, f"{where} is {value!r}; use {what}")
     return value
 
 
 def _number(kind: type[float], value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or kind(value) != value:
-        raise ConfigurationError(f"{where} is {value!r}; use {_NUMBERS[kind]}")
+        raise SettingError(where, f"{where} is {value!r}; use {_NUMBERS[kind]}")
     return kind(value)
 
 
@@ -128,7 +139,7 @@ def _new(kind: Any, value: object, where: str) -> Any:
     values = {key: from_plain(hints[key], each, f"{where}.{key}") for key, each in given.items()}
     missing = [f.name for f in fields(kind) if f.init and f.name not in values and not _has_default(f)]
     if missing:
-        raise ConfigurationError(f"{where} lacks {', '.join(missing)}; add what is missing")
+        raise SettingError(where, f"{where} lacks {', '.join(missing)}; add what is missing")
     return _named(where, lambda: kind(**values))
 
 
@@ -137,7 +148,9 @@ def _named(where: str, make: Any) -> Any:
     try:
         return make()
     except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error}" if where else str(error)) from None
+        setting = error.setting if isinstance(error, SettingError) else ""
+        path = ".".join(part for part in (where, setting) if part)
+        raise SettingError(path, f"{where}: {error}" if where else str(error)) from None
 
 
 def _has_default(each: Any) -> bool:
@@ -149,18 +162,17 @@ def _has_default(each: Any) -> bool:
 
 def _mapping(value: object, where: str, known: Mapping[str, object] | None) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ConfigurationError(f"{where or 'the policy'} is {value!r}; use a mapping of names to values")
+        raise SettingError(where, f"{where or 'the policy'} is {value!r}; use a mapping of names to values")
     for key in value:
         if known is not None and key not in known:
-            raise ConfigurationError(
-                f"{where + '.' if where else ''}{key} is not a setting; use one of {', '.join(sorted(known))}"
-            )
+            path = f"{where}.{key}" if where else key
+            raise SettingError(path, f"{path} is not a setting; use one of {', '.join(sorted(known))}")
     return value
 
 
 def _list(value: object, where: str) -> Sequence[object]:
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ConfigurationError(f"{where} is {value!r}; use a list")
+        raise SettingError(where, f"{where} is {value!r}; use a list")
     return value
 
 

@@ -17,7 +17,7 @@ from rolloutobs.analysis.defaults import DEFAULT_SIGNALS
 from rolloutobs.analysis.loading import from_plain, in_ranges, to_plain, updated
 from rolloutobs.analysis.safety import OnSilence, Past, Resources, Share
 from rolloutobs.analysis.signals import Kind, OnFailure, Required, Selector, Signal, Sources
-from rolloutobs.errors import ConfigurationError
+from rolloutobs.errors import ConfigurationError, SettingError
 
 __all__ = [
     "Kind",
@@ -128,17 +128,25 @@ class Policy:
         object.__setattr__(self, "compared", _compared(self))
         names = [each.name for each in self.signals]
         if not names or len(set(names)) < len(names):
-            raise ConfigurationError(f"signals are {names!r}; give at least one, each with a name of its own")
-        if not self.exceedance_low < self.exceedance_high:
-            raise ConfigurationError(
-                f"exceedance_low is {self.exceedance_low!r}; use less than exceedance_high, which is "
-                f"{self.exceedance_high!r}"
+            raise SettingError(
+                "signals", f"signals are {names!r}; give at least one, each with a name of its own"
             )
-        self.signal(self.traffic)
+        if not self.exceedance_low < self.exceedance_high:
+            raise SettingError(
+                "exceedance_low",
+                f"exceedance_low is {self.exceedance_low!r}; use less than exceedance_high, which is "
+                f"{self.exceedance_high!r}",
+            )
+        if self.traffic not in names:
+            known = ", ".join(map(repr, names))
+            raise SettingError(
+                "traffic", f"there is no signal {self.traffic!r} in the policy; it has {known}"
+            )
         if not any(each.is_required for each in self.signals):
-            raise ConfigurationError(
+            raise SettingError(
+                "signals",
                 f"none of the signals {names!r} is required, so promotion would prove nothing; "
-                "set required: yes on one"
+                "set required: yes on one",
             )
 
     def signal(self, name: str) -> Signal:
@@ -214,7 +222,7 @@ class Policy:
         least title, kind and exposures), or to ``None``, which drops a default one.
 
         Raises:
-            ConfigurationError: an unknown key or a bad value; the message names the key.
+            SettingError: an unknown key or a bad value; the message names the key.
         """
         rest = dict(mapping)
         changes = rest.pop("signals", {})
@@ -272,8 +280,8 @@ def _only_signed(selector: Selector) -> Selector:
 def _signals(changes: object) -> tuple[Signal, ...]:
     """Return the default signals with `changes` by name; new ones come last."""
     if not isinstance(changes, Mapping):
-        raise ConfigurationError(
-            f"signals is {changes!r}; use a mapping from names of signals to their settings"
+        raise SettingError(
+            "signals", f"signals is {changes!r}; use a mapping from names of signals to their settings"
         )
     signals = {each.name: each for each in DEFAULT_SIGNALS}
     for name, change in changes.items():
@@ -289,7 +297,7 @@ def _signals(changes: object) -> tuple[Signal, ...]:
 
 def _named(change: object, where: str) -> Mapping[str, Any]:
     if not isinstance(change, Mapping) or "name" in change:
-        raise ConfigurationError(
-            f"{where} is {change!r}; use a mapping of settings, without a name of its own"
+        raise SettingError(
+            where, f"{where} is {change!r}; use a mapping of settings, without a name of its own"
         )
     return change

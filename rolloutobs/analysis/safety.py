@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from rolloutobs.analysis.loading import in_ranges
 from rolloutobs.analysis.signals import OnFailure
-from rolloutobs.errors import ConfigurationError
+from rolloutobs.errors import SettingError
 
 __all__ = ["OnSilence", "Past", "Resources", "Share"]
 
@@ -75,7 +75,9 @@ class Past:
     def __post_init__(self) -> None:
         in_ranges(self, _PAST_RANGES)
         if not self.windows_seconds or min(self.windows_seconds) <= 0:
-            raise ConfigurationError(f"windows_seconds is {self.windows_seconds!r}; use lengths above 0")
+            raise SettingError(
+                "windows_seconds", f"windows_seconds is {self.windows_seconds!r}; use lengths above 0"
+            )
 
 
 class OnSilence(StrEnum):
@@ -146,6 +148,6 @@ class Resources:
     def __post_init__(self) -> None:
         in_ranges(self, _RESOURCES_RANGES)
         if self.on_failure is OnFailure.ROLLBACK:
-            raise ConfigurationError(
-                "on_failure is 'rollback'; use 'pause' or 'log', memory and CPU never roll back"
+            raise SettingError(
+                "on_failure", "on_failure is 'rollback'; use 'pause' or 'log', memory and CPU never roll back"
             )

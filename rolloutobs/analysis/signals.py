@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from rolloutobs import semconv
 from rolloutobs.analysis.loading import in_ranges
-from rolloutobs.errors import ConfigurationError
+from rolloutobs.errors import SettingError
 
 __all__ = [
     "PROCESS_RESTARTS",
@@ -158,24 +158,27 @@ class Signal:
     def __post_init__(self) -> None:
         in_ranges(self, _SIGNAL_RANGES)
         if self.events is None and self.kind is not Kind.LATENCY:
-            raise ConfigurationError(
-                f"events of {self.name} is missing; a signal of kind {self.kind} counts events"
+            raise SettingError(
+                "events", f"events of {self.name} is missing; a signal of kind {self.kind} counts events"
             )
         if self.guard_ratio is not None and self.kind is Kind.LATENCY:
-            raise ConfigurationError(
-                f"guard_ratio of {self.name} is {self.guard_ratio!r}; leave it out, a guard counts events"
+            raise SettingError(
+                "guard_ratio",
+                f"guard_ratio of {self.name} is {self.guard_ratio!r}; leave it out, a guard counts events",
             )
         if self.required is Required.YES and not self.decides:
-            raise ConfigurationError(
+            raise SettingError(
+                "required",
                 f"required of {self.name} is 'yes' and on_failure is 'log'; "
-                "what decides nothing is not required"
+                "what decides nothing is not required",
             )
         try:
             self.phrase.format(stratum="", bound="", title="")
         except (KeyError, IndexError, ValueError) as error:
-            raise ConfigurationError(
+            raise SettingError(
+                "phrase",
                 f"phrase is {self.phrase!r}, which cannot be filled in ({error}); use {{stratum}}, {{bound}} "
-                "or {title}"
+                "or {title}",
             ) from None
 
     @property

@@ -25,6 +25,7 @@ from rolloutobs.analysis import share as shares
 from rolloutobs.analysis.choice import Choice
 from rolloutobs.analysis.evidence import Clip, Counts, DesignEffect, Null, RatioSequence, Wealth
 from rolloutobs.analysis.frame import Frame, Lag
+from rolloutobs.analysis.loading import flat
 from rolloutobs.analysis.model import ResourceVerdict
 from rolloutobs.analysis.networks import Networks
 from rolloutobs.analysis.past import StablePast
@@ -86,7 +87,8 @@ def check(policy: Policy, state: object) -> None:
         )
     # Through JSON and back, as the state may have been: tuples are lists there.
     theirs, ours = (
-        _flat(json.loads(json.dumps(each))) for each in (state.get("policy"), policy.to_mapping())
+        flat(json.loads(json.dumps(each)))
+        for each in ({"policy": state.get("policy")}, {"policy": policy.to_mapping()})
     )
     for key in sorted(theirs.keys() | ours.keys()):
         if theirs.get(key, _ABSENT) != ours.get(key, _ABSENT):
@@ -97,16 +99,6 @@ def check(policy: Policy, state: object) -> None:
 
 
 _ABSENT: Final = object()
-
-
-def _flat(plain: object, path: str = "policy") -> dict[str, object]:
-    """Return the leaves of nested mappings by dotted path."""
-    if not isinstance(plain, Mapping) or not plain:
-        return {path: plain}
-    found: dict[str, object] = {}
-    for key, each in plain.items():
-        found.update(_flat(each, f"{path}.{key}"))
-    return found
 
 
 class Keeper:

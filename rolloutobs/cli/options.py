@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rolloutobs.analysis.presets import PRESETS
-from rolloutobs.errors import ConfigurationError, MissingExtraError
+from rolloutobs.cli.lines import line_of, toml_lines, yaml_lines
+from rolloutobs.errors import ConfigurationError, MissingExtraError, SettingError
 
 if TYPE_CHECKING:
     from rolloutobs.analysis.policy import Policy
 
-__all__ = ["EXIT_CODES", "output_file", "read_policy", "require", "seconds", "share", "write"]
+__all__ = ["EXIT_CODES", "output_file", "policy_lines", "read_policy", "require", "seconds", "share", "write"]
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -88,9 +89,20 @@ def read_policy(path: Path | None, command: str = "policy", metrics: str = "defa
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read the policy {str(path)!r}: {error}") from None
     try:
-        return Policy.from_mapping(_over(preset, _parse(text, path, command)))
+        given = _parse(text, path, command)
+        lines = policy_lines(text, path)
+        return Policy.from_mapping(_over(preset, given))
+    except SettingError as error:
+        line = line_of(error.setting, lines)
+        where = str(path) if line is None else f"{path}, line {line}"
+        raise ConfigurationError(f"{where}: {error}") from None
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from None
+
+
+def policy_lines(text: str, path: Path) -> Mapping[str, int]:
+    """Return the line of each setting in the `text` of the file at `path`, which parses."""
+    return toml_lines(text) if path.suffix == ".toml" else yaml_lines(text)
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

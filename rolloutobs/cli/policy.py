@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from rolloutobs.analysis.loading import flat
 from rolloutobs.analysis.presets import PRESETS
-from rolloutobs.cli.options import read_policy, require
+from rolloutobs.analysis.provenance import source_of
+from rolloutobs.cli.lines import yaml_lines
+from rolloutobs.cli.options import policy_lines, read_policy, require
 
 __all__ = ["add_parser", "run"]
 
@@ -26,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     show = actions.add_parser(
         "show",
-        help="print every setting with its value",
+        help="print every setting with its value, and where that comes from",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,7 +49,31 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         return 0
     require("policy show", "yaml")
+    sys.stdout.write(_commented(plain, arguments))
+    return 0
+
+
+def _commented(plain: Mapping[str, Any], arguments: argparse.Namespace) -> str:
+    """Return the policy as YAML; beside each setting stands where its value comes from."""
     import yaml
 
-    sys.stdout.write(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
-    return 0
+    from rolloutobs.analysis.policy import Policy
+
+    # Lines are not folded: a comment must not end up inside a text.
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=10_000)
+    defaults, values = (flat(each) for each in (Policy().to_mapping(), plain))
+    path: Path | None = arguments.policy
+    given = {} if path is None else policy_lines(path.read_text(encoding="utf-8"), path)
+    lines = text.splitlines()
+    for setting, line in yaml_lines(text).items():
+        value = values.get(setting)
+        if setting in values and value == defaults.get(setting, value) and setting not in given:
+            comment = source_of(setting)
+        elif setting in given:
+            known = f", instead of {defaults[setting]!r}" if setting in defaults else ""
+            comment = f"{path.name if path else ''}, line {given[setting]}{known}"
+        else:
+            comment = f"--metrics {arguments.metrics}" if setting in values else source_of(setting)
+        if comment:
+            lines[line - 1] += f"  # {comment}"
+    return "\n".join(["# Names in quotes are paragraphs of docs/verdict.md.", *lines]) + "\n"
