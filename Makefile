@@ -16,7 +16,7 @@ WORKERS ?= 2
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  stories of the demo: make demo CANARY=errors|good|slow|broken-frontend|trickle|dependency"
+	@echo "  stories of the demo: make demo CANARY=errors|good|slow|broken-frontend|chunk|trickle|dependency"
 
 install: $(VENV)/.installed $(BUNDLE) $(VENV)/.browser ## create .venv with everything, and build the browser script
 

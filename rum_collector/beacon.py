@@ -120,7 +120,15 @@ class _WireSimple(msgspec.Struct):
 _BEACON: Final = msgspec.json.Decoder(_WireBeacon)
 _SIMPLE: Final = msgspec.json.Decoder(_WireSimple)
 _NAVIGATIONS: Final = {navigation.value: navigation for navigation in Navigation}
-_KINDS: Final = {kind.value: kind for kind in ResourceKind}
+# The script sends the element's name, which is what it has.
+_KINDS: Final = {kind.value: kind for kind in ResourceKind} | {
+    "link": ResourceKind.STYLE,
+    "img": ResourceKind.IMAGE,
+    "audio": ResourceKind.MEDIA,
+    "video": ResourceKind.MEDIA,
+    "source": ResourceKind.MEDIA,
+    "iframe": ResourceKind.FRAME,
+}
 _PHASES: Final = {phase.value: phase for phase in Phase}
 
 

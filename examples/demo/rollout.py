@@ -97,6 +97,7 @@ class Rollout:
         servers = {
             "ROUTER_STABLE": f"{self.url('shop-stable-1')},{self.url('shop-stable-2')}",
             "ROUTER_CANARY": self.url("shop-canary"),
+            **self._story.router,
         }
         await self._uvicorn("router", "examples.demo.router:app", servers)
         for name in ("inventory", "shop-stable-1", "shop-stable-2", "collector"):

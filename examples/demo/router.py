@@ -2,6 +2,8 @@
 
 A client that keeps cookies stays on the track it was given. The weight is changed while it runs:
 `PUT /_router/weight` with a body such as `0.4`. It is not instrumented: a mesh is not part of the app.
+`ROUTER_STABLE_PATHS` is a prefix of paths that stable answers for both, as a bucket or a CDN does that knows
+one version: what breaks pages that ask for files of their own.
 
     export ROUTER_STABLE=http://127.0.0.1:8101,http://127.0.0.1:8102 ROUTER_CANARY=http://127.0.0.1:8201
     uvicorn examples.demo.router:app
@@ -23,6 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 COOKIE = "demo_track"
+STABLE_PATHS = os.environ.get("ROUTER_STABLE_PATHS", "")
 HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -89,14 +92,15 @@ async def forward(request: Request) -> Response:
     client: httpx2.AsyncClient = request.app.state.client
     had = request.cookies.get(COOKIE)
     track = weights.choose(had)
-    url = httpx2.URL(next(weights.servers[track])).join(request.url.path)
+    answers = "stable" if STABLE_PATHS and request.url.path.startswith(STABLE_PATHS) else track
+    url = httpx2.URL(next(weights.servers[answers])).join(request.url.path)
     if request.url.query:
         url = url.copy_with(query=request.url.query.encode())
     headers = [(k, v) for k, v in request.headers.items() if k not in HOP_BY_HOP]
     try:
         answer = await client.request(request.method, url, headers=headers, content=await request.body())
     except httpx2.TransportError as error:
-        return PlainTextResponse(f"{track} does not answer: {error!r}\n", status_code=502)
+        return PlainTextResponse(f"{answers} does not answer: {error!r}\n", status_code=502)
     response = Response(answer.content, answer.status_code)
     # The body was decoded on its way through, so its old encoding no longer holds.
     keep = HOP_BY_HOP | {"content-encoding"}

@@ -25,6 +25,8 @@ class Story:
     """Environment of the canary (`examples/shop/faults.py`)."""
     inventory_errors: float = 0.0
     """Share of requests, from 0 to 1, that the inventory fails once the canary has had some traffic."""
+    router: Mapping[str, str] = field(default_factory=dict)
+    """Environment of the router."""
     share: float = 0.5
     """Share of the traffic that the canary gets, from 0 to 1."""
     deadline_seconds: float = 110.0
@@ -59,6 +61,14 @@ _ALL = (
         decision="rollback",
         decided_by=frozenset({"js_errors", "conversions", "journey"}),
         canary={"SHOP_BROKEN_FRONTEND": "1"},
+    ),
+    Story(
+        name="chunk",
+        tells="1.2.0 works, but the router asks 1.1.0 for a script of its page: 404 in the browser, no error elsewhere.",
+        decision="rollback",
+        decided_by=frozenset({"resource_errors"}),
+        reason_has="load",
+        router={"ROUTER_STABLE_PATHS": "/static/chunks/"},
     ),
     Story(
         name="trickle",

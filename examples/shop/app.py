@@ -17,7 +17,7 @@ from string import Template
 
 import httpx2
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import Counter
 from pydantic import BaseModel, Field
@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 PAGE = Template((HERE / "static" / "index.html").read_text(encoding="utf-8"))
 INVENTORY_URL = os.environ.get("INVENTORY_URL", "http://127.0.0.1:8001")
 COLLECTOR_URL = os.environ.get("COLLECTOR_URL", "")
+VERSION = os.environ.get("ROLLOUTOBS_VERSION", "dev")
 PAYMENT_ERRORS = float(os.environ.get("SHOP_PAYMENT_ERRORS", "0.02"))
 """Share of checkouts that fail in every version: the payment provider has bad moments."""
 
@@ -89,7 +90,17 @@ async def page() -> HTMLResponse:
             f'data-endpoint="{COLLECTOR_URL}/b"></script>'
         )
     fault = "frontend" if FAULTS.broken_frontend else ""
-    return HTMLResponse(PAGE.substitute(rum=script, fault=fault), headers={"cache-control": "no-cache"})
+    return HTMLResponse(
+        PAGE.substitute(rum=script, fault=fault, version=VERSION), headers={"cache-control": "no-cache"}
+    )
+
+
+@app.get("/static/chunks/tips.{version}.js")
+async def chunk(version: str) -> FileResponse:
+    """Return a part of the page's script; as files named by a build, each version has only its own."""
+    if version != VERSION:
+        raise HTTPException(404, f"this is {VERSION}")
+    return FileResponse(HERE / "static" / "tips.js")
 
 
 @app.get("/catalog")
