@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["CELLS", "RPS", "Cell", "of"]
+__all__ = ["CELLS", "RPS", "VIEWS_PER_SECOND", "Cell", "of"]
 
 RPS = (1.0, 10.0, 100.0, 1000.0)
+VIEWS_PER_SECOND = 50.0
 _FASTER = RPS[1:]
 _BUSY = RPS[2:]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One row: a scenario of `bench.simulate` at each of `rps` requests per second, `runs` times
-    each."""
+    """One row: a scenario of `bench.simulate` (or of `bench.rollouts.forged`) at each of `rps` requests per
+    second, `runs` times each."""
 
     scenario: str
     title: str
     group: str
     rps: tuple[float, ...] = RPS
-    runs: int = 40
+    runs: int = 20
     busy_runs: int | None = None
     """So many from 100 requests a second on; ``None``: as many as elsewhere."""
     beyond: bool = False
@@ -51,7 +52,7 @@ def _cells() -> Iterator[Cell]:
         ("aa_podeffect5", "one canary pod, pods differ by 5 %"),
         ("aa_harmless_3pct", "3 % worse, inside the tolerance"),
     ):
-        yield Cell(scenario, title, "good", busy_runs=100)
+        yield Cell(scenario, title, "good", runs=40, busy_runs=100)
     for scenario, title in (
         ("ab_err_0.5to1", "errors 0.5 -> 1 %"),
         ("ab_err_0.1to2", "errors 0.1 -> 2 %"),
@@ -60,15 +61,19 @@ def _cells() -> Iterator[Cell]:
         ("ab_lat_tail_p99x2", "p99 x2, only the tail"),
         ("ab_lat_bimodal", "3 % of requests at 500 ms"),
     ):
-        yield Cell(scenario, title, "worse", beyond=True, yardstick=True)
-    yield Cell("ab_err_0.5to1_w50", "errors 0.5 -> 1 %, share 50 %", "worse", beyond=True)
-    yield Cell("ab_err_late10min", "errors 0.5 -> 2 % from minute 10 on", "worse")
-    yield Cell("ab_err_1to1.2", "errors 1 -> 1.2 %, inside the margin", "worse")
-    yield Cell("ab_lat_x1.1", "latency x1.1, inside the tolerance", "worse")
+        yield Cell(scenario, title, "worse", runs=40, beyond=True, yardstick=True)
+    yield Cell("ab_err_0.5to1_w50", "errors 0.5 -> 1 %, share 50 %", "worse", runs=40, beyond=True)
+    yield Cell("ab_err_late10min", "errors 0.5 -> 2 % from minute 10 on", "worse", runs=40)
+    yield Cell("ab_err_1to1.2", "errors 1 -> 1.2 %, inside the margin", "worse", runs=40)
+    yield Cell("ab_lat_x1.1", "latency x1.1, inside the tolerance", "worse", runs=40)
     yield Cell(
-        "ab_at_margin_clusters10", "errors 0.5 -> .85 %, clusters of 10: at the margin", "worse", beyond=True
+        "ab_at_margin_clusters10",
+        "errors 0.5 -> .85 %, clusters of 10: at the margin",
+        "worse",
+        runs=40,
+        beyond=True,
     )
-    yield Cell("ab_2x_clusters25", "errors 0.5 -> 1 %, clusters of 25", "worse", beyond=True)
+    yield Cell("ab_2x_clusters25", "errors 0.5 -> 1 %, clusters of 25", "worse", runs=40, beyond=True)
     yield Cell("routes_equal", "50 routes, same version", "routes", _BUSY)
     yield Cell("routes_all_0.5to1", "all of 50 routes, errors 0.5 -> 1 %", "routes", RPS[3:], beyond=True)
     yield Cell("ab_route25_x20", "rank 25 of 50 (0.9 %), errors x20", "routes", _BUSY, beyond=True)
@@ -77,12 +82,12 @@ def _cells() -> Iterator[Cell]:
     yield Cell("ab_route10_lat_x3", "rank 10, latency x3", "routes", RPS[2:3], beyond=True)
     for scenario, title in (
         ("both_tracks_0.5to10", "both tracks, errors 0.5 -> 10 % from the start"),
-        ("both_tracks_0.5to10_240s", "from 240 s on"),
-        ("both_tracks_0.5to10_clusters10", "from 240 s on, errors in clusters of 10"),
+        ("both_tracks_0.5to10_240s", "both tracks, errors 0.5 -> 10 % from 240 s on"),
+        ("both_tracks_0.5to10_clusters10", "the same, errors in clusters of 10"),
         ("both_tracks_lat_x3", "both tracks, latency x3 from the start"),
-        ("both_tracks_lat_x3_240s", "from 240 s on"),
+        ("both_tracks_lat_x3_240s", "both tracks, latency x3 from 240 s on"),
     ):
-        yield Cell(scenario, title, "shared", _BUSY, runs=20)
+        yield Cell(scenario, title, "shared", _BUSY)
     for scenario, title, rps in (
         ("share_good", "gets its traffic", _BUSY),
         ("share_good_routing_cv.3", "with routing noise, cv .3 a tick", _BUSY),
@@ -103,6 +108,15 @@ def _cells() -> Iterator[Cell]:
         yield Cell(scenario, title, "bake", _BUSY)
     yield Cell("two_rollouts_good", "the caller rolls out too, our canary is good", "callers", _BUSY)
     yield Cell("two_rollouts_x3", "the caller rolls out too, our canary has 3x the errors", "callers", _BUSY)
+    for scenario, title in (
+        ("views_good", "nothing forged, good pages"),
+        ("forged_25_of_1", "25 forged from one group of networks"),
+        ("forged_100_of_1", "100 from one"),
+        ("forged_25_of_5", "25 from five"),
+        ("views_0.5to2", "nothing forged, errors 0.5 -> 2 %"),
+        ("views_0.5to5", "nothing forged, errors 0.5 -> 5 %"),
+    ):
+        yield Cell(scenario, title, "forged", (VIEWS_PER_SECOND,))
 
 
 CELLS = tuple(_cells())

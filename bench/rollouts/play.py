@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.rollouts.cells import Cell
 from bench.rollouts.course import Course, Totals
+from bench.rollouts.forged import FORGED, TRUSTS, policy_of, view_ticks
 from bench.rollouts.oracle import extra_rate, known_bound, oracle, two_sample_bound
 from bench.rollouts.rules import RULES
 from bench.simulate import SCENARIOS, World, bake_of, like_the_study, ticks
@@ -29,6 +30,8 @@ def play(cell: Cell, rps: float, runs: int, seed: int) -> dict[str, Any]:
     the mean of extra failed requests. Rollbacks count from the beginning of the fault.
     """
     began = time.process_time()
+    if cell.group == "forged":
+        return {**_forged(cell, runs, seed), "cpu_seconds": round(time.process_time() - began, 1)}
     world = replace(SCENARIOS[cell.scenario], rps=rps)
     policy = like_the_study()
     if cell.group == "bake":
@@ -68,7 +71,22 @@ def play(cell: Cell, rps: float, runs: int, seed: int) -> dict[str, Any]:
     return result
 
 
-def _engine(policy: Policy, timeline: Sequence[Tick]) -> Course:
+def _forged(cell: Cell, runs: int, seed: int) -> dict[str, Any]:
+    """Return the same of page views, per whom the policy trusts."""
+    courses = {
+        trust: [
+            _engine(
+                policy_of(trust),
+                view_ticks(FORGED[cell.scenario], trust, np.random.default_rng(seed * 100_000 + i)),
+            )
+            for i in range(runs)
+        ]
+        for trust in TRUSTS
+    }
+    return {"runs": runs, "policies": {trust: _summary(each, World()) for trust, each in courses.items()}}
+
+
+def _engine(policy: Policy, timeline: Iterable[Tick]) -> Course:
     """Return what our engine says; it goes on after a promotion, as if that had not been obeyed."""
     engine, promoted = Engine(policy), None
     for tick in timeline:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.rollouts.cells import CELLS, Cell, of
 
-__all__ = ["RESULTS", "bounds", "cases", "everything", "extra", "promoted", "rolled_back", "size"]
+__all__ = ["RESULTS", "bounds", "cases", "everything", "extra", "forged", "promoted", "rolled_back", "size"]
 
 RESULTS = Path(__file__).parents[1] / "results" / "rollouts.json"
 _OURS, _ORACLE = "rolloutobs", "oracle"
@@ -64,21 +64,32 @@ def extra(found: _Found | None = None) -> str:
 def bounds(found: _Found | None = None) -> str:
     """Return the median of canary requests that our rollbacks used after warm-up, beside the two bounds."""
     known = kept() if found is None else found
+    columns = ("10", "100", "1000")
     rows = []
     for cell in CELLS:
         if not cell.yardstick or cell.scenario not in known:
             continue
-        row = [cell.title]
-        for traffic in _traffics(cell, known, ("100", "1000")):
-            theory, used = traffic["bounds"], traffic["bounds"]["judged_requests"]
-            row = [cell.title, f"{theory['known']:.0f}", f"{theory['two_sample']:.0f}", *row[3:]]
-            row.append(
-                _ABSENT
-                if used is None
-                else f"{used:.0f} ({used / theory['known']:.1f}x, {used / theory['two_sample']:.1f}x)"
-            )
-        rows.append(row)
-    return _markdown(["canary", "stable known", "two samples", "used at 100 rps", "used at 1000 rps"], rows)
+        traffics = [known[cell.scenario].get(rps) for rps in columns]
+        theory = next(each["bounds"] for each in traffics if each is not None)
+        rows.append(
+            [
+                cell.title,
+                f"{theory['known']:.0f}",
+                f"{theory['two_sample']:.0f}",
+                *(_used(each) for each in traffics),
+            ]
+        )
+    return _markdown(["canary", "stable known", "two samples", *(f"{rps} rps" for rps in columns)], rows)
+
+
+def _used(traffic: Any) -> str:
+    """Return "446 (6.1x, 4.6x)"; where hardly any rollout was rolled back, those that were say little."""
+    if traffic is None or traffic["policies"][_OURS]["rollback"][0] < 80.0:
+        return _ABSENT
+    theory, used = traffic["bounds"], traffic["bounds"]["judged_requests"]
+    if not used:
+        return "in the warm-up"
+    return f"{used:,.0f} ({used / theory['known']:.1f}x, {used / theory['two_sample']:.1f}x)"
 
 
 def cases(group: str, found: _Found | None = None) -> str:
@@ -95,6 +106,22 @@ def cases(group: str, found: _Found | None = None) -> str:
             row.append(_ABSENT if ours is None else f"{_part(ours['rollback'])} / {_part(ours['promote'])}")
         rows.append(row)
     return _markdown(["canary", *(f"{rps:g} rps" for rps in columns)], rows)
+
+
+def forged(found: _Found | None = None) -> str:
+    """Return how forged and real errors of pages end, by whose views may roll back."""
+    known = kept() if found is None else found
+    rows = [
+        [cell.title, *(_part(each["rollback"]) for each in _forged_policies(cell, known))]
+        for cell in of("forged")
+        if cell.scenario in known
+    ]
+    return _markdown(["canary", "no tokens (they hold)", "views with a token", "everybody's"], rows)
+
+
+def _forged_policies(cell: Cell, known: _Found) -> list[Any]:
+    (traffic,) = known[cell.scenario].values()
+    return [traffic["policies"][trust] for trust in ("unsigned", "signed", "anyone")]
 
 
 def size(found: _Found | None = None) -> str:
@@ -121,8 +148,10 @@ def _tables(groups: set[str], found: _Found) -> Iterator[str]:
         yield extra(found)
         yield bounds(found)
     for group in dict.fromkeys(cell.group for cell in CELLS):
-        if group in groups - {"good", "worse"}:
+        if group in groups - {"good", "worse", "forged"}:
             yield cases(group, found)
+    if "forged" in groups:
+        yield forged(found)
 
 
 def _by_policy(
