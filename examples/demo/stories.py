@@ -64,7 +64,7 @@ _ALL = (
     ),
     Story(
         name="chunk",
-        tells="1.2.0 works, but the router asks 1.1.0 for a script of its page: 404 in the browser, no error elsewhere.",
+        tells="1.2.0 works, but the router asks 1.1.0 for a script of its page: 404, and no other error.",
         decision="rollback",
         decided_by=frozenset({"resource_errors"}),
         reason_has="load",
