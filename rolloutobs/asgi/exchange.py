@@ -8,6 +8,7 @@ still open. All recording runs in guards that count and log; what the app does a
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from time import perf_counter, time_ns
 
 from opentelemetry.trace import Span, StatusCode
@@ -20,7 +21,7 @@ from rolloutobs.http.attributes import error_type, span_method, status_attribute
 from rolloutobs.http.contrib import name_by_route
 from rolloutobs.http.metrics import Outcome, exemplify
 from rolloutobs.http.responding import responded
-from rolloutobs.http.server_timing import HTML, is_shared
+from rolloutobs.http.server_timing import FROM_SCRIPT, HTML, SAME_ORIGIN, is_shared
 from rolloutobs.telemetry.current import context_calls
 from rolloutobs.telemetry.error_counts import record_exception
 from rolloutobs.telemetry.failures import Where
@@ -147,15 +148,9 @@ class Exchange:
             timing = wrapper.timing
             if timing is None:
                 return message
-            for name, value in headers:
-                # Names are in lower case, as ASGI demands.
-                if name == b"content-type":
-                    told = value.startswith(HTML) and not is_shared(headers)
-                    break
-            else:
-                told = False
             synthetic = self._inbound.synthetic
-            return timing.add(message, self._span, synthetic) if told or synthetic else message
+            told = synthetic or (_is_for_a_page(self._scope, headers) and not is_shared(headers))
+            return timing.add(message, self._span, synthetic) if told else message
         except Exception as error:
             self._wrapper.failures.record(Where.REQUEST, error)
             return message
@@ -302,3 +297,15 @@ def _is_last(kind: str, message: Message) -> bool:
     if kind == "http.response.zerocopysend":
         return not message.get("more_body", False)
     return kind == "http.response.trailers" and not message.get("more_trailers", False)
+
+
+def _is_for_a_page(scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Return whether the answer with these `headers` is a page, or what a page's own script asked for."""
+    for name, value in headers:
+        # Names are in lower case, as ASGI demands.
+        if name == b"content-type":
+            if value.startswith(HTML):
+                return True
+            break
+    asked = scope.get("headers", ())
+    return FROM_SCRIPT in asked and SAME_ORIGIN in asked

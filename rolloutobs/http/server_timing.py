@@ -1,7 +1,9 @@
 """`Server-Timing`: how a page, and a synthetic check, learn who answered them.
 
 Goes on HTML that no shared cache may keep (a cache would hand one user's trace, and after the rollout the
-wrong version, to everyone), and on every answer to synthetic traffic. Source: W3C Server Timing, section 3.
+wrong version, to everyone), on what a page's own script asks for under the same condition (the page may come
+from a CDN that knows no version, and a page of the canary wants to know who answers it), and on every answer
+to synthetic traffic. Source: W3C Server Timing, section 3.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from rolloutobs import semconv
 from rolloutobs.telemetry.current import Live
 from rolloutobs.telemetry.view_tokens import seal
 
-__all__ = ["HTML", "ServerTiming", "is_shared"]
+__all__ = ["FROM_SCRIPT", "HTML", "SAME_ORIGIN", "ServerTiming", "is_shared"]
 
 Message = MutableMapping[str, Any]
 HTML = (b"text/html", b"application/xhtml+xml")
+# Browsers set both, and no script can. Source: Fetch Metadata, sections 2.1 and 2.3.
+FROM_SCRIPT = (b"sec-fetch-dest", b"empty")
+SAME_ORIGIN = (b"sec-fetch-site", b"same-origin")
 _NOT_SHARED = frozenset({"no-store", "private", "no-cache"})
 # Source: RFC 9213 (targeted cache control), and the header that CDNs read before it.
 _SHARED_CACHE_HEADERS = frozenset({b"cdn-cache-control", b"surrogate-control"})

@@ -135,7 +135,9 @@ class Exchange:
             if timing is None or headers.__class__ is not list:
                 # The server will say what is wrong with headers that are no list.
                 return headers
-            if self._inbound.synthetic or _is_private_page(headers):
+            if self._inbound.synthetic or (
+                _is_for_a_page(self._environ, headers) and not is_shared(_raw(headers))
+            ):
                 return [*headers, ("Server-Timing", timing.value(self._span, self._inbound.synthetic))]
         except Exception as error:
             wrapper.failures.record(Where.REQUEST, error)
@@ -249,9 +251,8 @@ def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
 _HTML = tuple(kind.decode("ascii") for kind in HTML)
 
 
-def _is_private_page(headers: Headers) -> bool:
-    """Return whether an answer is HTML that no shared cache may keep."""
-    for name, value in headers:
-        if name.lower() == "content-type":
-            return value.startswith(_HTML) and not is_shared(_raw(headers))
-    return False
+def _is_for_a_page(environ: Environ, headers: Headers) -> bool:
+    """Return whether the answer with these `headers` is a page, or what a page's own script asked for."""
+    if environ.get("HTTP_SEC_FETCH_DEST") == "empty" and environ.get("HTTP_SEC_FETCH_SITE") == "same-origin":
+        return True
+    return any(name.lower() == "content-type" and value.startswith(_HTML) for name, value in headers)

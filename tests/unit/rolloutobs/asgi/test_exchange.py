@@ -223,6 +223,18 @@ async def test_html_tells_who_answered_and_json_does_not(recorder):
     assert (await call(app, "/public")).header("server-timing") == "db;dur=1"
 
 
+async def test_a_page_s_own_script_learns_who_answers_it(recorder):
+    app = shop(recorder)
+    asked = [(b"sec-fetch-dest", b"empty"), (b"sec-fetch-site", b"same-origin")]
+    for _ in range(2):
+        answer = await call(app, "/items/7", headers=asked)
+        assert answer.header("server-timing").startswith('version;desc="1.2.0", track;desc="canary"')
+    # A picture, another site's script, and what a shared cache may keep.
+    for headers in (asked[1:], [(b"sec-fetch-dest", b"empty"), (b"sec-fetch-site", b"cross-site")]):
+        assert (await call(app, "/items/7", headers=headers)).header("server-timing") is None
+    assert (await call(app, "/public", headers=asked)).header("server-timing") == "db;dur=1"
+
+
 async def test_synthetic_traffic_is_always_told_and_kept_apart(recorder):
     app = shop(recorder)
     for path in ("/items/7", "/public", "/nothing"):

@@ -560,3 +560,21 @@ def test_a_mounted_app_that_is_instrumented_too_is_counted_once():
     assert len(recorder.spans) == 2
     assert inner_recorder.spans == ()
     assert count(inner, status="200") is None
+
+
+def test_a_page_s_own_script_learns_who_answers_it():
+    app, _ = wsgi(plain)
+    asked = [(b"sec-fetch-dest", b"empty"), (b"sec-fetch-site", b"same-origin")]
+    told = call_wsgi(app, "/api", headers=asked).headers[-1]
+    assert told[0].lower() == b"server-timing"
+    assert told[1].startswith(b'version;desc="1.2.0", track;desc="canary"')
+    # A picture, another site's script, and what a shared cache may keep.
+    for headers in (asked[1:], [(b"sec-fetch-dest", b"empty"), (b"sec-fetch-site", b"cross-site")]):
+        assert call_wsgi(app, "/api", headers=headers).headers == ((b"Content-Type", b"text/plain"),)
+
+    def public(environ, start_response):
+        start_response("200 OK", [("Cache-Control", "public, max-age=60")])
+        return [b"{}"]
+
+    cached, _ = wsgi(public)
+    assert call_wsgi(cached, "/api", headers=asked).headers == ((b"Cache-Control", b"public, max-age=60"),)
