@@ -192,6 +192,7 @@ class Gate:
         for reading in past:
             self._take(reading)
         if past and not self._settings.until_decided:
+            self._check(past[-1])
             self._began = past[0].at
             return self._report(past[-1].at)
         due = self._started

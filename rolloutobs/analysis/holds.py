@@ -55,14 +55,19 @@ def dependency(judge: SignalJudge, judges: Judges, policy: Policy, tracks: Track
 def limits(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
     """The canary is beyond an absolute limit, however bad stable is."""
     window = duration(max(policy.past.windows_seconds))
-    return [
-        f"{each.signal.title} are above the absolute limit of {percent(each.signal.absolute_limit)} on "
-        f"{tracks.canary} (last {window}), whatever {tracks.stable} does"
-        for each in judges
-        if each.signal.decides
-        and each.signal.absolute_limit is not None
-        and each.past.beyond(each.signal.absolute_limit)
-    ]
+    found = []
+    for judge in judges:
+        limit = judge.signal.absolute_limit
+        if limit is None or not judge.signal.decides:
+            continue
+        if (beyond := judge.past.beyond(limit)) is not None:
+            events, exposures = beyond
+            found.append(
+                f"{judge.signal.title} are above the absolute limit of {percent(limit)} on {tracks.canary} "
+                f"({events:,.0f} of {exposures:,.0f} {judge.signal.unit} in the last {window}), whatever "
+                f"{tracks.stable} does"
+            )
+    return found
 
 
 def unmatched(judges: Judges, policy: Policy, tracks: Tracks) -> list[str]:
@@ -118,7 +123,12 @@ def blindness(judges: Judges, policy: Policy) -> list[str]:
     blind = [
         each.signal.title
         for each in judges
-        if each.signal.is_required and each.signal.needs_pods and each.phi is not None and not each.has_pods
+        if each.signal.is_required
+        and each.signal.needs_pods
+        and each.seen.stable.sum() > 0
+        # Where nothing of stable was seen, that is what is said.
+        and each.phi is not None
+        and not each.has_pods
     ]
     if not blind:
         return []

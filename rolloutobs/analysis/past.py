@@ -94,13 +94,15 @@ class StablePast:
         before = next(sums for at, sums in reversed(self._sums) if at <= end - seconds + 1e-6)
         return total.minus(before)
 
-    def beyond(self, limit: float) -> bool:
-        """Tell whether the canary's rate over the longest window is above `limit`, in the first channel."""
+    def beyond(self, limit: float) -> tuple[float, float] | None:
+        """Return the canary's events and exposures in the longest window, in the first channel; ``None``:
+        they are not above `limit`."""
         if not self._sums:
-            return False
+            return None
         now = self.window(max(self._settings.windows_seconds))
         events, exposures = float(now.canary_events[0, 0]), float(now.canary[0])
-        return events >= self._settings.limit_events and events > limit * exposures
+        above = events >= self._settings.limit_events and events > limit * exposures
+        return (events, exposures) if above else None
 
     def _scatter(self, rate: Floats) -> Floats:
         """Return the design effect over time, at least 1, per channel."""

@@ -130,6 +130,13 @@ def missing(judge: SignalJudge, policy: Policy, at: float) -> Missing | None:
     if judge.promotion_nats >= threshold:
         return None
     if choice is None or promotion is None or phi is None:
+        warming = float(judge.seen.canary.sum())
+        if warming > 0 and judge.seen.stable.sum() > 0 and policy.warmup_seconds > 0:
+            return Missing(
+                signal.name,
+                f"the {warming:,.0f} {signal.unit} of the canary so far came while its pods warmed up "
+                f"({policy.warmup_seconds:g} s) and are not compared for {signal.title}",
+            )
         track = "the canary" if judge.seen.stable.sum() > 0 else "stable"
         return Missing(signal.name, f"no {signal.unit} of {track} were counted for {signal.title} yet")
     seconds = max(sum(each[0] for each in judge.rates), 1e-9)

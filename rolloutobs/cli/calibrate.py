@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rolloutobs.cli.options import read_policy, require, seconds
-from rolloutobs.cli.sources import add_access, add_prometheus, add_series, open_prometheus
+from rolloutobs.cli.sources import add_access, add_prometheus, add_series, history, open_prometheus
 from rolloutobs.errors import SourceError
 
 if TYPE_CHECKING:
@@ -64,14 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, run, print the table."""
     require("calibrate", "numpy", "httpx2")
     from rolloutobs.analysis.calibrate import runs, spreads, stable_pods
+    from rolloutobs.analysis.wording import duration
 
     policy = read_policy(arguments.policy, "calibrate", arguments.metrics)
     now = time.time()
     readings = asyncio.run(_history(arguments, policy, now))
     pods = stable_pods(readings)
     if len(pods) < 2:
+        seen = ("no stable pod", "1 stable pod")[len(pods)]
         raise SourceError(
-            f"there is {len(pods)} stable pod in the last {arguments.last:g} s; calibrating takes two or more"
+            f"there is {seen} in the last {duration(arguments.last)}; calibrating takes two or more "
+            "(is --app right?)"
         )
     length = policy.deadline_seconds
     # The first window needs stable's past before it.
@@ -91,7 +94,7 @@ async def _history(arguments: argparse.Namespace, policy: Policy, now: float) ->
 
     timeout = arguments.timeout or _TIMEOUT_SECONDS
     async with open_prometheus(arguments, Ticker(policy.compared).metrics, timeout) as source:
-        return await source.history(now - arguments.last, now, arguments.interval)
+        return await history(source, arguments.prometheus, (now - arguments.last, now), arguments.interval)
 
 
 def _alarms(found: Sequence[Run]) -> list[Run]:

@@ -27,7 +27,7 @@ examples:
   rolloutobs compare --app shop --prometheus http://prometheus:9090 --format markdown | gh pr comment 12 -F -
 
 Series of others, told apart by their labels:
-  rolloutobs compare --prometheus http://prometheus:9090 --metrics istio \
+  rolloutobs compare --prometheus http://prometheus:9090 --metrics istio \\
       --canary '{{destination_workload="shop-canary"}}' --stable '{{destination_workload="shop"}}'
 
 {EXIT_CODES}

@@ -49,7 +49,7 @@ examples:
         --on-promote 'kubectl argo rollouts promote shop' --on-rollback 'kubectl argo rollouts undo shop'
 
   Told which share of the traffic the canary has, so that a dead one is found:
-    rolloutobs gate --app shop --prometheus http://prometheus:9090 --weight 5%%
+    rolloutobs gate --app shop --prometheus http://prometheus:9090 --weight 5%
     rolloutobs gate --app shop --prometheus http://prometheus:9090 \\
         --weight-query 'flagger_canary_weight{{name="shop"}} / 100'
 
@@ -122,9 +122,9 @@ def _add_lasting(parser: argparse.ArgumentParser) -> None:
 
 def _add_actions(parser: argparse.ArgumentParser) -> None:
     acting = parser.add_argument_group("acting on the verdict")
-    for decision in ("rollback", "promote", "hold"):
+    for decision, word in (("rollback", "rollback"), ("promote", "promotion"), ("hold", "hold")):
         acting.add_argument(
-            f"--on-{decision}", metavar="COMMAND", help=f"run this in a shell, once, at a {decision}"
+            f"--on-{decision}", metavar="COMMAND", help=f"run this in a shell, once, at a {word}"
         )
     acting.add_argument("--notify", metavar="URL", help="post the JSON report there at the end")
     acting.add_argument(

@@ -54,10 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _commented(plain: Mapping[str, Any], arguments: argparse.Namespace) -> str:
-    """Return the policy as YAML; beside each setting stands where its value comes from."""
+    """Return the policy as YAML; above each setting stands what it means, beside it where its value comes from."""
     import yaml
 
     from rolloutobs.analysis.policy import Policy
+    from rolloutobs.cli.explaining import explained
 
     # Lines are not folded: a comment must not end up inside a text.
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=10_000)
@@ -76,4 +77,4 @@ def _commented(plain: Mapping[str, Any], arguments: argparse.Namespace) -> str:
             comment = f"--metrics {arguments.metrics}" if setting in values else source_of(setting)
         if comment:
             lines[line - 1] += f"  # {comment}"
-    return "\n".join(["# Names in quotes are paragraphs of docs/verdict.md.", *lines]) + "\n"
+    return explained("\n".join(lines))

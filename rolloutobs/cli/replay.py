@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rolloutobs.cli.options import read_policy, require, seconds
-from rolloutobs.cli.sources import add_access, add_prometheus, add_series, open_prometheus
+from rolloutobs.cli.sources import add_access, add_prometheus, add_series, history, open_prometheus
 from rolloutobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -113,7 +114,10 @@ async def _replay(
     from rolloutobs.analysis.replay import replay
     from rolloutobs.analysis.ticks import Ticker
 
-    found = []
+    found, now = [], time.time()
+    for start, _ in windows:
+        if start >= now:
+            raise ConfigurationError(f"the window that begins at {_time(start)} has not begun yet")
     look_back = max(policy.past.minimum_seconds, 1800.0)
     patience = max(3.5 * arguments.interval, 5.0)
     for start, end in windows:
@@ -122,7 +126,8 @@ async def _replay(
             arguments, Ticker(policy.compared).metrics, arguments.timeout or _TIMEOUT_SECONDS
         )
         async with source:
-            readings = await source.history(start - look_back, end, arguments.interval)
+            span = (start - look_back, min(end, now))
+            readings = await history(source, arguments.prometheus, span, arguments.interval)
         limited = replace(policy, deadline_seconds=max(end - start, 1.0))
         found.append(replay(readings, start, limited, patience))
     return found

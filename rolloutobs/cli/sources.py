@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from rolloutobs.analysis.presets import PRESETS, bucket_factors
 from rolloutobs.cli.options import seconds, share
-from rolloutobs.errors import ConfigurationError
+from rolloutobs.errors import ConfigurationError, SourceError
 
 if TYPE_CHECKING:
     from rolloutobs.analysis._http import Access
+    from rolloutobs.analysis.model import Reading
     from rolloutobs.analysis.prometheus import PrometheusSource
     from rolloutobs.analysis.scrape import ScrapeSource
     from rolloutobs.analysis.sides import Shape, Sides
@@ -25,6 +26,7 @@ __all__ = [
     "add_series",
     "add_sources",
     "add_weight",
+    "history",
     "open_prometheus",
     "open_source",
     "weight_of",
@@ -121,7 +123,8 @@ def add_access(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=seconds,
         metavar="TIME",
-        help="limit of one read (default: the interval, at least 2s and at most 5s)",
+        help="limit of one read (default: the interval, at least 2s and at most 5s; 30s for windows of the "
+        "past)",
     )
 
 
@@ -169,7 +172,7 @@ def add_weight(parser: argparse.ArgumentParser) -> None:
     """Add what says which share of the traffic the canary was given."""
     group = parser.add_argument_group(
         "the canary's share of the traffic",
-        "with it, a canary that gets much less than it was given (a dead one has no errors to show) is "
+        "with it, a canary that gets much less than it was given (a dead one has no errors to show) is\n"
         "rolled back for that, as the policy's share.on_silence says; without, nothing is tested",
     )
     weight = group.add_mutually_exclusive_group()
@@ -200,6 +203,20 @@ def weight_of(arguments: argparse.Namespace) -> Weight | None:
     if arguments.weight_file:
         return FileWeight(arguments.weight_file)
     return None if arguments.weight is None else FixedWeight(arguments.weight)
+
+
+async def history(
+    source: PrometheusSource, url: str, span: tuple[float, float], step_seconds: float
+) -> list[Reading]:
+    """Return readings of the past between two unix times.
+
+    Raises:
+        SourceError: Prometheus does not answer, or refuses the query; the message has its `url`.
+    """
+    try:
+        return await source.history(*span, step_seconds)
+    except SourceError as error:
+        raise SourceError(f"Prometheus at {url}: {error}") from None
 
 
 def _shape(arguments: argparse.Namespace, metrics: frozenset[str]) -> Shape:

@@ -18,11 +18,12 @@ from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.prometheus import PrometheusSource
 from rolloutobs.analysis.report import Override, Report
 from rolloutobs.analysis.saved import Saved
+from rolloutobs.analysis.scrape import ScrapeSource
 from rolloutobs.analysis.ticks import Ticker, TickSettings
 from rolloutobs.analysis.verdict import Engine
 from rolloutobs.analysis.weights import Weight, Weighted
 from rolloutobs.cli.keeping import StateFile
-from rolloutobs.cli.sources import open_source
+from rolloutobs.cli.sources import history, open_source
 from rolloutobs.errors import SourceError
 
 __all__ = ["Watch", "watch"]
@@ -109,9 +110,7 @@ async def _watch(
     async with AsyncExitStack() as stack:
         source = open_source(arguments, ticker.metrics, timeout)
         await stack.enter_async_context(source)
-        past: list[Reading] = []
-        if isinstance(source, PrometheusSource):
-            past = await _past(source, wanted, before)
+        past, unread = await _past_or_why(source, arguments.prometheus, wanted, before)
 
         def observed(look: Look) -> None:
             if wanted.state:
@@ -127,7 +126,7 @@ async def _watch(
         report = await gate.run(stop, past)
         if wanted.state and not wanted.override:
             wanted.state.save(gate, engine)
-        return report, gate.kept
+        return replace(report, notes=(*unread, *report.notes)), gate.kept
 
 
 def _engine(wanted: Watch, zero: float | None) -> Engine:
@@ -152,29 +151,45 @@ def _ticker(wanted: Watch, before: tuple[Saved, Engine] | None) -> Ticker:
     return Ticker(wanted.policy.compared, settings)
 
 
+async def _past_or_why(
+    source: PrometheusSource | ScrapeSource,
+    url: str,
+    wanted: Watch,
+    before: tuple[Saved, Engine] | None,
+) -> tuple[list[Reading], tuple[str, ...]]:
+    """Return the past; where it cannot be read, and Prometheus may yet come up, a note on that."""
+    if not isinstance(source, PrometheusSource):
+        return [], ()
+    try:
+        return await _past(source, url, wanted, before), ()
+    except SourceError as error:
+        if not wanted.settings.until_decided:
+            raise
+        return [], (f"the past could not be read, so nothing is compared with it: {error}",)
+
+
 async def _past(
-    source: PrometheusSource, wanted: Watch, before: tuple[Saved, Engine] | None
+    source: PrometheusSource, url: str, wanted: Watch, before: tuple[Saved, Engine] | None
 ) -> list[Reading]:
-    """Return the past of the present rollout, or what a gate before this one has not seen; an unreachable
-    Prometheus may yet come up, if there is time.
+    """Return the past of the present rollout, or what a gate before this one has not seen.
 
     There is none of a bake that begins, whose past is the rollout, nor of one that is decided.
+
+    Raises:
+        SourceError: Prometheus does not answer, or there is nothing to compare in a window that is over.
     """
     decisions = {Decision.ROLLBACK} if wanted.is_bake else {Decision.ROLLBACK, Decision.PROMOTE}
     if wanted.is_bake if before is None else before[0].decision in decisions:
         return []
     now = time.time()
-    step = wanted.settings.interval_seconds
     # Prometheus knows milliseconds: rounded down, the first reading would be before the state's last one.
     began = math.ceil(before[0].at * 1000.0) / 1000.0 if before else now - wanted.look_back_seconds
-    try:
-        past = await source.history(began, now, step)
-    except SourceError:
-        if not wanted.settings.until_decided:
-            raise
-        return []
+    past = await history(source, url, (began, now), wanted.settings.interval_seconds)
     if not past and not wanted.settings.until_decided:
-        raise SourceError("Prometheus has none of the wanted metrics in this window; is --app right?")
+        raise SourceError(
+            f"Prometheus at {url} has none of the wanted metrics in this window; are --app and --metrics "
+            "right?"
+        )
     if before:
         return past
     return of_present_canary(past, past[-1]) if past else []

@@ -356,3 +356,12 @@ def test_what_the_last_rollout_promoted_is_no_canary_beside_the_next():
     assert versions_of_canaries(both(("canary", "2"), ("stable", "2"), ("canary", "3"))) == {"3"}
     assert versions_of_canaries(both(("canary", "2"), ("stable", "2"))) == {"2"}
     assert versions_of_canaries(both(("stable", "2"))) == set()
+
+
+async def test_two_apps_in_the_past_are_not_compared_as_one():
+    time = Time()
+    first = await FakeSource(time).read()
+    both = {**first.targets, "other": (Sample("n", {"app": "billing", "track": "stable"}, 1),)}
+    made = gate(FakeEngine(), time, settings=replace(SETTINGS, until_decided=False))
+    with pytest.raises(ConfigurationError, match="several apps"):
+        await made.run(past=[replace(first, targets=both)])

@@ -75,6 +75,18 @@ def told(policy: Policy, pairs: Iterable[PairCount], past: int = 8, **more: obje
 # --- decisions -------------------------------------------------------------------------------------------
 
 
+def test_what_a_warming_pod_counts_is_said_to_be_left_out() -> None:
+    engine = Engine(replace(ERRORS_ONLY, warmup_seconds=90.0))
+    for i in range(-8, 0):
+        engine.prehistory(tick(i, replace(GOOD, canary_events=0, canary_exposures=0)))
+    verdict = engine.observe(tick(0, GOOD))
+    assert verdict.decision is Decision.HOLD
+    assert (
+        f"the {GOOD.canary_exposures:,.0f} requests of the canary so far came while its pods warmed up "
+        "(90 s) and are not compared for 5xx answers"
+    ) in verdict.reason
+
+
 def test_worse_canary_is_rolled_back_with_the_numbers_that_decided() -> None:
     _, verdict = told(ERRORS_ONLY, [BAD] * 4)
     assert verdict.decision is Decision.ROLLBACK
@@ -226,7 +238,10 @@ def test_stable_worse_than_its_past_blames_a_dependency() -> None:
         "0.33 % before; both tracks suffer alike, which looks like a shared dependency: "
         "canary 1.2.0 is not to blame"
     ) in verdict.reason
-    assert "5xx answers are above the absolute limit of 5 % on canary 1.2.0 (last 60 s)" in verdict.holds[1]
+    assert (
+        "5xx answers are above the absolute limit of 5 % on canary 1.2.0 (480 of 1,600 requests"
+        in verdict.holds[1]
+    )
 
 
 def test_that_hold_outlasts_its_cause_for_a_while() -> None:

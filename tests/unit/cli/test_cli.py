@@ -5,6 +5,7 @@ import contextlib
 import importlib.metadata
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -58,6 +59,15 @@ def test_help_names_the_commands_and_exit_codes():
     assert all(word in shown.stdout for word in ("gate", "compare", "policy", "exit codes", "examples"))
     for command in ("gate", "compare"):
         assert f"rolloutobs {command} --app shop" in run(command, "--help").stdout
+
+
+def test_examples_are_what_one_types():
+    for command in ("gate", "compare", "replay", "calibrate", "simulate", "policy show"):
+        shown = run(*command.split(), "--help").stdout
+        assert "%%" not in shown
+        assert not re.search(r"\\ ", shown), "a continued line is one line"
+        assert max(map(len, shown.splitlines())) <= 110
+    assert "--metrics istio \\\n" in run("compare", "--help").stdout
 
 
 def test_version():
@@ -150,6 +160,23 @@ def test_what_policy_show_prints_is_a_policy(form, tmp_path, capsys):
     path = tmp_path / f"policy.{form}"
     path.write_text(capsys.readouterr().out)
     assert read_policy(path) == Policy()
+
+
+def test_policy_show_explains_every_setting(capsys):
+    assert cli.main(["policy", "show"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("# Every setting with its value.")
+    # Of lines that are there more than once, the first.
+    above = dict(reversed(list(zip(shown[1:], shown, strict=False))))
+    assert (
+        above["warmup_seconds: 90.0"]
+        == "# known, else the rollout's. Set it to what a cold start of the app takes."
+    )
+    assert above["    unit: requests"] == "    # Plural name of an exposure."
+    assert above["  block_seconds: 300.0"].startswith("  # Blocks of the pre-history")
+    assert any("docs/verdict.md" in line for line in shown[:3])
+    # Once, not for each signal.
+    assert shown.count("    # Plural name of an exposure.") == 1
 
 
 def test_a_policy_as_toml(tmp_path):

@@ -133,6 +133,7 @@ def test_compare_and_gate_on_a_real_prometheus(tmp_path):
         )  # fmt: skip
         alone = run("calibrate", "--prometheus", address, "--last", "1m", "--interval", "1s", "--app", "shop")
         missing = run("compare", "--prometheus", address, "--app", "nobody", "--window", "30s")
+        future = run("replay", "--prometheus", address, "2999-01-01T00:00Z/1h")
     found = json.loads(compared.stdout)
     assert compared.returncode == 1, compared.stderr
     assert found["app"] == "shop"
@@ -151,7 +152,9 @@ def test_compare_and_gate_on_a_real_prometheus(tmp_path):
     assert versions.returncode in (0, 3), versions.stderr
     assert "canary 1.1.0 against stable 1.2.0" in versions.stdout
     assert alone.returncode == 2
-    assert "1 stable pod" in alone.stderr
+    assert "there is 1 stable pod in the last 60 s" in alone.stderr
+    assert future.returncode == 2
+    assert "has not begun yet" in future.stderr
 
 
 def failed_reads(port):
@@ -208,3 +211,24 @@ def test_a_prometheus_that_is_gone_for_a_while_holds_and_the_gate_goes_on(tmp_pa
     assert gate.returncode == 1, err
     assert "cannot connect" in err
     assert out.splitlines()[-1].startswith("ROLLBACK after ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "--window", "1m"],
+        ["calibrate", "--last", "1m"],
+        ["replay", "2026-11-20T10:00Z/45m"],
+    ],
+)
+def test_a_prometheus_that_does_not_answer_is_named(arguments):
+    done = run(*arguments, "--prometheus", "127.0.0.1:1", "--timeout", "2s")
+    assert done.returncode == 2
+    assert done.stderr.startswith("rolloutobs: Prometheus at 127.0.0.1:1: cannot connect: ")
+
+
+def test_what_is_no_prometheus_is_named():
+    with exporter() as server:
+        done = run("compare", "--prometheus", f"127.0.0.1:{server.server_port}", "--window", "1m")
+    assert done.returncode == 2
+    assert f"Prometheus at 127.0.0.1:{server.server_port}: does not answer like Prometheus" in done.stderr
