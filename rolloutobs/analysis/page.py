@@ -20,6 +20,7 @@ from rolloutobs.analysis.wording import duration
 from rolloutobs.analysis.words import (
     count,
     interval,
+    is_seen,
     name_of,
     nats,
     of,
@@ -112,7 +113,8 @@ def _phase(report: Report, title: str) -> dict[str, Any]:
         "undecided": report.decision is Decision.HOLD and report.bake is None,
         "interrupted": report.interrupted,
         "notes": report.notes,
-        "rows": [_row(metric) for metric in verdict.metrics],
+        "rows": [_row(metric) for metric in verdict.metrics if metric.required or is_seen(metric)],
+        "unseen": [m.title for m in verdict.metrics if not (m.required or is_seen(m))],
         "traffic": figures.traffic_figure(history, traffic),
         "errors": [figure for metric in counted for figure in figures.error_figures(history, metric)],
         "routes": [(name_of(m), _routes(figures.routes(history, m.signal))) for m in counted],

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _commented(plain: Mapping[str, Any], arguments: argparse.Namespace) -> str:
-    """Return the policy as YAML; above each setting stands what it means, beside it where its value comes from."""
+    """Return the policy as YAML: above each setting what it means, beside it where its value comes from."""
     import yaml
 
     from rolloutobs.analysis.policy import Policy

@@ -13,6 +13,7 @@ import threading
 import time
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import pytest
 
@@ -167,11 +168,9 @@ def test_policy_show_explains_every_setting(capsys):
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("# Every setting with its value.")
     # Of lines that are there more than once, the first.
-    above = dict(reversed(list(zip(shown[1:], shown, strict=False))))
-    assert (
-        above["warmup_seconds: 90.0"]
-        == "# known, else the rollout's. Set it to what a cold start of the app takes."
-    )
+    above = dict(reversed([(line.partition("  #")[0], before) for before, line in pairwise(shown)]))
+    warmup = "# known, else the rollout's. Set it to what a cold start of the app takes."
+    assert above["warmup_seconds: 90.0"] == warmup
     assert above["    unit: requests"] == "    # Plural name of an exposure."
     assert above["  block_seconds: 300.0"].startswith("  # Blocks of the pre-history")
     assert any("docs/verdict.md" in line for line in shown[:3])
