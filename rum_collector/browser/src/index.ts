@@ -96,6 +96,18 @@ const start = (api: Api): void => {
     return timings?.find((timing) => timing.name === name)?.description || data[name];
   };
 
+  /** Returns a number from 0 to 1: a new one for each view, or one for the session where the tag allows to store it. */
+  const draw = (): number => {
+    if (FULL && data.session != null) {
+      try {
+        return +(sessionStorage.rolloutobs ??= Math.random());
+      } catch {
+        // Storage is forbidden here.
+      }
+    }
+    return Math.random();
+  };
+
   const begin = (type: string, start: number, url: string): void => {
     if (FULL) watched?.();
     views.push(
@@ -111,8 +123,7 @@ const start = (api: Api): void => {
         _resources: new Map(),
         _events: [],
         _dropped: 0,
-        // Anew for each view, and without storage.
-        _sampled: Math.random() < ratio,
+        _sampled: draw() < ratio,
         ...((FULL && {_calls: new Map(), _exposure: [0, 0], _frames: [0, 0]}) as Full),
       }),
     );

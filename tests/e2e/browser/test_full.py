@@ -211,6 +211,21 @@ async def test_the_phases_of_the_load_are_sent_once(
     assert "np" not in second
 
 
+async def test_a_session_is_sampled_as_a_whole_where_storage_is_allowed(
+    context: BrowserContext, full: Site, recorder: Recorder
+) -> None:
+    full.attributes += ' data-sample="0.5" data-session'
+    page = await context.new_page()
+    await page.add_init_script("Math.random = () => (location.pathname == '/in' ? 0.4 : 0.6)")
+    for path in ("/in", "/still"):
+        await page.goto(full.url + path)
+    assert await page.evaluate("sessionStorage.rolloutobs") == "0.4"
+    await page.close()
+    full.attributes = 'data-app="shop"'
+    beacons = await fence(context, full, recorder)
+    assert [(beacon["rt"], beacon["sr"]) for beacon in beacons] == [("/in", 0.5), ("/still", 0.5)]
+
+
 async def test_nothing_is_sent_before_consent_and_nothing_is_lost_by_waiting(
     context: BrowserContext, full: Site, recorder: Recorder
 ) -> None:
