@@ -69,16 +69,18 @@ async def test_a_rollback_is_an_event_with_its_numbers(processes: Processes, tmp
     assert await asyncio.wait_for(gate.wait(), 120) == 1, processes.log_end("gate")
     log = tmp_path / "logs" / "receiver.log"
     async with asyncio.timeout(60):
-        while f"EventName: {semconv.EVENT_VERDICT_METRIC}\n" not in log.read_text("utf-8"):
+        while log.read_text("utf-8").count(f"{semconv.VERDICT_ATTR_METRIC}: Str(errors)") < 2:
             await asyncio.sleep(0.1)
     await processes.stop("receiver")
-    head, decided, metric = re.split(r"^LogRecord #\d+$", log.read_text("utf-8"), flags=re.MULTILINE)
+    head, decided, *metrics = re.split(r"^LogRecord #\d+$", log.read_text("utf-8"), flags=re.MULTILINE)
     verdict = json.loads((tmp_path / "v.json").read_text("utf-8"))
 
     assert dict(ATTRIBUTE.findall(head))["service.name"] == "rolloutobs-gate"
     assert f"EventName: {semconv.EVENT_VERDICT}\n" in decided
     assert f"Body: Str({verdict['reason']})" in decided
     assert "SeverityText: ERROR" in decided
+    (metric,) = [each for each in metrics if f"{semconv.VERDICT_ATTR_METRIC}: Str(errors)" in each]
+    assert f"EventName: {semconv.EVENT_VERDICT_METRIC}\n" in metric
     (errors,) = [each for each in verdict["metrics"] if each["signal"] == "errors"]
     for record in (decided, metric):
         found = dict(ATTRIBUTE.findall(record))
