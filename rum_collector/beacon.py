@@ -144,7 +144,7 @@ def parse_beacon(body: bytes) -> Beacon:
     wire = decode(_BEACON, body)
     _check(wire)
     navigation = _NAVIGATIONS.get(wire.nav, Navigation.OTHER)
-    vitals, rejected = vitals_of([(m.name, m.value) for m in wire.m[:MAX_METRICS]], navigation)
+    vitals, rejected = vitals_of(wire.m[:MAX_METRICS], navigation)
     rejected += _too_many(wire)
     errors = tuple([js_error(e.t, e.m, e.s, e.n) for e in wire.e[:MAX_ERRORS]])
     return Beacon(
@@ -187,6 +187,12 @@ def _check(wire: _WireBeacon) -> None:
 
 
 def _too_many(wire: _WireBeacon) -> list[ValueRejection]:
+    if (
+        wire.d <= 0
+        and not (wire.f or wire.np or wire.re)
+        and len(wire.m) + len(wire.e) + len(wire.c) <= MAX_METRICS
+    ):
+        return []
     too_many = max(wire.d, 0)
     bounded = (
         (wire.m, MAX_METRICS),

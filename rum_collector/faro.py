@@ -16,6 +16,7 @@ from rum_collector.model import Batch, Beacon, Event, JsError
 from rum_collector.otlp import cleaned_spans
 from rum_collector.scrub import path_of
 from rum_collector.values import (
+    Measured,
     app_of,
     decode,
     event_of,
@@ -188,7 +189,7 @@ def _common(meta: _Meta) -> dict[str, Any]:
 
 def _navigation(meta: _Meta, entry: str, navigations: list[str], values: list[Value]) -> Beacon:
     navigation = _first(navigations)
-    vitals, rejected = vitals_of([(name, value) for name, value, _ in values], navigation)
+    vitals, rejected = vitals_of([Measured(name, value) for name, value, _ in values], navigation)
     ids = {name: identity for name, _, identity in reversed(values)}
     return Beacon(
         **_common(meta),

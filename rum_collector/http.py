@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["Headers", "Response", "cors", "preflight", "refusal", "text_of"]
 
@@ -22,8 +21,7 @@ _FIELD_NAMES: Final = re.compile(rb"[\w!#$%&'*+.^`|~-]{1,64}(?:\s*,\s*[\w!#$%&'*
 _ORIGIN: Final = re.compile(rb"null|[a-z][a-z0-9+.-]{0,20}://[^\s/?#\x00-\x20\x7f]{1,260}", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """One answer."""
 
     status: int
@@ -33,7 +31,8 @@ class Response:
 
 def text_of(headers: Headers, name: bytes) -> str:
     """Return the value of a header; one that is not there is the empty string."""
-    return headers.get(name, b"").decode("latin-1")
+    value = headers.get(name)
+    return value.decode("latin-1") if value else ""
 
 
 def cors(headers: Headers) -> dict[bytes, bytes]:

@@ -32,6 +32,7 @@ class Panel:
         self._families = families
         self._labels = labels
         self._vitals: dict[Vital, Bound] = {}
+        self._views: dict[Navigation, NumberCell] = {}
         self._cells: dict[tuple[str, ...], NumberCell] = {}
 
     def declare(self) -> None:
@@ -56,7 +57,10 @@ class Panel:
 
     def view(self, navigation: Navigation) -> None:
         """Count one page view."""
-        self.cell("page_views", navigation.value).inc()
+        cell = self._views.get(navigation)
+        if cell is None:
+            cell = self._views[navigation] = self.cell("page_views", navigation.value)
+        cell.value += 1.0
 
     def vitals(self, values: Iterable[tuple[Vital, float]], source: SourcePanel | None) -> None:
         """Observe vitals in seconds (CLS: no unit), and their ratings, here and for a group of networks."""

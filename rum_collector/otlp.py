@@ -13,7 +13,16 @@ import msgspec
 
 from rum_collector.model import Batch, Beacon, JsError
 from rum_collector.scrub import path_of, place_of, without_queries
-from rum_collector.values import app_of, decode, js_error, known_track, route_of, version_of, vitals_of
+from rum_collector.values import (
+    Measured,
+    app_of,
+    decode,
+    js_error,
+    known_track,
+    route_of,
+    version_of,
+    vitals_of,
+)
 from rum_collector.words import Navigation, ValueRejection, Vital
 
 __all__ = ["cleaned_spans", "parse_logs", "parse_metrics", "parse_traces"]
@@ -115,7 +124,7 @@ def _vital(common: dict[str, Any], values: Attributes, url: str) -> Beacon:
     navigation = _NAVIGATIONS.get(str(value("navigation_type") or ""), Navigation.OTHER)
     raw = value("value")
     number = float(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else -1.0
-    vitals, rejected = vitals_of([(str(value("name") or ""), number)], navigation)
+    vitals, rejected = vitals_of([Measured(str(value("name") or ""), number)], navigation)
     identity = str(value("id") or "")[:64]
     # One per document: the vital that there is before any other counts the view.
     begins = Vital.TTFB in vitals and bool(identity)
@@ -163,7 +172,7 @@ def traces_of(request: dict[str, Any]) -> Batch:
 
 def _load(common: dict[str, Any], span: dict[str, Any]) -> Beacon:
     start, end = (_integer(span.get(name)) for name in ("startTimeUnixNano", "endTimeUnixNano"))
-    vitals, rejected = vitals_of([("load", (end - start) / 1e6)], None)
+    vitals, rejected = vitals_of([Measured("load", (end - start) / 1e6)], None)
     url = str(_attributes(span.get("attributes")).get("url.full") or "")
     identity = f"{span.get('traceId')} {span.get('spanId')}"[:100]
     return Beacon(

@@ -4,7 +4,6 @@ its bytes are counted while they are read, then origin, rate, inflation, decodin
 
 from __future__ import annotations
 
-import asyncio
 import math
 import secrets
 import time
@@ -17,6 +16,7 @@ from rolloutobs.errors import BeaconError
 from rum_collector.admission import Labels
 from rum_collector.agents import device_of, is_bot
 from rum_collector.clients import Clients
+from rum_collector.deadlines import Deadlines
 from rum_collector.formats import Format
 from rum_collector.forward import LOGS, TRACES, Forwarder, Queue, error_log
 from rum_collector.http import Headers, text_of
@@ -54,6 +54,7 @@ class Reception:
             settings.max_clients,
         )
         self.clients = Clients(settings.trusted_proxies, secrets.token_bytes(16), self.parts.network_key)
+        self.deadlines = Deadlines(settings.body_seconds)
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.origins)
         self.retry_seconds = 1
         """After which a client that was refused last may come again."""
@@ -88,7 +89,7 @@ class Reception:
         settings = self.settings
         try:
             # Whoever sends one byte a minute must not hold a request for ever.
-            async with asyncio.timeout(settings.body_seconds):
+            with self.deadlines:
                 body = await read_body(receive, settings.max_body_bytes, headers.get(b"content-length", b""))
         except TimeoutError:
             text = f"the body took longer than {settings.body_seconds} seconds"
@@ -99,17 +100,19 @@ class Reception:
         if not settings.count_bots and is_bot(agent):
             self.ingest.reject(BeaconOutcome.BOT)
             return
-        coding = text_of(headers, b"content-encoding")
-        if coding:
-            body = inflate(body, coding, settings.max_inflated_bytes)
+        if b"content-encoding" in headers:
+            body = inflate(body, text_of(headers, b"content-encoding"), settings.max_inflated_bytes)
         found = form.read(body, text_of(headers, b"content-type"))
         device = device_of(agent, text_of(headers, b"sec-ch-ua-mobile"))
-        outcome = self.ingest.accept(found, Sender(device, source, text_of(headers, b"idempotency-key")[:64]))
+        retry = text_of(headers, b"idempotency-key")[:64] if b"idempotency-key" in headers else ""
+        outcome = self.ingest.accept(found, Sender(device, source, retry))
         if outcome is BeaconOutcome.ACCEPTED and not isinstance(found, Beacon):
             self._send_traces(found)
 
     def _check_origin(self, headers: Headers) -> None:
-        if self._origins and text_of(headers, b"origin").lower() not in self._origins:
+        if not self._origins:
+            return
+        if text_of(headers, b"origin").lower() not in self._origins:
             text = f"origin is {text_of(headers, b'origin')[:80]!r}, which may not post here"
             raise BeaconError(BeaconOutcome.FORBIDDEN_ORIGIN, text)
 

@@ -20,7 +20,10 @@ from rum_collector.words import BeaconOutcome
 
 __all__ = ["Upkeep"]
 
-INTERVAL_SECONDS: Final = 5.0
+SWEEP_SECONDS: Final = 1.0
+"""How often slow bodies are looked for."""
+SWEEPS_PER_LOOK: Final = 5
+"""After so many sweeps the folder is looked after: a third of the shortest usual scrape interval."""
 ASK_SECONDS: Final = 15.0
 """The usual scrape interval: a new version is known before its first scrape is judged."""
 FLUSH_SECONDS: Final = 3.0
@@ -53,7 +56,8 @@ class Upkeep:
         if self._pid == os.getpid() and self._loop is loop:
             return
         self._pid, self._loop = os.getpid(), loop
-        self._timer = loop.call_later(INTERVAL_SECONDS, self._tick)
+        self._rounds = 0
+        self._timer = loop.call_later(SWEEP_SECONDS, self._tick)
         if self._settings.version_urls:
             self._run(self._ask_again_and_again())
         if self._reception.forwarder is not None:
@@ -63,13 +67,16 @@ class Upkeep:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
     def _tick(self) -> None:
+        self._reception.deadlines.sweep()
+        self._rounds += 1
         try:
-            self.look()
+            if self._rounds % SWEEPS_PER_LOOK == 0:
+                self.look()
         except Exception:
             self._reception.ingest.instruments.failed("upkeep")
             _logger.exception("the folder of the counts could not be looked after")
         if self._loop is not None:
-            self._timer = self._loop.call_later(INTERVAL_SECONDS, self._tick)
+            self._timer = self._loop.call_later(SWEEP_SECONDS, self._tick)
 
     def look(self) -> None:
         """Do one round of looking after the folder."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +23,7 @@ __all__ = [
     "MAX_ERROR_COUNT",
     "MAX_VALUE",
     "VITAL_NAMES",
+    "Measured",
     "app_of",
     "decode",
     "event_of",
@@ -54,6 +56,11 @@ VITAL_NAMES: Final = {vital.value: vital for vital in Vital} | {
 # Ranges of Umami's collector (vitals 0 to 60 s, CLS 0 to 100); a page load may well take longer than a paint.
 MAX_VALUE: Final = dict.fromkeys(Vital, 60.0) | {Vital.CLS: 100.0, Vital.LOAD: 600.0}
 """The largest value of each vital, in seconds (CLS: no unit)."""
+_SCALES: Final = {
+    name: (vital, 1.0 if vital is Vital.CLS else 1000.0, MAX_VALUE[vital])
+    for name, vital in VITAL_NAMES.items()
+}
+"""Of each name: the vital, how many of the unit it comes in make one of ours, and the largest value."""
 _NO_REQUEST: Final = frozenset({Navigation.BFCACHE, Navigation.SOFT})
 _TRACKS: Final = {track.value: track for track in Track}
 _ERROR_TYPE: Final = re.compile(r"[A-Za-z_$][\w$]{0,39}", re.ASCII)
@@ -78,18 +85,39 @@ def decode(decoder: msgspec.json.Decoder[Wire], body: bytes) -> Wire:
         raise BeaconError(BeaconOutcome.NOT_JSON, f"the body is not JSON: {error}") from None
 
 
+class Named(Protocol):
+    """A value with a name, in milliseconds (CLS: no unit)."""
+
+    @property
+    def name(self) -> str:
+        """What it is called, in any case."""
+
+    @property
+    def value(self) -> float:
+        """The number."""
+
+
+class Measured(NamedTuple):
+    """A value with a name."""
+
+    name: str
+    value: float
+
+
 def vitals_of(
-    values: list[tuple[str, float]], navigation: Navigation | None
+    values: Iterable[Named], navigation: Navigation | None
 ) -> tuple[dict[Vital, float], list[ValueRejection]]:
     """Return seconds by vital (the first of a repeated one), and why the others were left out."""
     vitals: dict[Vital, float] = {}
     rejected: list[ValueRejection] = []
-    for name, raw in values:
-        vital = VITAL_NAMES.get(name) or VITAL_NAMES.get(name.lower())
-        value = None if vital is None else in_range(vital, raw)
-        if vital is None:
+    for measured in values:
+        found = _SCALES.get(measured.name) or _SCALES.get(measured.name.lower())
+        if found is None:
             rejected.append(ValueRejection.UNKNOWN_METRIC)
-        elif value is None:
+            continue
+        vital, unit, top = found
+        value = measured.value / unit
+        if not 0.0 <= value <= top:
             rejected.append(ValueRejection.OUT_OF_RANGE)
         elif navigation in _NO_REQUEST and vital in (Vital.TTFB, Vital.LOAD):
             # Its zeros would make a version look fast because its users went back and forth.

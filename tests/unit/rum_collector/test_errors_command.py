@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from rolloutobs.cli import main
+from rum_collector.app import create_app
+from rum_collector.errors_command import lines_of, read
+
+
+@pytest.fixture
+async def exposition() -> AsyncIterator[str]:
+    app = create_app()
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://c") as client:
+        for number, (version, track, message) in enumerate(
+            [("1.1.0", "stable", "old"), ("1.2.0", "canary", "old"), ("1.2.0", "canary", "new")]
+        ):
+            error = {"t": "Error", "m": message, "s": "app.js:1:2", "n": 3}
+            body = {"pv": f"v{number}", "app": "shop", "ver": version, "trk": track, "e": [error], "fe": 1}
+            assert (await client.post("/b", content=json.dumps(body))).status_code == 204
+        yield (await client.get("/metrics")).text
+
+
+def test_new_in_the_canary_is_a_first_class_answer(exposition: str) -> None:
+    seen = read(exposition, "shop")
+    assert [(line.message, line.new, line.count) for line in lines_of(seen, {"1.2.0"})] == [
+        ("Error: new", True, 3),
+        ("Error: old", False, 3),
+    ]
+    assert [line.location for line in lines_of(seen, {"1.2.0"})] == ["app.js:1:2"] * 2
+    # Of all versions together nothing is new, and of another app there is nothing.
+    assert not any(line.new for line in lines_of(seen, {"1.1.0", "1.2.0"}))
+    assert lines_of(read(exposition, "blog"), {"1.2.0"}) == []
+
+
+def test_nobody_there_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rum", "errors", "--url", "http://127.0.0.1:9", "--canary"]) == 2
+    assert "http://127.0.0.1:9/metrics cannot be read" in capsys.readouterr().err
+    assert main(["rum", "errors", "--url", "collector"]) == 2
+    assert "use http:// or https://" in capsys.readouterr().err
