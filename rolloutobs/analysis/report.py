@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 from rolloutobs._version import __version__
-from rolloutobs.analysis.history import History, Moment, thinned
+from rolloutobs.analysis.conclusion import Override, Report, exit_code
+from rolloutobs.analysis.history import Moment, thinned
 from rolloutobs.analysis.model import (
     Decision,
     Evidence,
@@ -44,129 +45,12 @@ SCHEMA: Final = 1
 """Version of the JSON report: fields are added under the same number, and removed or changed under the
 next."""
 
-_SIDES: Final = ("canary", "stable")
-
 _MOMENTS: Final = 240
 """Moments in the JSON report, at most."""
 
 Paint = Callable[[str, str], str]
 """Colours a text in a style: ``good``, ``bad``, ``undecided``, ``canary``, ``stable``, ``faint`` or
 ``strong``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """A decision that a person took, whatever the evidence says."""
-
-    decision: Decision
-    reason: str
-    """In the person's own words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All there is to tell about one analysis."""
-
-    app: str
-    began: float
-    """Unix seconds."""
-    ended: float
-    verdict: Verdict
-    history: History
-    notes: Sequence[str] = field(default_factory=tuple)
-    """Sentences about what could not be read or compared."""
-    interrupted: bool = False
-    """Stopped from outside before it was decided."""
-    override: Override | None = None
-    """``None``: the evidence decides."""
-    bake: Report | None = None
-    """What was seen after the promotion: the new version as the canary, the old pods that were kept as
-    stable. ``None``: not promoted, or nobody asked for a bake."""
-
-    @property
-    def decision(self) -> Decision:
-        """What is to be done: the verdict's decision, unless a person or the bake decided otherwise.
-
-        A bake that was stopped, or that had nothing to compare, holds: what was promoted is not proven.
-        """
-        if self.bake is not None:
-            return self.bake._as_bake()
-        return self.override.decision if self.override else self.verdict.decision
-
-    @property
-    def reason(self) -> str:
-        """Why, in one sentence or two; neither an override nor a bake hides what the evidence says."""
-        if self.bake is not None:
-            return _baked(self, self.bake)
-        return self._reason_before_bake()
-
-    @property
-    def decided_by(self) -> str:
-        """Name of the signal that decided, as `Verdict.decided_by`."""
-        return (self.bake or self).verdict.decided_by
-
-    def _reason_before_bake(self) -> str:
-        if self.override is None:
-            return self.verdict.reason
-        by_hand = f"{self.override.decision.name} by hand ({self.override.reason})"
-        return f"{by_hand}; the evidence by then: {self.verdict.reason}"
-
-    def _as_bake(self) -> Decision:
-        """Return what this report means where it is the one of a bake."""
-        if self.verdict.decision is Decision.ROLLBACK:
-            return Decision.ROLLBACK
-        return Decision.HOLD if self.interrupted or not self._has_compared() else Decision.PROMOTE
-
-    def _has_compared(self) -> bool:
-        seen = self.verdict.requests
-        return seen.canary_exposures > 0 and seen.stable_exposures > 0
-
-
-def _baked(report: Report, bake: Report) -> str:
-    """Return the sentences about a promotion and the bake after it."""
-    promoted = f"promoted after {duration(max(report.verdict.at, 0.0))}"
-    took = duration(max(bake.ended - bake.began, 0.0))
-    now, before = bake.verdict, report.verdict
-    versions = (
-        now.canary_version or before.canary_version,
-        now.stable_version or before.stable_version,
-    )
-    canary, stable = (f"{word} {version}".strip() for word, version in zip(_SIDES, versions, strict=True))
-    requests = bake.verdict.requests
-    seen = (
-        f"{count(requests.canary_exposures)} requests, beside {count(requests.stable_exposures)} of {stable}"
-    )
-    match bake._as_bake():
-        case Decision.ROLLBACK:
-            return f"{bake.verdict.reason} That was in the bake: it had been {promoted}."
-        case Decision.PROMOTE:
-            return f"{report._reason_before_bake()} Nothing against it in a bake of {took}: it had {seen}."
-        case Decision.HOLD if bake.interrupted:
-            return (
-                f"HOLD: {canary} was {promoted}, and the bake was stopped after {took}. By then nothing was "
-                f"against it: it had {seen}."
-            )
-        case Decision.HOLD:
-            return (
-                f"HOLD: {canary} was {promoted}, but the bake of {took} compared nothing (it had {seen}): "
-                "keep pods of the old version, with a part of the traffic."
-            )
-        case _ as never:
-            assert_never(never)
-
-
-def exit_code(decision: Decision) -> int:
-    """Return the exit code of a decision: 0 promote, 1 rollback, 3 hold (2 is for usage and
-    infrastructure)."""
-    match decision:
-        case Decision.PROMOTE:
-            return 0
-        case Decision.ROLLBACK:
-            return 1
-        case Decision.HOLD:
-            return 3
-        case _:
-            assert_never(decision)
 
 
 # --- JSON ----------------------------------------------------------------------------------------------
@@ -198,7 +82,7 @@ def to_mapping(report: Report) -> dict[str, Any]:
         "bake": None
         if report.bake is None
         else {
-            "outcome": report.bake._as_bake().value,
+            "outcome": report.bake.as_bake().value,
             "reason": report.bake.verdict.reason,
             "decided_by": report.bake.verdict.decided_by or None,
             "interrupted": report.bake.interrupted,

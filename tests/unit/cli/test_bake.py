@@ -1,4 +1,4 @@
-"""The gate as a process that watches on after a promotion."""
+"""The gate as a process that watches on after a promotion, and one that knows the canary's weight."""
 
 import json
 import signal
@@ -25,7 +25,7 @@ class Shop(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.promoted = self.broken = self.alone = False
+        self.promoted = self.broken = self.alone = self.starved = False
         self.steps = 0
         self.canary, self.stable, self.old = [0, 0], [0, 0], [0, 0]
 
@@ -38,6 +38,8 @@ class Shop(ThreadingHTTPServer):
         bad = 12 if self.broken else self.steps % 2
         new = self.stable if self.promoted else self.canary
         for counts, failed in ((new, bad), (self.old, self.steps % 2)):
+            if counts is new and self.starved:
+                continue
             counts[0] += 40 - failed
             counts[1] += failed
         shown = lines("canary", "1.2.0", self.canary)
@@ -181,3 +183,24 @@ def test_a_promotion_that_could_not_be_carried_out_is_not_baked(argv):
     done = run(argv, "--bake", "10m")
     assert done.returncode == 2
     assert "the bake watches on" not in done.stderr
+
+
+def test_a_canary_that_dies_is_rolled_back_for_the_traffic_it_was_given(argv, shop, tmp_path):
+    """Its weight stands in a file; without one, or with one that cannot be read, it would hold for ever."""
+    path, weight, state = tmp_path / "policy.json", tmp_path / "weight", tmp_path / "state.json"
+    policy = json.loads(path.read_text())
+    policy["minimum_seconds"] = 600
+    policy["share"] = {"rollback_after_seconds": 0, "lag_seconds": 0, "restart_seconds": 0.5}
+    path.write_text(json.dumps(policy))
+    weight.write_text("soon")
+    argv += ["--weight-file", str(weight), "--state", str(state)]
+    argv.remove("--quiet")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: state.exists() and json.loads(state.read_text())["traffic"]["canary"] > 100)
+        shop.starved = True
+        weight.write_text("50%")
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 1, err
+    assert "note: the weight in" in err
+    assert json.loads((tmp_path / "v.json").read_text())["decided_by"] == "share"
+    assert "where 50 % of the traffic is configured" in out.splitlines()[-1]

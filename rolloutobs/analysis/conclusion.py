@@ -1,0 +1,134 @@
+"""What an analysis comes to: its verdict, what a person decided, and what the bake after it has shown. Pure.
+
+Belongs here: which decision holds, and the sentence that says so. How it looks is `report` and `page`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+from rolloutobs.analysis.history import History
+from rolloutobs.analysis.model import Decision, Verdict
+from rolloutobs.analysis.wording import duration
+from rolloutobs.analysis.words import count
+
+__all__ = ["Override", "Report", "exit_code"]
+
+_SIDES: Final = ("canary", "stable")
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A decision that a person took, whatever the evidence says."""
+
+    decision: Decision
+    reason: str
+    """In the person's own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All there is to tell about one analysis."""
+
+    app: str
+    began: float
+    """Unix seconds."""
+    ended: float
+    verdict: Verdict
+    history: History
+    notes: Sequence[str] = field(default_factory=tuple)
+    """Sentences about what could not be read or compared."""
+    interrupted: bool = False
+    """Stopped from outside before it was decided."""
+    override: Override | None = None
+    """``None``: the evidence decides."""
+    bake: Report | None = None
+    """What was seen after the promotion: the new version as the canary, the old pods that were kept as
+    stable. ``None``: not promoted, or nobody asked for a bake."""
+
+    @property
+    def decision(self) -> Decision:
+        """What is to be done: the verdict's decision, unless a person or the bake decided otherwise.
+
+        A bake that was stopped, or that had nothing to compare, holds: what was promoted is not proven.
+        """
+        if self.bake is not None:
+            return self.bake.as_bake()
+        return self.override.decision if self.override else self.verdict.decision
+
+    @property
+    def reason(self) -> str:
+        """Why, in one sentence or two; neither an override nor a bake hides what the evidence says."""
+        if self.bake is not None:
+            return _baked(self, self.bake)
+        return self._reason_before_bake()
+
+    @property
+    def decided_by(self) -> str:
+        """Name of the signal that decided, as `Verdict.decided_by`."""
+        return (self.bake or self).verdict.decided_by
+
+    def _reason_before_bake(self) -> str:
+        if self.override is None:
+            return self.verdict.reason
+        by_hand = f"{self.override.decision.name} by hand ({self.override.reason})"
+        return f"{by_hand}; the evidence by then: {self.verdict.reason}"
+
+    def as_bake(self) -> Decision:
+        """Return what this report means where it is the one of a bake."""
+        if self.verdict.decision is Decision.ROLLBACK:
+            return Decision.ROLLBACK
+        return Decision.HOLD if self.interrupted or not self._has_compared() else Decision.PROMOTE
+
+    def _has_compared(self) -> bool:
+        seen = self.verdict.requests
+        return seen.canary_exposures > 0 and seen.stable_exposures > 0
+
+
+def _baked(report: Report, bake: Report) -> str:
+    """Return the sentences about a promotion and the bake after it."""
+    promoted = f"promoted after {duration(max(report.verdict.at, 0.0))}"
+    took = duration(max(bake.ended - bake.began, 0.0))
+    now, before = bake.verdict, report.verdict
+    versions = (
+        now.canary_version or before.canary_version,
+        now.stable_version or before.stable_version,
+    )
+    canary, stable = (f"{word} {version}".strip() for word, version in zip(_SIDES, versions, strict=True))
+    requests = bake.verdict.requests
+    seen = (
+        f"{count(requests.canary_exposures)} requests, beside {count(requests.stable_exposures)} of {stable}"
+    )
+    match bake.as_bake():
+        case Decision.ROLLBACK:
+            return f"{bake.verdict.reason} That was in the bake: it had been {promoted}."
+        case Decision.PROMOTE:
+            return f"{report._reason_before_bake()} Nothing against it in a bake of {took}: it had {seen}."
+        case Decision.HOLD if bake.interrupted:
+            return (
+                f"HOLD: {canary} was {promoted}, and the bake was stopped after {took}. By then nothing was "
+                f"against it: it had {seen}."
+            )
+        case Decision.HOLD:
+            return (
+                f"HOLD: {canary} was {promoted}, but the bake of {took} compared nothing (it had {seen}): "
+                "keep pods of the old version, with a part of the traffic."
+            )
+        case _ as never:
+            assert_never(never)
+
+
+def exit_code(decision: Decision) -> int:
+    """Return the exit code of a decision: 0 promote, 1 rollback, 3 hold (2 is for usage and
+    infrastructure)."""
+    match decision:
+        case Decision.PROMOTE:
+            return 0
+        case Decision.ROLLBACK:
+            return 1
+        case Decision.HOLD:
+            return 3
+        case _:
+            assert_never(decision)
