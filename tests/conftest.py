@@ -6,8 +6,13 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
 
 from synthetic import browser
+
+# How long an example takes says more about what else the machine does.
+settings.register_profile("noisy machines", deadline=None)
+settings.load_profile("noisy machines")
 
 
 def _missing(marker: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -24,6 +24,7 @@ __all__ = [
     "START_TIMES",
     "Catalog",
     "Growth",
+    "Need",
     "Place",
     "Role",
     "Series",
@@ -86,6 +87,17 @@ class Growth:
     amount: int
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What of a metric's labels has to survive when its series are summed up over processes."""
+
+    metric: str
+    labels: tuple[str, ...]
+    """Sorted; ``le`` included."""
+    of_pods: tuple[str, ...] | None
+    """The same where only the difference between pods is of interest; ``None``: it is not."""
+
+
 def selects(selector: Selector, labels: Mapping[str, str]) -> bool:
     """Tell whether `labels` satisfy every condition of `selector`; its metric name is not looked at."""
     for label, wanted in selector.labels.items():
@@ -98,11 +110,17 @@ def selects(selector: Selector, labels: Mapping[str, str]) -> bool:
     return True
 
 
+_Rule = tuple[Selector, str, Role, tuple[str, ...]]
+"""Which series, for which signal or display, as what, and by which labels."""
+
+
 class Catalog:
     """Which metrics are wanted, and what a series of theirs is for."""
 
+    _derived = frozenset((PROCESS_SECONDS, PROCESS_RESTARTS))
+
     def __init__(self, signals: Sequence[Signal], displays: Sequence[Display] = ()) -> None:
-        self._rules: dict[str, list[tuple[Selector, str, Role, tuple[str, ...]]]] = {}
+        self._rules: dict[str, list[_Rule]] = {}
         for signal in signals:
             if signal.sources is not None:
                 by = (signal.sources.label,)
@@ -121,14 +139,20 @@ class Catalog:
         for display in displays:
             self._add(display.selector.metric, (display.selector, display.name, Role.DISPLAY, display.by))
 
-    def _add(self, metric: str, rule: tuple[Selector, str, Role, tuple[str, ...]]) -> None:
+    def _add(self, metric: str, rule: _Rule) -> None:
         self._rules.setdefault(metric, []).append(rule)
 
     @property
     def metrics(self) -> frozenset[str]:
         """Names of the samples that are needed, start times and texts included."""
-        derived = (PROCESS_SECONDS, PROCESS_RESTARTS)
-        return frozenset(self._rules).difference(derived) | frozenset(START_TIMES) | frozenset(TEXTS)
+        return frozenset(self._rules) - self._derived | frozenset(START_TIMES) | frozenset(TEXTS)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What the counters may be summed up by, per metric, in the order of the signals."""
+        return tuple(
+            _need(metric, rules) for metric, rules in self._rules.items() if metric not in self._derived
+        )
 
     def series(self, name: str, labels: Mapping[str, str]) -> Series:
         """Return a new series of these labels; one that nothing wants has no places."""
@@ -148,6 +172,17 @@ class Catalog:
             le,
             (name, others),
         )
+
+
+def _need(metric: str, rules: Iterable[_Rule]) -> Need:
+    own = {semconv.LABEL_APP, semconv.LABEL_TRACK, semconv.LABEL_VERSION}
+    own |= {"le"} if metric.endswith(BUCKET) else set()
+    labels, of_pods, is_of_pods = set(own), set(own), False
+    for selector, _, role, by in rules:
+        labels |= {*selector.labels, *by}
+        if role in (Role.EVENTS, Role.EXPOSURES, Role.BUCKET):
+            of_pods, is_of_pods = of_pods | set(selector.labels), True
+    return Need(metric, tuple(sorted(labels)), tuple(sorted(of_pods)) if is_of_pods else None)
 
 
 def _stratum(role: Role, by: tuple[str, ...], labels: Mapping[str, str]) -> Stratum:
@@ -233,6 +268,25 @@ class TargetCounters:
         self._read = False
         for series in self._series.values():
             series.value = None
+
+    def rebase(self, samples: Iterable[Sample], tracks: Collection[str]) -> list[Growth]:
+        """Take `samples` for the last reading of the series of `tracks`; those of them that are not in it
+        were not there.
+
+        Returns:
+            The wanted series, none of which has grown.
+        """
+        self._read = True
+        for series in self._series.values():
+            if series.track in tracks:
+                series.value = None
+        grown = []
+        for sample in samples:
+            if 0 <= sample.value <= _MOST:
+                series = self._find(sample)
+                series.value = sample.value
+                grown += [Growth(series, 0)] if series.places else []
+        return grown
 
     def _find(self, sample: Sample) -> Series:
         # Straight scraping hands over the same mapping again and again, which is cheaper to recognise than to

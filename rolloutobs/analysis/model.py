@@ -337,6 +337,13 @@ class Reading:
     """Share of the traffic that is configured for the canary at that moment, 0 to 1; ``None``: not known."""
     notes: Sequence[str] = ()
     """What else could not be read: it does not concern the counters."""
+    sums: frozenset[str] = frozenset()
+    """Targets that are sums over processes of stable: compared, but no pod."""
+    parts: frozenset[str] = frozenset()
+    """Targets whose counters are in a sum as well: they only tell how much pods differ."""
+    before: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
+    """Where stable's counters of a target stood at the last reading, if it has others now: a process that
+    left a sum, or became a part of one."""
 
 
 class Source(Protocol):

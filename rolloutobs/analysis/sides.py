@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from rolloutobs import semconv
-from rolloutobs.analysis.counters import START_TIMES
+from rolloutobs.analysis.counters import START_TIMES, Need
 from rolloutobs.analysis.model import Reading, Sample
 from rolloutobs.analysis.tally import CANARY, STABLE
 from rolloutobs.errors import ConfigurationError
+from rolloutobs.identity import Track
 
 __all__ = [
     "AS_EXPOSED",
@@ -28,6 +29,7 @@ __all__ = [
     "NewestVersion",
     "Shape",
     "Sides",
+    "Summable",
     "parse_selector",
 ]
 
@@ -36,6 +38,13 @@ _MATCHER: Final = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?
 
 _EXPOSED: Final = f"exported_{semconv.LABEL_TRACK}"
 """Where a rule keeps the track that was exposed. Source: Prometheus, ``honor_labels``."""
+
+
+_NEGATED: Final = {"=": "!=", "!=": "=", "=~": "!~", "!~": "=~"}
+
+Apart = tuple[str, str]
+"""Conditions, as in PromQL, of the series that are read one by one, the canary's among them, and of those of
+stable that may be added up; no series satisfies both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,11 @@ class Matcher:
         found = labels.get(self.label, "")
         equal = found == self.value if "~" not in self.operator else bool(re.fullmatch(self.value, found))
         return equal is not self.operator.startswith("!")
+
+    @property
+    def negated(self) -> Matcher:
+        """The condition that holds where this one does not."""
+        return replace(self, operator=_NEGATED[self.operator])
 
     def __str__(self) -> str:
         return f"{self.label}{self.operator}{json.dumps(self.value, ensure_ascii=False)}"
@@ -96,6 +110,9 @@ class Sides(Protocol):
 
     def selectors(self) -> Sequence[str]:
         """Return conditions, as in PromQL, of which every wanted series satisfies one; none: any series."""
+
+    def apart(self) -> Apart | None:
+        """Return what tells the sides apart before any series is known; ``None``: nothing does."""
 
 
 class _Ruled(ABC):
@@ -159,6 +176,16 @@ class BySelector(_Ruled):
         """Return both."""
         return tuple(",".join(map(str, matchers)) for _, matchers in self._rules)
 
+    def apart(self) -> Apart | None:
+        """Return both, stable's without the canary's; ``None`` where one selector cannot say that."""
+        (_, canary), (_, stable) = self._rules
+        equal = {m.label: m.value for m in stable if m.operator == "="}
+        excluded = any(m.operator == "=" and equal.get(m.label, m.value) != m.value for m in canary)
+        if not excluded and len(canary) > 1:
+            return None
+        alone = stable if excluded else (*stable, canary[0].negated)
+        return ",".join(map(str, canary)), ",".join(map(str, alone))
+
 
 class ByVersion(_Ruled):
     """The canary is one version, stable another or every other one: a plain rolling update.
@@ -192,6 +219,15 @@ class ByVersion(_Ruled):
             return (str(Matcher(semconv.LABEL_VERSION, "!=", "")),)
         return tuple(str(Matcher(semconv.LABEL_VERSION, "=", v)) for v in (self._canary, self._stable))
 
+    def apart(self) -> Apart | None:
+        """Return both versions; ``None`` while there is no canary."""
+        if not self._canary:
+            return None
+        canary = Matcher(semconv.LABEL_VERSION, "=", self._canary)
+        others = (canary.negated, Matcher(semconv.LABEL_VERSION, "!=", ""))
+        stable = (Matcher(semconv.LABEL_VERSION, "=", self._stable),) if self._stable else others
+        return str(canary), ",".join(map(str, stable))
+
 
 class NewestVersion:
     """The canary is the version whose first process began last; alone, a version is stable.
@@ -218,6 +254,10 @@ class NewestVersion:
     def selectors(self) -> Sequence[str]:
         """Any version."""
         return (str(Matcher(semconv.LABEL_VERSION, "!=", "")),)
+
+    def apart(self) -> Apart | None:
+        """Return ``None``: which version is newest is seen in the series."""
+        return None
 
     def _look(self, reading: Reading) -> None:
         before = len(self._versions)
@@ -246,6 +286,31 @@ class NewestVersion:
             self._began[version] = min(sample.value, self._began.get(version, math.inf))
 
 
+_BY_TRACK: Final[Apart] = (
+    str(Matcher(semconv.LABEL_TRACK, "=~", f"{CANARY}|{Track.BASELINE.value}")),
+    str(Matcher(semconv.LABEL_TRACK, "=", STABLE)),
+)
+"""The baseline is as small as the canary, and its processes are compared by their age."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summable:
+    """What a source may add up over the processes of stable, where it can do that exactly."""
+
+    needs: Sequence[Need]
+    """`Ticker.needs`."""
+    processes: int = 25
+    """From how many processes of stable on; fewer are read one by one."""
+    settle_seconds: float = 10.0
+    """How long ago the moment is that is read: a scrape is stored with the time at which it began, and may
+    take until its timeout. Source:
+    https://prometheus.io/docs/prometheus/latest/configuration/configuration/ (scrape_timeout, 10 s)."""
+    scrape_seconds: float = 150.0
+    """How far the last scrape before a moment may be away: two and a half of the longest usual interval."""
+    compared: int = 20
+    """Of so many processes it is read how much they differ."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """Which series of a source are read, and how they become what the analysis reads."""
@@ -256,11 +321,29 @@ class Shape:
     """``None``: the label ``track`` says it."""
     factors: Mapping[str, float] = field(default_factory=dict)
     """Seconds per unit of ``le``, by name of the bucket metric: 0.001 for milliseconds."""
+    summable: Summable | None = None
+    """``None``: every process is read by itself."""
 
     def applied(self, reading: Reading) -> Reading:
         """Return `reading` with tracks, and with bounds in seconds."""
         sided = reading if self.sides is None else self.sides.applied(reading)
-        return _scaled(sided, self.factors) if self.factors else sided
+        if not self.factors:
+            return sided
+        targets = {
+            name: tuple(replace(s, labels=_scaled(s.name, s.labels, self.factors)) for s in samples)
+            for name, samples in sided.targets.items()
+        }
+        return replace(sided, targets=targets)
+
+    def of_stable(self, name: str, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the labels of a sum over stable's series of the metric `name` as the analysis reads them."""
+        sided = labels if self.sides is None else {**labels, semconv.LABEL_TRACK: STABLE}
+        return _scaled(name, sided, self.factors)
+
+    def apart(self) -> Apart | None:
+        """Return what tells the sides apart in PromQL; ``None``: nothing does before the series are
+        known."""
+        return _BY_TRACK if self.sides is None else self.sides.apart()
 
     def selectors(self) -> Sequence[str]:
         """Return conditions of which every wanted series satisfies one, as in PromQL; none: any series."""
@@ -271,18 +354,13 @@ AS_EXPOSED: Final = Shape()
 """All series, as they are."""
 
 
-def _scaled(reading: Reading, factors: Mapping[str, float]) -> Reading:
-    def one(sample: Sample) -> Sample:
-        factor, le = factors.get(sample.name), sample.labels.get("le")
-        if factor is None or le is None:
-            return sample
-        try:
-            bound = float(le) * factor
-        except ValueError:
-            return sample
-        # 12 digits: 0.3, not 0.30000000000000004, is what both tracks' bounds are called.
-        return replace(sample, labels={**sample.labels, "le": f"{bound:.12g}"})
-
-    return replace(
-        reading, targets={name: tuple(map(one, samples)) for name, samples in reading.targets.items()}
-    )
+def _scaled(name: str, labels: Mapping[str, str], factors: Mapping[str, float]) -> Mapping[str, str]:
+    factor, le = factors.get(name), labels.get("le")
+    if factor is None or le is None:
+        return labels
+    try:
+        bound = float(le) * factor
+    except ValueError:
+        return labels
+    # 12 digits: 0.3, not 0.30000000000000004, is what both tracks' bounds are called.
+    return {**labels, "le": f"{bound:.12g}"}

@@ -21,6 +21,8 @@ CANARY: Final = "canary"
 STABLE: Final = "stable"
 _BASELINE: Final = "baseline"
 """Kept apart until it is known whether it had any traffic."""
+_PART: Final = "part"
+"""Stable's processes whose counts are in a sum as well."""
 
 Cumulative = Mapping[float, int]
 """Growth by upper bound, cumulative as exposed."""
@@ -37,6 +39,10 @@ class Origin:
     """A process that is still warming up, of the canary or the baseline."""
     baseline: bool = False
     """Of the baseline: on the side of stable, and preferred to it."""
+    compared: bool = True
+    """False: its counts are in a sum as well, and only tell how much pods differ."""
+    is_pod: bool = True
+    """False: it is such a sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +70,39 @@ class SignalTally:
         self._pods: dict[tuple[str, Role], int] = defaultdict(int)
         self._buckets: dict[tuple[Stratum, str], dict[tuple[str, object], dict[float, int]]] = {}
         self._sources: dict[tuple[str, str, Role], int] = defaultdict(int)
+        self._sums: set[str] = set()
         self._exposed = dict.fromkeys((STABLE, _BASELINE), 0)
         self._unused = 0
 
     def add(self, growth: Growth, place: Place, origin: Origin) -> None:
         """Add the growth of one series; of cold canary processes only counts are kept, apart, and a cold
         baseline is not compared."""
+        if not origin.compared:
+            self._add_part(growth, place, origin)
+            return
         side = _BASELINE if origin.baseline else origin.side
         if side != CANARY and _exposes(growth, place.role):
             self._note_exposure(growth.amount, side, origin.cold)
         if place.role is Role.BUCKET:
             self._add_bucket(growth, place, origin, side)
-        elif growth.amount == 0:
-            return
-        elif place.role in (Role.SOURCE_EVENTS, Role.SOURCE_EXPOSURES):
+        elif growth.amount:
+            self._add_count(growth, place, origin, side)
+
+    def _add_count(self, growth: Growth, place: Place, origin: Origin, side: str) -> None:
+        if place.role in (Role.SOURCE_EVENTS, Role.SOURCE_EXPOSURES):
             self._sources[place.stratum[0][1], origin.side, place.role] += growth.amount
         elif not origin.cold:
             self._counts[place.stratum, side, place.role] += growth.amount
-            if origin.side == STABLE:
+            if origin.side == STABLE and origin.is_pod:
                 self._pods[origin.target, place.role] += growth.amount
         elif side == CANARY:
             self._cold[place.stratum, place.role] += growth.amount
+
+    def _add_part(self, growth: Growth, place: Place, origin: Origin) -> None:
+        if place.role is Role.BUCKET:
+            self._add_bucket(growth, place, origin, _PART)
+        elif place.role in (Role.EVENTS, Role.EXPOSURES) and growth.amount:
+            self._pods[origin.target, place.role] += growth.amount
 
     def _note_exposure(self, amount: int, side: str, cold: bool) -> None:
         if cold:
@@ -96,6 +114,8 @@ class SignalTally:
         bound = growth.series.le
         if origin.cold or bound is None:
             return
+        if not origin.is_pod:
+            self._sums.add(origin.target)
         groups = self._buckets.setdefault((place.stratum, side), {})
         group = groups.setdefault((origin.target, growth.series.group), {})
         group[bound] = group.get(bound, 0) + growth.amount
@@ -178,7 +198,8 @@ class SignalTally:
         for (_, side), groups in self._buckets.items():
             if side != CANARY:
                 for (target, _), cumulative in groups.items():
-                    by_pod[target].append(cumulative)
+                    if target not in self._sums:
+                        by_pod[target].append(cumulative)
         found = {}
         for pod, histograms in sorted(by_pod.items()):
             grown = _grown(histograms)

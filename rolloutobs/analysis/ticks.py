@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from rolloutobs import semconv
-from rolloutobs.analysis.counters import Catalog, Growth, Role, TargetCounters, start_time
+from rolloutobs.analysis.counters import Catalog, Growth, Need, Role, TargetCounters, start_time
 from rolloutobs.analysis.displays import DISPLAYS, TEXTS, Display, DisplayCounts
 from rolloutobs.analysis.lives import GAUGES, Life, Use
 from rolloutobs.analysis.model import PodUse, Reading, Sample, Tick
@@ -37,6 +37,7 @@ _SIDES: Final[Mapping[str, str]] = {
 }
 """Which side of the comparison a track is on; the baseline runs the old version, and is preferred where it
 has traffic (`tally`)."""
+_STABLES: Final = tuple(track for track, side in _SIDES.items() if side == STABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,11 @@ class Ticker:
         return self._catalog.metrics | GAUGES
 
     @property
+    def needs(self) -> tuple[Need, ...]:
+        """What a source may sum up over processes of stable."""
+        return self._catalog.needs
+
+    @property
     def zero(self) -> float | None:
         """Unix time at which the canary first took traffic; ``None``: not yet."""
         return self._clock.zero
@@ -159,8 +165,10 @@ class Ticker:
         if last is not None and reading.at <= last:
             return Step(failed=reading.failed)
         failed = dict(reading.failed)
+        for name, before in reading.before.items():
+            self._rebase(name, before, reading.at if last is None else last)
         for name, samples in reading.targets.items():
-            reason = self._read(name, samples, reading.at)
+            reason = self._read(name, samples, reading)
             if reason:
                 failed[name] = reason
         if not reading.targets and last is not None:
@@ -183,7 +191,11 @@ class Ticker:
 
     # --- one target -----------------------------------------------------------------------------------------
 
-    def _read(self, name: str, samples: Sequence[Sample], at: float) -> str:
+    def _rebase(self, name: str, samples: Sequence[Sample], at: float) -> None:
+        target = self._targets.setdefault(name, _Target(self._catalog, at))
+        target.note(at, target.counters.rebase(samples, _STABLES))
+
+    def _read(self, name: str, samples: Sequence[Sample], reading: Reading) -> str:
         """Add what `name` counted since its last reading; return why it is not usable, or the empty
         string."""
         started, known = start_time(samples), self._targets.get(name)
@@ -191,19 +203,21 @@ class Ticker:
             return "its start time went back: several processes answer here; give the address of each"
         first = self._clock.first
         born = known is None and first is not None and started is not None and started >= first
-        target = known or self._targets.setdefault(name, _Target(self._catalog, at))
+        target = known or self._targets.setdefault(name, _Target(self._catalog, reading.at))
         lost = self._is_lost(target)
         if lost and started is not None and started > target.answered:
             # A new process at the old address: all that it counted is younger than the silence before it.
             target.counters.forget_values()
             lost, born = False, True
         grown = target.counters.advance(samples, born)
-        lived, use = target.life.advance(samples, at)
-        target.note(at, grown)
+        lived, use = target.life.advance(samples, reading.at)
+        target.note(reading.at, grown)
         self._note(samples, target)
         if use is not None and not lost:
             self._used(name, use, grown)
-        self._add(name, [*grown, *lived], lost)
+        own = Origin(name, STABLE, cold=False, is_pod=name not in reading.sums)
+        self._add(own, lived, lost)
+        self._add(replace(own, compared=name not in reading.parts), grown, lost)
         return ""
 
     def _used(self, name: str, use: Use, grown: Sequence[Growth]) -> None:
@@ -243,8 +257,8 @@ class Ticker:
             apps = {s.labels.get(semconv.LABEL_APP, "") for s in samples if s.labels.get(semconv.LABEL_TRACK)}
             self.apps |= apps - {""}
 
-    def _add(self, name: str, grown: Sequence[Growth], lost: bool) -> None:
-        target = self._targets[name]
+    def _add(self, own: Origin, grown: Sequence[Growth], lost: bool) -> None:
+        target = self._targets[own.target]
         since = self._clock.last
         if since is None:
             return
@@ -253,13 +267,14 @@ class Ticker:
         cold = target.is_cold(since, self._settings.warmup_seconds)
         for growth in grown:
             side = self._promoted.side(growth.series.track, growth.series.version)
-            if side is None:
+            if side is None or (side == CANARY and not own.compared):
                 continue
             if lost:
                 self._discard(growth, side)
                 continue
             baseline = growth.series.track == Track.BASELINE.value
-            self._count(growth, Origin(name, side, cold and (side == CANARY or baseline), baseline))
+            warming = cold and (side == CANARY or baseline)
+            self._count(growth, Origin(own.target, side, warming, baseline, own.compared, own.is_pod))
 
     def _is_canary_exposure(self, growth: Growth) -> bool:
         series = growth.series
@@ -280,6 +295,8 @@ class Ticker:
         series = growth.series
         for place in series.places:
             if place.role is Role.DISPLAY:
+                if not origin.compared:
+                    continue
                 if growth.amount or series.le is not None:
                     key = (origin.side, *(value for _, value in place.stratum))
                     self._displays.setdefault(place.name, Counter())[key] += growth.amount
@@ -287,7 +304,8 @@ class Ticker:
             # What a collector or the checks count is as old as their target's process only by accident.
             aged = origin if place.name in self._aging else replace(origin, cold=False)
             self._tallies[place.name].add(growth, place, aged)
-            if growth.amount and place.name in self._traffic and _is_exposure(growth, place.role):
+            counts = bool(growth.amount) and origin.compared and _is_exposure(growth, place.role)
+            if counts and place.name in self._traffic:
                 self._traffic[place.name][origin.side] += growth.amount
                 self._versions[origin.side][series.version] += growth.amount
 
@@ -313,7 +331,7 @@ class Ticker:
         patient = [t for t in silent if at - t.answered <= self._settings.patience_seconds]
         waiting = {signal for target in patient for signal in target.signals}
         taken = {name: tally.take() for name, tally in self._tallies.items() if name not in waiting}
-        uses, self._uses = tuple(self._uses), []
+        uses, self._uses = tuple(sorted(self._uses, key=lambda use: use.pod)), []
         return Tick(
             start=0.0,
             end=0.0,

@@ -93,7 +93,7 @@ async def _history(arguments: argparse.Namespace, policy: Policy, now: float) ->
     from rolloutobs.analysis.ticks import Ticker
 
     timeout = arguments.timeout or _TIMEOUT_SECONDS
-    async with open_prometheus(arguments, Ticker(policy.compared).metrics, timeout) as source:
+    async with open_prometheus(arguments, Ticker(policy.compared, displays=()).metrics, timeout) as source:
         return await history(source, arguments.prometheus, (now - arguments.last, now), arguments.interval)
 
 

@@ -118,12 +118,13 @@ async def _replay(
     for start, _ in windows:
         if start >= now:
             raise ConfigurationError(f"the window that begins at {_time(start)} has not begun yet")
+    ticker = Ticker(policy.compared, displays=())
     look_back = max(policy.past.minimum_seconds, 1800.0)
     patience = max(3.5 * arguments.interval, 5.0)
     for start, end in windows:
         # A source of its own: which version is the canary is found for each rollout.
         source = open_prometheus(
-            arguments, Ticker(policy.compared).metrics, arguments.timeout or _TIMEOUT_SECONDS
+            arguments, ticker.metrics, arguments.timeout or _TIMEOUT_SECONDS, ticker.needs
         )
         async with source:
             span = (start - look_back, min(end, now))

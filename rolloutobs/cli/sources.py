@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from rolloutobs.errors import ConfigurationError, SourceError
 
 if TYPE_CHECKING:
     from rolloutobs.analysis._http import Access
+    from rolloutobs.analysis.counters import Need
     from rolloutobs.analysis.model import Reading
     from rolloutobs.analysis.prometheus import PrometheusSource
     from rolloutobs.analysis.scrape import ScrapeSource
@@ -129,9 +131,15 @@ def add_access(parser: argparse.ArgumentParser) -> None:
 
 
 def open_source(
-    arguments: argparse.Namespace, metrics: frozenset[str], timeout_seconds: float
+    arguments: argparse.Namespace, metrics: frozenset[str], timeout_seconds: float, needs: Sequence[Need]
 ) -> PrometheusSource | ScrapeSource:
     """Return the source that the command line names; it has to be entered.
+
+    Args:
+        arguments: the command line.
+        metrics: names of the samples to read (`Ticker.metrics`).
+        timeout_seconds: for one answer.
+        needs: what a Prometheus may add up (`Ticker.needs`).
 
     Raises:
         ConfigurationError: an address, a selector, a file or a certificate cannot be used.
@@ -139,7 +147,7 @@ def open_source(
     from rolloutobs.analysis.scrape import ScrapeSource, ScrapeTargets
 
     if arguments.prometheus:
-        return open_prometheus(arguments, metrics, timeout_seconds)
+        return open_prometheus(arguments, metrics, timeout_seconds, needs)
     return ScrapeSource(
         ScrapeTargets(tuple(arguments.scrape or ()), arguments.targets),
         metrics,
@@ -150,21 +158,31 @@ def open_source(
 
 
 def open_prometheus(
-    arguments: argparse.Namespace, metrics: frozenset[str], timeout_seconds: float
+    arguments: argparse.Namespace,
+    metrics: frozenset[str],
+    timeout_seconds: float,
+    needs: Sequence[Need] = (),
 ) -> PrometheusSource:
     """Return the Prometheus that the command line names; it has to be entered.
+
+    Args:
+        arguments: the command line.
+        metrics: names of the samples to read (`Ticker.metrics`).
+        timeout_seconds: for one answer.
+        needs: what it may add up (`Ticker.needs`); none: every process is read by itself.
 
     Raises:
         ConfigurationError: as `open_source`.
     """
     from rolloutobs.analysis.prometheus import PrometheusSource
+    from rolloutobs.analysis.sides import Summable
 
     return PrometheusSource(
         arguments.prometheus,
         metrics,
         timeout_seconds=timeout_seconds,
         access=_access(arguments, PROMETHEUS_TOKEN),
-        shape=_shape(arguments, metrics),
+        shape=replace(_shape(arguments, metrics), summable=Summable(needs)),
     )
 
 

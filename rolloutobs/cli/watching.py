@@ -108,7 +108,7 @@ async def _watch(
     engine = before[1] if before else _engine(wanted, ticker.zero)
     timeout = arguments.timeout or min(max(settings.interval_seconds, 2.0), 5.0)
     async with AsyncExitStack() as stack:
-        source = open_source(arguments, ticker.metrics, timeout)
+        source = open_source(arguments, ticker.metrics, timeout, ticker.needs)
         await stack.enter_async_context(source)
         past, unread = await _past_or_why(source, arguments.prometheus, wanted, before)
 

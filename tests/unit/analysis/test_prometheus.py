@@ -104,8 +104,18 @@ async def test_a_long_past_is_asked_for_in_parts_that_do_not_overlap(exporter):
     asked = [
         tuple(float(re.search(rf"{key}=([0-9.]+)", head)[1]) for key in ("start", "end"))
         for head in server.requests
+        if "query_range" in head
     ]
     assert asked == [(1000, 4585), (4600, 8185), (8200, 8500)]
+
+
+async def test_the_more_series_the_shorter_are_the_parts(exporter):
+    # The scripted server gives the same answer to the question how many series there are.
+    server = await exporter(answer({"metric": {}, "value": [100, "400000"]}), content_type="application/json")
+    async with PrometheusSource(server.address, ["a"]) as source:
+        await source.history(1000, 1060, 15)
+    asked = [re.search(r"start=([0-9.]+)&end=([0-9.]+)", head) for head in server.requests]
+    assert [(float(m[1]), float(m[2])) for m in asked if m] == [(1000, 1015), (1030, 1045), (1060, 1060)]
 
 
 def test_what_is_not_an_address_is_refused():
