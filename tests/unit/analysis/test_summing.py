@@ -122,14 +122,14 @@ class Fleet:
             return all(len(p.exporter.requests) > 1 for p in self.pods if p.exporter.server)
 
         await until(seen)
-        return time.time()
+        return round(time.time(), 3)
 
     async def quiet(self):
         """Wait until nothing but counting has happened for a while, and return the moment."""
         odd = "max_over_time(scrape_series_added[2s]) > 0 or min_over_time(up[2s]) < 1"
 
         async def counting():
-            now = time.time()
+            now = round(time.time(), 3)
             return None if await promql.at(odd, now) else now
 
         promql = PromQL(self.address, 10, None)
@@ -185,7 +185,7 @@ async def watched(fleet, start, end, step, shape):
     now = [round(start, 3)]
     async with PrometheusSource(fleet.address, ticker().metrics, shape=shape, clock=lambda: now[0]) as source:
         readings = []
-        while now[0] <= end:
+        while now[0] <= end + 0.001:
             readings.append(await source.read())
             now[0] = round(now[0] + step, 3)
         return readings
@@ -228,6 +228,8 @@ async def test_sums_and_single_processes_give_the_same_ticks(exporter, tmp_path)
         canary.serve(33, "/born")
         await busy()
         end = await busy()
+        # What was scraped until then has been stored by the time of later scrapes.
+        await fleet.scraped()
         for step in (0.5, 2.0):
             each = ticks_of(await past(fleet, start, end, step, Shape("shop")))
             assert ticks_of(await past(fleet, start, end, step, summed(Shape("shop")))) == each
@@ -262,6 +264,7 @@ async def test_bounds_that_not_every_process_has_are_left_out_of_the_sums(export
         for pod in fleet.pods:
             pod.serve(40)
         end = await fleet.scraped()
+        await fleet.scraped()
         each = ticks_of(await past(fleet, start, end, end - start, Shape("shop")))
         assert ticks_of(await past(fleet, start, end, end - start, summed(Shape("shop")))) == each
     assert each[-1].histograms["latency"][("route", "/"),].bounds == (0.1, 1.0)
