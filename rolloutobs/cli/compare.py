@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     policy = replace(read_policy(arguments.policy, "compare", arguments.metrics), deadline_seconds=window)
     interval = min(arguments.interval, window / 4)
     settings = GateSettings(arguments.app, interval, window, until_decided=False)
-    shown = None if arguments.quiet else progress(sys.stderr, window)
+    shown = None if arguments.quiet else progress(sys.stderr, window, "a window of")
     try:
         report, _ = asyncio.run(
             watch(arguments, Watch(policy, settings, window), shown or (lambda look: None))

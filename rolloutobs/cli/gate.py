@@ -236,7 +236,8 @@ def _observers(arguments: argparse.Namespace, wanted: Watch) -> Iterator[list[Ca
     with contextlib.ExitStack() as stack:
         observers: list[Callable[[Look], None]] = []
         if not arguments.quiet:
-            shown = progress(sys.stderr, wanted.policy.deadline_seconds)
+            ends = "baked for" if wanted.is_bake else "decided within"
+            shown = progress(sys.stderr, wanted.policy.deadline_seconds, ends)
             stack.callback(shown.close)
             observers.append(shown)
         if arguments.listen:

@@ -48,11 +48,17 @@ def painter(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Paint:
     return lambda text, style: f"\x1b[{_COLOURS[style]}m{text}\x1b[0m" if style in _COLOURS else text
 
 
-def progress(stream: TextIO, deadline_seconds: float) -> Live | Plain:
-    """Return the progress display that suits `stream`."""
+def progress(stream: TextIO, deadline_seconds: float, ends: str = "decided within") -> Live | Plain:
+    """Return the progress display that suits `stream`.
+
+    Args:
+        stream: where it is shown.
+        deadline_seconds: when it is over.
+        ends: what happens then, before the time.
+    """
     moves = stream.isatty() and os.environ.get("TERM") != "dumb"
     wide = shutil.get_terminal_size().columns >= _NARROW
-    return Live(stream, deadline_seconds) if moves and wide else Plain(stream)
+    return Live(stream, deadline_seconds, ends) if moves and wide else Plain(stream)
 
 
 class Plain:
@@ -88,16 +94,16 @@ class Plain:
 class Live:
     """A few lines, redrawn in place after each reading, and wiped at the end."""
 
-    def __init__(self, stream: TextIO, deadline_seconds: float) -> None:
+    def __init__(self, stream: TextIO, deadline_seconds: float, ends: str = "decided within") -> None:
         self._stream = stream
-        self._deadline_seconds = deadline_seconds
+        self._end = f"{ends} {deadline_seconds:.0f} s"
         self._paint = painter(stream)
         self._drawn = 0
 
     def __call__(self, look: Look) -> None:
         """Redraw."""
         width = shutil.get_terminal_size().columns - 1
-        lines = [f"{_requests(look)}, decided within {self._deadline_seconds:.0f} s"[:width]]
+        lines = [f"{_requests(look)}, {self._end}"[:width]]
         cells = min(_CELLS, (width - _TEXT) // 2)
         lines += [self._metric(metric, cells) for metric in _metrics(look.verdict)]
         texts = (*_holds(look.verdict), *look.notes)

@@ -321,6 +321,9 @@ def test_live_progress_redraws_in_place_and_wipes_itself(monkeypatch):
         "  errors        against ██████······   3.0/6.0  for ············   0.0/3.0",
         "  - pod: refused",
     ]
+    with_end = Terminal()
+    progress(with_end, 3600, "baked for")(look(1, canary=1))
+    assert with_end.getvalue().splitlines()[0].endswith("requests, baked for 3600 s")
     shown(look(2, canary=2))
     assert stream.getvalue()[len(first) :].startswith("\x1b[3F\x1b[0J2 s: canary 12")
     shown.close()
