@@ -124,6 +124,8 @@ class Admission:
         self._now = 0.0
         self._idle_from = 0.0
         """Before this moment no version can have been idle for long enough."""
+        self._full_until: dict[str, float] = {}
+        """Before this moment no version of a full app can have been idle for long enough."""
         self._forgotten: list[Release] = []
 
     def labels(self, asked: Labels, now: float) -> Labels:
@@ -237,12 +239,23 @@ class Admission:
     def _version(self, app: str, version: str) -> str:
         releases = self._releases[app]
         if version not in releases and version != OTHER:
-            named = [(app, known) for known in releases if known != OTHER]
-            if len(named) >= self._bounds.versions and not self._forget_idle(named):
+            is_full = len(releases) - (OTHER in releases) >= self._bounds.versions
+            if is_full and not self._make_room(app):
                 self._over(Kind.VERSION)
                 version = OTHER
         releases.setdefault(version, _Admitted(self._now)).last_seen = self._now
         return version
+
+    def _make_room(self, app: str) -> bool:
+        """Return whether a version of a full app gave its place back."""
+        if self._now < self._full_until.get(app, 0.0):
+            return False
+        named = [(app, known) for known in self._releases[app] if known != OTHER]
+        if self._forget_idle(named):
+            return True
+        oldest = min(self._releases[app][version].last_seen for app, version in named)
+        self._full_until[app] = oldest + self._bounds.idle_seconds
+        return False
 
     def _reclaim(self) -> bool:
         """Return whether sets and details were taken back from a version, of any app, that fell silent."""

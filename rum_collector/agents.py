@@ -13,7 +13,8 @@ __all__ = ["device_of", "is_bot"]
 # Words that crawlers, link previews and HTTP clients name themselves with. Source: the isbot package's list,
 # reduced to its general words; a browser that a program drives says so by navigator.webdriver.
 _BOT: Final = re.compile(
-    r"bot\b|bot[/;)]|crawl|spider|slurp|preview|scraper|monitor(?:ing)?\b|lighthouse|pagespeed|ptst|"
+    # CUBOT makes telephones.
+    r"(?<!cu)bot\b|crawl|spider|slurp|preview|scraper|monitor(?:ing)?\b|lighthouse|pagespeed|ptst|"
     r"facebookexternalhit|phantomjs|^curl/|^wget/|python-requests|go-http-client|okhttp|^java/|headlesschecker",
     re.IGNORECASE,
 )

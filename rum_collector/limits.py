@@ -117,18 +117,17 @@ class Limiter:
 
         A client that is over its own rate takes nothing from the others. Times are of a monotonic clock.
         """
-        full = max(self._full.pop(client, now), now)
+        full = max(self._full.get(client, now), now)
         wait = full + self._step - self._slack - now
         if wait > 0.0:
-            self._full[client] = full
             return wait
         total = max(self._total_full, now)
-        total_wait = total + self._total_step - self._total_slack - now
-        if total_wait > 0.0:
-            self._full[client] = full
-            return total_wait
+        wait = total + self._total_step - self._total_slack - now
+        if wait > 0.0:
+            return wait
         self._total_full = total + self._total_step
-        # Popped and put back, so that the dictionary is in the order of their last bodies.
+        # Taken out and put back, so that the dictionary is in the order of their last bodies.
+        self._full.pop(client, None)
         self._full[client] = full + self._step
         if len(self._full) > self._most:
             del self._full[next(iter(self._full))]

@@ -141,3 +141,12 @@ def test_no_order_of_arrival_breaks_the_bound(arrivals: list[tuple[str, str, str
     coarse = {found for found in admitted if found.route == found.device == "other"}
     assert len(admitted - coarse) <= bound
     assert len(coarse) <= (BOUNDS.apps + 1) * (BOUNDS.versions + 1)
+
+
+def test_a_hundred_thousand_versions_take_the_place_of_fifty() -> None:
+    admission = Admission(Bounds(3, 50, 10, 5, 5, 100, 3600))
+    for number in range(100_000):
+        kept = admission.labels(labels()._replace(version=f"1.0.{number}", route=f"/{number}"), number / 1000)
+        assert kept.version == (f"1.0.{number}" if number < 50 else "other")
+    assert len(admission.label_sets(labels().app)) <= 100 + 51
+    assert admission.overflow[Kind.VERSION] == 100_000 - 50
