@@ -462,3 +462,19 @@ def test_bounds_are_those_of_a_search_through_the_whole_grid(
         if high is None and np.exp(np.minimum(log_likelihood(ratio / steps) - own, 700.0)).mean() >= 1.0:
             high = ratio
     assert sequence.interval((0,), nats) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_counts_of_which_an_exposure_may_have_many_vary_as_poisson_counts_do() -> None:
+    rng, effects = np.random.default_rng(5), [DesignEffect(1, many=True), DesignEffect(1)]
+    clustered = DesignEffect(1, many=True)
+    for _ in range(400):
+        k_c, k_s = rng.poisson([3.0 * 20, 3.0 * 80])
+        for effect in effects:
+            effect.add(counts((k_c, 20, k_s, 80)))
+        k_c, k_s = 6 * rng.poisson([0.5 * 20, 0.5 * 80])
+        clustered.add(counts((k_c, 20, k_s, 80)))
+    assert effects[0].online_df[0] == 400
+    assert effects[0].value[0] < 1.15
+    # Events out of exposures that have at most one: three in each cannot be, and say nothing.
+    assert effects[1].online_df[0] == 0
+    assert clustered.value[0] > 4.0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.simulate import SCENARIOS, World, like_the_study, run, ticks
 from rolloutobs.analysis.evidence import Clip
-from rolloutobs.analysis.model import Decision, Side
+from rolloutobs.analysis.model import Decision, PairCount, Side, Tick
 from rolloutobs.analysis.policy import OnSilence, Policy, Share
 from rolloutobs.analysis.share import Boundary, ShareTest
 from rolloutobs.analysis.verdict import Engine
@@ -176,3 +176,22 @@ def test_baking_sees_what_begins_late_and_neither_warms_up_nor_asks_for_a_share(
         assert 300.0 < ending.seconds <= 600.0
     good = replace(SCENARIOS["bake_good"], past_seconds=0.0, seconds=900.0, weighted=True, lost=0.9)
     assert run(policy, good, 1).decision is Decision.HOLD
+
+
+def test_a_baseline_that_is_compared_does_not_hide_how_much_traffic_there_is() -> None:
+    """1 % of all requests reach the canary where 5 % are configured; of those compared it has 20 %."""
+    engine = Engine(replace(POLICY.only("errors"), warmup_seconds=0.0))
+    for i in range(30):
+        engine.update(
+            Tick(
+                15.0 * i,
+                15.0 * (i + 1),
+                counts={"errors": {(): PairCount(0, 10, 0, 50)}},
+                baseline=frozenset({"errors"}),
+                aside={"errors": 940.0},
+                by_pod_age=True,
+            )
+        )
+    verdict = engine.verdict()
+    assert verdict.decision is Decision.ROLLBACK
+    assert "receives 1 % of the requests where 5 % of the traffic is configured" in verdict.reason
