@@ -33,6 +33,7 @@ class Use:
     """What one process used in one interval; ``None``: not known."""
 
     track: str
+    version: str
     age_seconds: float
     """At the end of the interval."""
     seconds: float
@@ -103,6 +104,7 @@ class Life:
             return None
         return Use(
             track=began[1].labels.get(semconv.LABEL_TRACK, ""),
+            version=began[1].labels.get(semconv.LABEL_VERSION, ""),
             age_seconds=max(at - began[0], 0.0),
             seconds=at - since,
             memory_bytes=memory[0] if memory else None,

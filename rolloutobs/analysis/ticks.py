@@ -221,7 +221,7 @@ class Ticker:
         return ""
 
     def _used(self, name: str, use: Use, grown: Sequence[Growth]) -> None:
-        side = _SIDES.get(use.track)
+        side = self._promoted.side(use.track, use.version)
         if side is None:
             return
         requests = sum(

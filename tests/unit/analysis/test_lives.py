@@ -92,6 +92,24 @@ def test_memory_and_cpu_of_each_process_with_its_age_and_its_requests() -> None:
     assert other.uses == (PodUse("c", True, 10.0, 15.0, 1e8, None, 7.0),)
 
 
+def test_a_promoted_pod_uses_memory_on_the_canarys_side() -> None:
+    def pod(track: str, used: float) -> list[Sample]:
+        labels = {"app": "shop", "track": track, "version": "2"}
+        return [
+            Sample("app_start_time_seconds", labels, BEGAN),
+            Sample("process_resident_memory_bytes", labels, used),
+            Sample("http_requests_total", {**labels, "method": "GET", "route": "/a", "status": "200"}, used),
+        ]
+
+    one, other = told(
+        [ERRORS],
+        (2000.0, {"p": pod("canary", 1.0), "s": process("stable", 9)}),
+        (2015.0, {"p": pod("canary", 2.0), "s": process("stable", 9)}),
+        (2030.0, {"p": pod("stable", 3.0), "s": process("stable", 9)}),
+    )
+    assert [use.canary for tick in (one, other) for use in tick.uses] == [True, True]
+
+
 # --- the baseline ----------------------------------------------------------------------------------------
 
 
