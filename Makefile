@@ -12,7 +12,7 @@ CANARY ?= errors
 # Two workers on small machines; browsers and load generators need cores of their own.
 WORKERS ?= 2
 
-.PHONY: help install demo test soak check bench bench-rollouts bench-peers docs clean format
+.PHONY: help install demo test soak check bench bench-rollouts bench-rum bench-peers docs clean format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench: install ## overhead of instrument(app), as ratios (ARGS for options), the
 bench-rollouts: install ## simulated rollouts: ours, other tools, an oracle (ARGS=--save: those of docs/verdict.md)
 	@$(BIN)/python -m bench.rollouts $(ARGS)
 
+bench-rum: install ## the browser script beside web-vitals, OpenTelemetry, Faro and Sentry (ARGS=--docs: the table of docs/rum.md)
+	@$(BIN)/python -m bench.rum $(ARGS)
+
 PEERS := .venv-peers
 
 $(PEERS)/.installed: bench/peers-constraints.txt pyproject.toml
@@ -96,5 +99,5 @@ format: install ## format the code
 
 clean: ## remove what was built
 	rm -rf build dist $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -rf rum_collector/browser/dist rum_collector/browser/node_modules
+	rm -rf rum_collector/browser/dist rum_collector/browser/node_modules bench/rum/dist bench/rum/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
