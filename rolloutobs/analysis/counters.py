@@ -77,6 +77,8 @@ class Series:
     group: object
     """Series that reset together: the buckets of one histogram share it, any other series has its own."""
     value: float | None = None
+    signals: frozenset[str] = frozenset()
+    """Names of the signals among `places`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ class Catalog:
             labels.get(semconv.LABEL_VERSION, ""),
             le,
             (name, others),
+            signals=frozenset(place.name for place in places if place.role is not Role.DISPLAY),
         )
 
 

@@ -81,7 +81,7 @@ class SignalTally:
             self._add_part(growth, place, origin)
             return
         side = _BASELINE if origin.baseline else origin.side
-        if side != CANARY and _exposes(growth, place.role):
+        if side != CANARY and growth.amount and _exposes(growth, place.role):
             self._note_exposure(growth.amount, side, origin.cold)
         if place.role is Role.BUCKET:
             self._add_bucket(growth, place, origin, side)

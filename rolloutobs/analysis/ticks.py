@@ -85,15 +85,16 @@ class _Target:
         self.versions: frozenset[tuple[str, str]] = frozenset()
         """Pairs of track and version."""
         self.signals: frozenset[str] = frozenset()
+        self.samples = 0
+        """How many it showed the last time."""
 
     def note(self, at: float, grown: Sequence[Growth]) -> None:
         self.answered = at
         live = [g.series for g in grown if g.series.track in _SIDES]
         self.versions = frozenset((series.track, series.version) for series in live) or self.versions
         self.tracks = frozenset(track for track, _ in self.versions)
-        self.signals = (
-            frozenset(p.name for s in live for p in s.places if p.role is not Role.DISPLAY) or self.signals
-        )
+        # Series of one signal share a set of its name: there are few to join.
+        self.signals = frozenset().union(*{series.signals for series in live}) or self.signals
 
     def is_cold(self, since: float, warmup_seconds: float) -> bool:
         """Tell whether its process was warming up at `since`; of unknown age, it began with its first
@@ -247,13 +248,14 @@ class Ticker:
         last = self._clock.last
         return last is not None and last - target.answered > self._settings.patience_seconds
 
-    def _note(self, samples: Iterable[Sample], target: _Target) -> None:
+    def _note(self, samples: Sequence[Sample], target: _Target) -> None:
         for sample in samples:
             if sample.name in TEXTS and len(self.texts) < _MOST_TEXTS:
                 key, text = TEXTS[sample.name]
                 self.texts[sample.labels.get(key, "")] = sample.labels.get(text, "")
         self.tracks |= target.tracks
-        if len(self.apps) < 2:
+        if len(self.apps) < 2 and len(samples) != target.samples:
+            target.samples = len(samples)
             apps = {s.labels.get(semconv.LABEL_APP, "") for s in samples if s.labels.get(semconv.LABEL_TRACK)}
             self.apps |= apps - {""}
 
@@ -262,19 +264,28 @@ class Ticker:
         since = self._clock.last
         if since is None:
             return
-        if target.exposed is None and any(self._is_canary_exposure(g) for g in grown):
+        if target.exposed is None and any(self._is_canary_exposure(g) for g in grown if g.amount):
             target.exposed = since
         cold = target.is_cold(since, self._settings.warmup_seconds)
+        origins: dict[tuple[str, str], Origin | None] = {}
         for growth in grown:
-            side = self._promoted.side(growth.series.track, growth.series.version)
-            if side is None or (side == CANARY and not own.compared):
+            key = (growth.series.track, growth.series.version)
+            if key not in origins:
+                origins[key] = self._origin(own, *key, cold)
+            origin = origins[key]
+            if origin is None:
                 continue
             if lost:
-                self._discard(growth, side)
-                continue
-            baseline = growth.series.track == Track.BASELINE.value
-            warming = cold and (side == CANARY or baseline)
-            self._count(growth, Origin(own.target, side, warming, baseline, own.compared, own.is_pod))
+                self._discard(growth, origin.side)
+            else:
+                self._count(growth, origin)
+
+    def _origin(self, own: Origin, track: str, version: str, cold: bool) -> Origin | None:
+        side = self._promoted.side(track, version)
+        if side is None or (side == CANARY and not own.compared):
+            return None
+        baseline = track == Track.BASELINE.value
+        return replace(own, side=side, cold=cold and (side == CANARY or baseline), baseline=baseline)
 
     def _is_canary_exposure(self, growth: Growth) -> bool:
         series = growth.series
@@ -293,19 +304,21 @@ class Ticker:
 
     def _count(self, growth: Growth, origin: Origin) -> None:
         series = growth.series
+        if not growth.amount and series.le is None:
+            return
         for place in series.places:
             if place.role is Role.DISPLAY:
                 if not origin.compared:
                     continue
-                if growth.amount or series.le is not None:
-                    key = (origin.side, *(value for _, value in place.stratum))
-                    self._displays.setdefault(place.name, Counter())[key] += growth.amount
+                key = (origin.side, *(value for _, value in place.stratum))
+                self._displays.setdefault(place.name, Counter())[key] += growth.amount
                 continue
             # What a collector or the checks count is as old as their target's process only by accident.
-            aged = origin if place.name in self._aging else replace(origin, cold=False)
+            ageless = origin.cold and place.name not in self._aging
+            aged = replace(origin, cold=False) if ageless else origin
             self._tallies[place.name].add(growth, place, aged)
-            counts = bool(growth.amount) and origin.compared and _is_exposure(growth, place.role)
-            if counts and place.name in self._traffic:
+            counts = bool(growth.amount) and origin.compared and place.name in self._traffic
+            if counts and _is_exposure(growth, place.role):
                 self._traffic[place.name][origin.side] += growth.amount
                 self._versions[origin.side][series.version] += growth.amount
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
 
 from rolloutobs.analysis.exposition import Exposition
 from rolloutobs.analysis.model import Sample
@@ -86,3 +87,44 @@ def test_any_label_value_comes_back_as_it_was(values, number):
     (sample,) = Exposition(["a_total"]).parse(generate_latest(registry).decode("utf-8", errors="replace"))
     assert list(sample.labels.values()) == values
     assert sample.value == number
+
+
+NAMES = st.sampled_from(["a_total", "a_total_more", "b_bucket", "c"])
+LABELS = st.dictionaries(st.sampled_from(["x", "y", "le"]), st.text(st.characters(codec="utf-8"), max_size=4))
+LINES = st.tuples(
+    NAMES, LABELS, st.sampled_from(["1", "2.5", "1e3", "+Inf", "17"]), st.sampled_from(["", " 1700", " 17"])
+)
+
+
+def written(line):
+    name, labels, value, time = line
+    pairs = ",".join(
+        '{}="{}"'.format(key, text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))
+        for key, text in labels.items()
+    )
+    return f"{name}{{{pairs}}} {value}{time}" if pairs else f"{name} {value}{time}"
+
+
+@given(bodies=st.lists(st.lists(LINES, max_size=6), min_size=2, max_size=4))
+def test_bodies_in_a_row_are_read_as_prometheus_client_reads_them(bodies):
+    exposition = Exposition(["a_total", "b_bucket"])
+    for body in bodies:
+        text = "# HELP a_total A 1\n" + "".join(f"{written(line)}\n" for line in body)
+        expected = [
+            Sample(sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name in ("a_total", "b_bucket")
+        ]
+        assert list(exposition.parse(text)) == expected
+
+
+def test_what_follows_a_value_is_never_taken_for_it():
+    exposition = Exposition(["a"])
+    for time in (1700, 1715, 1730):
+        (sample,) = exposition.parse(f'a{{x="1"}} 5 {time}\n')
+        assert sample.value == 5
+    (sample,) = exposition.parse('a{x="1"} 6\n')
+    assert sample.value == 6
+    with pytest.raises(SourceError, match="cannot be parsed"):
+        exposition.parse('\na{x="1"}7\n')
