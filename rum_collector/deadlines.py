@@ -37,8 +37,7 @@ class Deadlines:
         task = asyncio.current_task()
         if task is None:
             return
-        self._began.pop(task, None)
-        if self._late and task in self._late:
+        if self._began.pop(task, None) is None and task in self._late:
             self._late.discard(task)
             if kind is asyncio.CancelledError and task.uncancel() == 0:
                 raise TimeoutError

@@ -107,13 +107,14 @@ class Ingest:
         Raises:
             BeaconError: it is about an app that is not taken. It is not counted yet, see `reject`.
         """
-        beacons = (found,) if isinstance(found, Beacon) else found.beacons
         if sender.retry_key and not self._is_first(f"retry {sender.retry_key}"):
             outcome = BeaconOutcome.DUPLICATE
+        elif isinstance(found, Beacon):
+            outcome = self._one(found, sender)
         else:
-            outcomes = [self._one(beacon, sender) for beacon in beacons]
+            outcomes = [self._one(beacon, sender) for beacon in found.beacons]
             outcome = max(outcomes, key=_RANK.index, default=BeaconOutcome.IGNORED)
-            if isinstance(found, Batch) and found.traces and outcome is BeaconOutcome.IGNORED:
+            if found.traces and outcome is BeaconOutcome.IGNORED:
                 outcome = BeaconOutcome.ACCEPTED
         self.instruments.beacon(outcome)
         return outcome
@@ -123,7 +124,7 @@ class Ingest:
         self.instruments.beacon(outcome)
 
     def _one(self, beacon: Beacon, sender: Sender) -> BeaconOutcome:
-        if beacon.is_empty and not beacon.view:
+        if not beacon.view and beacon.is_empty:
             return BeaconOutcome.IGNORED
         if beacon.driven and not (beacon.synthetic or self._counts_bots):
             return BeaconOutcome.BOT
@@ -143,9 +144,9 @@ class Ingest:
 
     def _is_new(self, view: str, sequence: int) -> bool:
         # One entry for all beacons of a view, but for those of a page that sends more than thirty.
-        group, bit = divmod(sequence, 32)
+        key = key_of(view) if sequence < 32 else key_of(view, sequence >> 5)
         now = self._wall()
-        return self._parts.views.use(key_of(view, group), 1 << bit, now + REMEMBERED_SECONDS, now) != 0
+        return self._parts.views.use(key, 1 << (sequence & 31), now + REMEMBERED_SECONDS, now) != 0
 
     def _is_first(self, what: str) -> bool:
         return self._is_new(what, 0)

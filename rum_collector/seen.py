@@ -34,7 +34,7 @@ def key_of(*parts: object) -> int:
 
     Among a million of them two are equal with a chance of 3e-8.
     """
-    text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
+    text = "\0".join([str(part) for part in parts]).encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") or 1
 
 

@@ -57,8 +57,9 @@ VITAL_NAMES: Final = {vital.value: vital for vital in Vital} | {
 MAX_VALUE: Final = dict.fromkeys(Vital, 60.0) | {Vital.CLS: 100.0, Vital.LOAD: 600.0}
 """The largest value of each vital, in seconds (CLS: no unit)."""
 _SCALES: Final = {
-    name: (vital, 1.0 if vital is Vital.CLS else 1000.0, MAX_VALUE[vital])
+    spelled: (vital, 1.0 if vital is Vital.CLS else 1000.0, MAX_VALUE[vital])
     for name, vital in VITAL_NAMES.items()
+    for spelled in (name, name.upper())
 }
 """Of each name: the vital, how many of the unit it comes in make one of ours, and the largest value."""
 _NO_REQUEST: Final = frozenset({Navigation.BFCACHE, Navigation.SOFT})
@@ -145,9 +146,14 @@ def js_error(name: str, message: str, place: str, count: int) -> JsError:
     times = min(max(count, 1), MAX_ERROR_COUNT)
     if name == "more":
         return JsError("other", "further errors of the same view", "", times)
-    fingerprint, kept = _recognised(name[:41], message[: 8 * MAX_MESSAGE_CHARS])
+    recognised = _recognised(name[:41], message[: 8 * MAX_MESSAGE_CHARS])
+    return JsError(*recognised, _location(place[:MAX_MESSAGE_CHARS]), times)
+
+
+@lru_cache(maxsize=1024)
+def _location(place: str) -> str:
     where = clean(place, MAX_MESSAGE_CHARS)
-    return JsError(fingerprint, kept, where if _LOCATION.fullmatch(where) else "", times)
+    return where if _LOCATION.fullmatch(where) else ""
 
 
 # The same few errors and routes come again and again: cleaning them takes longer than the rest of a beacon.
