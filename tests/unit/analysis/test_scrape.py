@@ -174,3 +174,18 @@ async def test_openmetrics_gzip_and_a_token():
     assert reading.targets == {f"http://{address}/metrics": (Sample("a_total", {"x": "1"}, 7.0),)}
     assert "gzip" in seen[0]
     assert "authorization: bearer t0" in seen[0]
+
+
+async def test_half_an_answer_is_none():
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 100\r\n\r\na 1\nb 2\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with ScrapeSource([address], ["a"]) as source:
+            reading = await source.read()
+    assert reading.targets == {}
+    assert "received 8 bytes, expected 100" in reading.failed[f"http://{address}/metrics"]
