@@ -31,13 +31,18 @@ def _requests(
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "default": {},
     # Source: OpenTelemetry semantic conventions, HTTP metrics; "Prometheus and OpenMetrics Compatibility".
-    "semconv": _requests(
-        f"{semconv.HTTP_SERVER_REQUEST_DURATION_SECONDS}_count",
-        {semconv.LABEL_SYNTHETIC: ""},
-        {semconv.LABEL_HTTP_RESPONSE_STATUS_CODE: "~5.."},
-        semconv.HTTP_SERVER_REQUEST_DURATION_SECONDS,
-        [semconv.LABEL_HTTP_REQUEST_METHOD, semconv.LABEL_HTTP_ROUTE],
-    ),
+    "semconv": {
+        **_requests(
+            f"{semconv.HTTP_SERVER_REQUEST_DURATION_SECONDS}_count",
+            {semconv.LABEL_SYNTHETIC: ""},
+            {semconv.LABEL_HTTP_RESPONSE_STATUS_CODE: "~5.."},
+            semconv.HTTP_SERVER_REQUEST_DURATION_SECONDS,
+            [semconv.LABEL_HTTP_REQUEST_METHOD, semconv.LABEL_HTTP_ROUTE],
+        ),
+        "log_errors": {
+            "exposures": {"metric": f"{semconv.HTTP_SERVER_REQUEST_DURATION_SECONDS}_count"},
+        },
+    },
     # Source: https://istio.io/latest/docs/reference/config/metrics/ (as the destination's proxy reports them)
     "istio": _requests(
         "istio_requests_total",
