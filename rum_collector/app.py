@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
 
@@ -221,10 +220,10 @@ class CollectorApp:
             # prometheus_client compares a version that is no number with numbers.
             encode, content_type = choose_encoder("")
         openmetrics = content_type.startswith("application/openmetrics-text")
-        now = time.monotonic()
+        counted = self.upkeep.counted()
         # In a thread: beacons must not wait for a hundred thousand lines.
         own = await asyncio.to_thread(lambda: "".join(self.ingest.instruments.text(openmetrics=openmetrics)))
-        self.upkeep.scraped(now)
+        self.upkeep.scraped(counted)
         return Response(200, {b"content-type": content_type.encode()}, own.encode() + encode(self._registry))
 
     async def _health(self, scope: Scope, headers: Headers, receive: Receive) -> Response:

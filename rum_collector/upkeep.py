@@ -118,9 +118,9 @@ class Upkeep:
         self._loop = None
         self._pid = 0
 
-    def scraped(self, now: float) -> None:
-        """Take down that a scrape was answered."""
-        self._counted_at_scrape = self._counted()
+    def scraped(self, counted: float) -> None:
+        """Take down that a scrape was answered, with what was `counted` before it was written."""
+        self._counted_at_scrape = counted
         path = self._scraped_path()
         if path is not None:
             try:
@@ -139,9 +139,10 @@ class Upkeep:
 
     def has_news(self) -> bool:
         """Return whether something was counted since this process has answered a scrape."""
-        return self._counted() > self._counted_at_scrape
+        return self.counted() > self._counted_at_scrape
 
-    def _counted(self) -> float:
+    def counted(self) -> float:
+        """Return how many bodies this process has counted."""
         beacons = self._reception.ingest.instruments.counter("beacons")
         return sum(beacons.cell(outcome.value).value for outcome in BeaconOutcome)
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,6 +30,8 @@ class Running:
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
+        if self.port:
+            await self._until_the_port_is_free()
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "rum_collector", "--port", str(self.port),
             "--client-burst", "1000000", "--total-burst", "1000000", *self.options,
@@ -40,6 +43,17 @@ class Running:
                 assert self.process.returncode is None
         self.port = int(found[1])
         self.reader = asyncio.create_task(self._read())
+
+    async def _until_the_port_is_free(self) -> None:
+        """Wait for killed workers to be gone: they die one after the other."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                with contextlib.suppress(OSError), socket.socket() as free:
+                    free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    free.bind(("127.0.0.1", self.port))
+                    free.listen()
+                    return
+                await asyncio.sleep(0.02)
 
     async def line(self) -> bytes:
         assert self.process is not None

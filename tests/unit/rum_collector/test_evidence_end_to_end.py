@@ -1,0 +1,86 @@
+"""From the app that serves a page to signed evidence, with the real SDK and the real collector."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import httpx2
+
+import rolloutobs
+from rolloutobs.testing import isolated_telemetry
+from rum_collector.app import create_app
+from rum_collector.known import versions_in
+from rum_collector.settings import Settings
+from rum_collector.upkeep import Upkeep
+
+SECRET = ("a secret",)
+
+
+async def page(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        headers = [(b"content-type", b"text/html")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"<h1>Shop</h1>"})
+
+
+async def test_a_page_that_instrument_has_served_proves_its_version() -> None:
+    with isolated_telemetry():
+        identity = rolloutobs.Settings(
+            service="shop", version="1.2.0", track=rolloutobs.Track.CANARY, secret=SECRET
+        )
+        app = rolloutobs.instrument(page, settings=identity)
+        collector = create_app(Settings(secret=SECRET))
+        async with (
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://shop") as shop,
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(collector), base_url="http://b") as beacons,
+        ):
+            said = (await shop.get("/")).headers["server-timing"]
+            token = re.search(r'view;desc="([^"]+)"', said)
+            assert token is not None
+            assert "1.2.0" not in said
+            for view in ("honest", "replayed"):
+                body = json.dumps({"pv": view, "tk": token[1], "m": [["lcp", 100]]})
+                assert (await beacons.post("/b", content=body)).status_code == 204
+            text = (await beacons.get("/metrics")).text
+            (signed,) = re.findall(r"^rum_page_views_total\{.*signed=.*$", text, re.M)
+            assert re.sub(r",?device=\"\w+\"", "", signed) == (
+                'rum_page_views_total{app="shop",navigation_type="navigate",signed="true",'
+                'track="canary",version="1.2.0"} 1.0'
+            )
+            exposition = (await shop.get("/metrics")).text
+    assert [out[:2] for out in versions_in(exposition)] == [("shop", "1.2.0")]
+
+
+async def test_the_collector_asks_the_app_which_versions_are_out() -> None:
+    class Asked:
+        """Answers as two processes do, one of which is gone later."""
+
+        def __init__(self) -> None:
+            self.answers = {
+                "http://a/metrics": 'app_build_info{app="shop",track="stable",version="1.1.0"} 1.0\n',
+                "http://b/metrics": 'app_build_info{app="shop",track="canary",version="1.2.0"} 1.0\n',
+            }
+
+        async def get_text(self, url: str) -> str:
+            from rum_collector._http import Unreachable
+
+            if url not in self.answers:
+                raise Unreachable(f"{url} is gone")
+            return self.answers[url]
+
+    asked: Any = Asked()
+    app = create_app(Settings(version_urls=tuple(asked.answers)))
+    upkeep = Upkeep(app.settings, app.reception)
+    await upkeep.ask(asked)
+    del asked.answers["http://b/metrics"]
+    await upkeep.ask(asked)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://b") as client:
+        for version in ("1.1.0", "1.2.0", "9.9.9"):
+            await client.post("/b", content=json.dumps({"pv": version, "app": "shop", "ver": version}))
+        text = (await client.get("/metrics")).text
+    found = re.findall(r'^rum_page_views_total\{.*?(?:track="(\w+)",)?version="([^"]+)"\} 1.0$', text, re.M)
+    assert sorted(found) == [("", "other"), ("canary", "1.2.0"), ("stable", "1.1.0")]
+    assert 'rum_admission_overflow_total{kind="unknown_version"} 1.0' in text
+    assert 'rolloutobs_internal_errors_total{where="versions"} 1.0' in text
