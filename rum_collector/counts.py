@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,8 @@ from rolloutobs.telemetry.server_folder import folder_of, locate
 from rolloutobs.telemetry.shared import SharedFolder, State
 from rolloutobs.telemetry.store import Store
 from rolloutobs.telemetry.workers import detect
+from rum_collector.admission import Release
+from rum_collector.families import BOOK
 from rum_collector.settings import Settings
 
 __all__ = ["Counts"]
@@ -72,16 +74,18 @@ class Counts:
             return None
         return folder_of(server, SdkSettings(service="rolloutobs-collector", version=__version__)), False
 
-    def look(self, *, renew: bool = False) -> None:
+    def look(self, dropped: Set[Release] = frozenset()) -> None:
         """Look after the folder: called every few seconds, in the thread that counts.
 
         Args:
-            renew: write what is counted anew, without the series that were dropped.
+            dropped: versions whose series were dropped since the last time; their room is given back.
         """
         if self._shared is None:
             return
+        if dropped:
+            self._shared.drop(lambda key, values: key[0] == BOOK and values[:2] in dropped)
         state = self._shared.state()
-        if state is not State.GOOD or renew:
+        if state is not State.GOOD or dropped:
             self.store.share(self._shared, keep=state is not State.FOLDED)
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rolloutobs import semconv
 from rolloutobs.errors import BeaconError
 from rolloutobs.telemetry.cells import OVERFLOW
-from rum_collector.admission import Admission, Bounds, Kind, Labels
+from rum_collector.admission import Admission, Bounds, Kind, Labels, Release
 from rum_collector.errorbook import ErrorBook, Known
 from rum_collector.families import BOOK
 from rum_collector.instruments import Instruments, Panel, SourcePanel
@@ -71,8 +71,8 @@ class Ingest:
         self.instruments = Instruments(self._parts.counts.store, self.errors)
         self._admission = Admission(_bounds(settings), self.instruments.overflowed)
         self._proof: Proof | None = self._parts.proof(wall)
-        self.dropped_series = False
-        """Whether series were dropped since somebody last looked: their room can be given back."""
+        self.dropped: set[Release] = set()
+        """Versions whose series were dropped since somebody last looked: their room can be given back."""
         self.on_error: Callable[[Labels, JsError, str, str], None] | None = None
         """Told of errors as they are counted: labels, error, place in the source, and traceparent."""
 
@@ -304,7 +304,7 @@ class Ingest:
     def _forget(self) -> None:
         for release in self._admission.forgotten():
             self.instruments.forget(release)
-            self.dropped_series = True
+            self.dropped.add(release)
             _logger.info("series of %s %s dropped: it was idle and a new version needed its place", *release)
 
 

@@ -81,8 +81,8 @@ class Upkeep:
     def look(self) -> None:
         """Do one round of looking after the folder."""
         ingest = self._reception.ingest
-        renew, ingest.dropped_series = ingest.dropped_series, False
-        self._reception.parts.counts.look(renew=renew)
+        dropped, ingest.dropped = ingest.dropped, set()
+        self._reception.parts.counts.look(dropped)
 
     async def _ask_again_and_again(self) -> None:
         async with Client() as client:

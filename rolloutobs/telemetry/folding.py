@@ -22,7 +22,7 @@ from rolloutobs.telemetry.folder import (
     FolderReader,
     WorkerView,
 )
-from rolloutobs.telemetry.records import file_bytes, note_record
+from rolloutobs.telemetry.records import FamilyKey, file_bytes, note_record
 from rolloutobs.telemetry.shared_files import UNFINISHED, locked, replace_file
 from rolloutobs.telemetry.totals import Totals, records_of
 from rolloutobs.telemetry.worker_file import CELLS
@@ -66,6 +66,28 @@ class Folding:
                 for worker in dead:
                     _remove(folder, worker.name)
         self._tell(dead)
+
+    def drop(self, folder: Path, own: str, gone: Callable[[FamilyKey, tuple[str, ...]], bool]) -> None:
+        """Take label sets out of the sum of workers that have ended; does nothing while it is being made.
+
+        Args:
+            folder: of the server.
+            own: name of the file of this process.
+            gone: told of the key of a family and of label values, whether these go.
+
+        Raises:
+            OSError: the sum cannot be written; it stays as it was.
+        """
+        with locked(folder / LOCK, fcntl.LOCK_EX, 0.0) as got:
+            folded = self.reader.look(folder, own).folded if got else None
+            if folded is None:
+                return
+            totals = _sum_of([folded])
+            for key, cells in totals.cells.items():
+                for values in [values for values in cells if gone(key, values)]:
+                    del cells[values]
+            notes = [note_record(note) for note in folded.layout.notes]
+            replace_file(folder / FOLDED, file_bytes(0, [*records_of(totals), *notes]))
 
     def _tell(self, dead: list[WorkerView]) -> None:
         for worker in dead:

@@ -248,6 +248,21 @@ class SharedFolder:
             # All files stay, and are read as they are.
             self._report(error)
 
+    def drop(self, gone: Callable[[FamilyKey, tuple[str, ...]], bool]) -> None:
+        """Take label sets out of what workers that have ended had counted; those of this process are dropped
+        by `Family.keep_only`, and leave its file with the next `Store.share`.
+
+        Args:
+            gone: told of the key of a family and of label values, whether these go.
+        """
+        with self._lock:
+            if self._folder is None or self._file is None:
+                return
+            try:
+                self._folding.drop(self._folder, self._file.path.name, gone)
+            except OSError as error:
+                self._report(error)
+
     def state(self) -> State:
         """Look after the file of this process; anything but `State.GOOD` asks for `Store.share`."""
         with self._lock:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rum_collector.beacon import parse_beacon
 from rum_collector.ingest import Sender
 from rum_collector.reception import Reception
 from rum_collector.settings import Settings
+from rum_collector.upkeep import Upkeep
 from rum_collector.words import BeaconOutcome
 
 
@@ -73,8 +75,6 @@ def test_two_at_a_time_show_the_same(tmp_path: Path) -> None:
 
 
 def test_series_that_were_dropped_give_their_room_back(tmp_path: Path) -> None:
-    from rum_collector.upkeep import Upkeep
-
     settings = Settings(data_dir=str(tmp_path), max_versions=1, version_idle_seconds=1)
     reception = Reception(settings)
     now = [0.0]
@@ -87,6 +87,31 @@ def test_series_that_were_dropped_give_their_room_back(tmp_path: Path) -> None:
     (file,) = (tmp_path / "counts").glob("*.cells")
     assert file.stat().st_blocks * 512 <= 2 * 65_536
     assert len(reception.ingest.errors.known()) == 1
+
+
+def test_what_a_predecessor_has_counted_goes_with_its_version(tmp_path: Path) -> None:
+    first = Reception(Settings(data_dir=str(tmp_path)))
+    post(first, "a", ver="1.1.0", m=[["lcp", 9]])
+    post(first, "b", ver="1.2.0", m=[["lcp", 9]])
+    first.parts.counts.stop()
+    settings = Settings(data_dir=str(tmp_path), max_versions=2, version_idle_seconds=60)
+    second = Reception(settings)
+    second.ingest._clock = lambda: now
+    now = time.monotonic()
+    post(second, "c", ver="1.2.0", m=[["lcp", 9]])
+    now += 61
+    post(second, "d", ver="1.2.0", m=[["lcp", 9]])
+    post(second, "e", ver="1.3.0", m=[["lcp", 9]])
+    Upkeep(settings, second).look()
+    views = {
+        sample.labels["version"]: sample.value
+        for metric in second.ingest.instruments.collect()
+        for sample in metric.samples
+        if sample.name == "rum_page_views_total"
+    }
+    assert views == {"1.2.0": 3, "1.3.0": 1}
+    # The files of those who have ended are still known to be in the sum.
+    assert len(list((tmp_path / "counts").glob("*.cells"))) == 1
 
 
 def test_a_folder_that_cannot_be_used_is_an_error_at_start_up(tmp_path: Path) -> None:
