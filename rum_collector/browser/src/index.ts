@@ -47,6 +47,7 @@ interface View extends Broken, Full {
   /** When it began, as web-vitals says: 0 for the document's own. */
   _start: number;
   _url: string;
+  _route: string | false | undefined;
   _id: string;
   _type: string;
   _sequence: number;
@@ -71,8 +72,8 @@ const start = (api: Api): void => {
   const endpoint = data.endpoint || (script?.src ? new URL('b', script.src).href : '/b');
   const ratio = +(data.sample || 1);
   const navigation = performance.getEntriesByType('navigation')[0] as PerformanceNavigationTiming | undefined;
-  /** Templates by address. */
-  const routes: Record<string, string | undefined> = {[location.href]: data.route};
+  /** The address whose route was named last: before its view begins, or after. */
+  let named = {_url: location.href, _route: data.route};
   const unsent: string[] = [];
 
   let views: View[] = [];
@@ -114,6 +115,7 @@ const start = (api: Api): void => {
       (current = {
         _start: start,
         _url: url,
+        _route: url === named._url && named._route,
         _id: Math.random().toString(36).slice(2),
         _type: type,
         _sequence: 0,
@@ -180,7 +182,7 @@ const start = (api: Api): void => {
         pv: view._id,
         sq: view._sequence++,
         nav: view._type,
-        rt: routes[view._url] || template(new URL(view._url).pathname),
+        rt: view._route || template(new URL(view._url).pathname),
         m: [..._values],
         e: [..._errors.values()],
         fe: first('fe', _errors),
@@ -229,7 +231,8 @@ const start = (api: Api): void => {
     } else current._dropped++;
   };
   api.route = (name) => {
-    routes[location.href] = name;
+    named = {_url: location.href, _route: name};
+    if (current._url === named._url) current._route = name;
   };
 
   begin((navigation?.type || 'navigate').replace('_', '-'), 0, location.href);

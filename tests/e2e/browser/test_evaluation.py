@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 # Of web-vitals alone, which is inside: what is added may cost less than a third of it.
 LIMIT = 1.3
-ROUNDS = 8
+ROUNDS = 6
 ATTEMPTS = 4
 USED = b"""
   const values = {};
