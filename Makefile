@@ -12,7 +12,7 @@ CANARY ?= errors
 # Two workers on small machines; browsers and load generators need cores of their own.
 WORKERS ?= 2
 
-.PHONY: help install demo test soak check bench bench-rollouts bench-rum bench-peers docs clean format
+.PHONY: help install demo test soak check bench bench-rollouts bench-rum bench-peers docs k8s clean format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ bench-peers: $(PEERS)/.installed ## the same beside eleven other tools, each in 
 
 docs: install ## write the generated tables into the docs
 	$(BIN)/cog -r -P README.md docs/*.md
+
+k8s: install ## write the generated rules and dashboards into k8s/
+	$(BIN)/python -m k8s.source
 
 format: install ## format the code
 	$(BIN)/ruff check --fix .

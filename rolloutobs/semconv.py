@@ -251,6 +251,9 @@ SYNTHETIC_CHECK_IDENTITY_MISMATCH_TOTAL: Final = "synthetic_check_identity_misma
 VERDICT: Final = "rolloutobs_verdict"
 EVIDENCE_NATS: Final = "rolloutobs_evidence_nats"
 RATIO: Final = "rolloutobs_ratio"
+GATE_LOOKS_TOTAL: Final = "rolloutobs_gate_looks_total"
+"""Readings that a gate has taken; it stands still where the gate's source no longer answers."""
+GATE_FAILED_READS_TOTAL: Final = "rolloutobs_gate_failed_reads_total"
 
 # --- span and log attributes --------------------------------------------------------------------------------
 ATTR_VERSION: Final = "app.version"

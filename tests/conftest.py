@@ -19,9 +19,9 @@ def _missing(marker: str) -> str:
     """Return why tests with `marker` cannot run here; empty if they can."""
     if marker == "browser":
         return browser.unavailable_reason()
-    commands = ("prometheus", "promtool", "prometheus-pushgateway")
+    commands = ("prometheus", "promtool", "prometheus-pushgateway", "amtool")
     missing = [command for command in commands if shutil.which(command) is None]
-    packages = "Debian's packages prometheus and prometheus-pushgateway"
+    packages = "Debian's packages prometheus, prometheus-pushgateway and prometheus-alertmanager"
     return f"not on the PATH: {', '.join(missing)} ({packages})" if missing else ""
 
 

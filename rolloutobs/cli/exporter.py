@@ -90,10 +90,10 @@ class Exporter:
     def collect(self) -> Iterator[Metric]:
         """Return the metrics of the last look, for prometheus_client."""
         look = self._look
-        looks = CounterMetricFamily("rolloutobs_gate_looks", "Readings taken.", labels=("app",))
+        looks = CounterMetricFamily(semconv.GATE_LOOKS_TOTAL, "Readings taken.", labels=("app",))
         looks.add_metric((self._app,), self._looks)
         failures = CounterMetricFamily(
-            "rolloutobs_gate_failed_reads", "Targets that did not answer a reading.", labels=("app",)
+            semconv.GATE_FAILED_READS_TOTAL, "Targets that did not answer a reading.", labels=("app",)
         )
         failures.add_metric((self._app,), self._failures)
         yield from (looks, failures)

@@ -1,0 +1,30 @@
+"""Names of metrics that kube-state-metrics and cAdvisor expose, once each.
+
+Source: kube-state-metrics 2.20, docs/metrics; kubelet 1.36, /metrics/cadvisor.
+"""
+
+from typing import Final
+
+__all__ = ["NAMES"]
+
+POD_CREATED: Final = "kube_pod_created"
+POD_INFO: Final = "kube_pod_info"
+POD_LABELS: Final = "kube_pod_labels"
+"""Off unless kube-state-metrics is started with ``--metric-labels-allowlist``."""
+POD_READY: Final = "kube_pod_status_ready"
+POD_RESTARTS: Final = "kube_pod_container_status_restarts_total"
+POD_LIMITS: Final = "kube_pod_container_resource_limits"
+DEPLOYMENT_CONDITION: Final = "kube_deployment_status_condition"
+DEPLOYMENT_DESIRED: Final = "kube_deployment_spec_replicas"
+DEPLOYMENT_REPLICAS: Final = "kube_deployment_status_replicas"
+DEPLOYMENT_UPDATED: Final = "kube_deployment_status_replicas_updated"
+DEPLOYMENT_AVAILABLE: Final = "kube_deployment_status_replicas_available"
+CONTAINER_MEMORY: Final = "container_memory_working_set_bytes"
+
+NAMES: Final = frozenset(
+    {
+        POD_CREATED, POD_INFO, POD_LABELS, POD_READY, POD_RESTARTS, POD_LIMITS, DEPLOYMENT_CONDITION,
+        DEPLOYMENT_DESIRED, DEPLOYMENT_REPLICAS, DEPLOYMENT_UPDATED, DEPLOYMENT_AVAILABLE, CONTAINER_MEMORY,
+    }
+)  # fmt: skip
+"""All of them."""
