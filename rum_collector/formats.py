@@ -46,9 +46,11 @@ class Format:
 
     def answer(self, content_type: str) -> tuple[int, dict[bytes, bytes], bytes]:
         """Return status, headers and body for one that was counted."""
+        if not self.body:
+            return self.status, {}, b""
         if self.parse_protobuf is not None and _is_protobuf(content_type):
             return self.status, {b"content-type": PROTOBUF.encode()}, b""
-        return self.status, ({b"content-type": _JSON} if self.body else {}), self.body
+        return self.status, {b"content-type": _JSON}, self.body
 
 
 def _is_protobuf(content_type: str) -> bool:
