@@ -118,6 +118,8 @@ class Counts:
 
     def plus(self, other: Counts) -> Counts:
         """Return the sum; the one with fewer rows has no traffic in the others."""
+        if not len(self.canary) or not len(other.canary):
+            return other if len(other.canary) else self
         rows = max(len(self.canary), len(other.canary))
         one, two = self.padded(rows), other.padded(rows)
         return Counts(
@@ -423,8 +425,11 @@ class RatioSequence:
         share = (counts.canary[busy] / np.maximum(counts.canary[busy] + counts.stable[busy], 1e-12))[:, None]
         normal = share * cls._WIDE
         normal += 1.0 - share
+        np.log(normal, out=normal)
+        if len(normal) == len(busy):
+            return canary, events, normal
         result = np.zeros((len(busy), len(cls._WIDE)))
-        result[busy] = np.log(normal, out=normal)
+        result[busy] = normal
         return canary, events, result
 
     def add_pool(self, terms: tuple[Floats, Floats, Floats], phi: Floats) -> None:

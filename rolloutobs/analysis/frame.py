@@ -53,14 +53,15 @@ class Frame:
             warm, cold = self._histograms(tick.histograms.get(self._signal.name, {})), None
         else:
             warm = self._pairs(tick.counts.get(self._signal.name, {}))
-            cold = self._pairs(tick.cold_counts.get(self._signal.name, {}))
+            aside = tick.cold_counts.get(self._signal.name)
+            cold = self._pairs(aside) if aside else None
         by_pod_age = tick.by_pod_age and self._signal.needs_pods
         if not by_pod_age and tick.start < self._warmup_seconds:
             nothing = Counts.zeros(len(self.strata), self.channels)
             young = Counts(warm.canary_events, warm.canary, nothing.stable_events, nothing.stable)
             warm = Counts(nothing.canary_events, nothing.canary, warm.stable_events, warm.stable)
             return warm, young if cold is None else young.plus(cold)
-        return warm, Counts.zeros(len(self.strata), self.channels) if cold is None else cold
+        return warm, Counts.zeros(0, self.channels) if cold is None else cold
 
     def pods(self, tick: Tick) -> dict[str, tuple[Floats, float]]:
         """Return events (C,) and exposures per stable pod of `tick`."""

@@ -14,7 +14,7 @@ import numpy as np
 from rolloutobs.analysis.judge import SignalJudge
 from rolloutobs.analysis.model import ResourceVerdict
 from rolloutobs.analysis.policy import OnFailure, Policy
-from rolloutobs.analysis.summary import headline, pair, thresholds
+from rolloutobs.analysis.summary import headline, pair
 from rolloutobs.analysis.wording import Tracks, bound_text, duration, percent, uses_more, worse
 
 __all__ = ["blindness", "dependency", "limits", "resources", "silence", "stale", "suspicions", "unmatched"]
@@ -106,7 +106,7 @@ def _why(judge: SignalJudge, policy: Policy) -> str:
         return ", as the policy says (on_failure: pause)"
     if not policy.may_roll_back(judge.signal):
         return ", as anyone can post what browsers say"
-    return f" ({max(judge.nats, 0.0):.1f} of {thresholds(policy, judge.signal):.1f} nats)"
+    return f" ({max(judge.nats, 0.0):.1f} of {judge.threshold:.1f} nats)"
 
 
 def resources(found: Sequence[ResourceVerdict], policy: Policy, tracks: Tracks) -> list[str]:

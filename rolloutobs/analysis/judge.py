@@ -114,6 +114,7 @@ class SignalJudge:
     `seen`.
 
     Attributes:
+        threshold: nats at which the signal alone rolls back or, if it may not, holds promotion.
         frame: strata and bounds.
         choice: what is compared; ``None`` until stable was seen.
         against: evidence for a rollback; ``None`` until then.
@@ -129,6 +130,7 @@ class SignalJudge:
     def __init__(self, signal: Signal, policy: Policy) -> None:
         self.signal = signal
         self._policy = policy
+        self.threshold = policy.threshold(signal)
         self.frame = Frame(signal, policy)
         self.past = StablePast(policy.past)
         self.choice: Choice | None = None
@@ -215,8 +217,8 @@ class SignalJudge:
     def _close(self, seconds: float, tick: Tick) -> None:
         """Use the interval that ends with `tick`: with the design effect and the choice of before it."""
         rows, channels = len(self.frame.strata), self.frame.channels
-        warm, cold = (each.padded(rows) for each in self._pending)
-        self._pending = (Counts.zeros(rows, channels), Counts.zeros(rows, channels))
+        warm, cold = self._pending[0].padded(rows), self._pending[1]
+        self._pending = (Counts.zeros(0, channels), Counts.zeros(0, channels))
         both = warm.plus(cold)
         canary, stable = self._lag.exposures(seconds, both.canary, both.stable)
         lagged = warm

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import log
 from typing import Any
 
 from rolloutobs import semconv
@@ -182,6 +183,13 @@ class Policy:
         weights = {each.name: each.weight for each in self.compared if self.may_roll_back(each)}
         scale = (1.0 - self.guard_weight) / max(sum(weights.values()), _TINY)
         return {name: scale * weight for name, weight in weights.items()}
+
+    def threshold(self, signal: Signal) -> float:
+        """Return the nats at which `signal` alone rolls back, or, if it may not, at which it holds
+        promotion."""
+        if not self.may_roll_back(signal):
+            return log(self.hold_evidence)
+        return -log(self.alpha) - log(self.rollback_weights[signal.name])
 
     def only(self, *names: str) -> Policy:
         """Return the policy with these of its signals alone.

@@ -29,9 +29,9 @@ from rolloutobs.analysis.model import (
     Suspect,
     Unjudged,
 )
-from rolloutobs.analysis.policy import Policy, Signal
+from rolloutobs.analysis.policy import Policy
 
-__all__ = ["Headline", "headline", "metric_verdict", "missing", "pair", "suspects", "thresholds"]
+__all__ = ["Headline", "headline", "metric_verdict", "missing", "pair", "suspects"]
 
 _WORST = 5
 _UNJUDGED = 20
@@ -53,13 +53,6 @@ class Headline:
     ratio: Ratio
     channel: int
     """Channel of the frame."""
-
-
-def thresholds(policy: Policy, signal: Signal) -> float:
-    """Return the nats at which `signal` alone rolls back, or, if it may not, at which it holds promotion."""
-    if not policy.may_roll_back(signal):
-        return log(policy.hold_evidence)
-    return -log(policy.alpha) - log(policy.rollback_weights[signal.name])
 
 
 def pair(counts: Counts, rows: Index | slice, channel: int) -> PairCount:
@@ -262,10 +255,9 @@ def _pool_ratio(judge: SignalJudge, policy: Policy, channel: int) -> Ratio:
 
 
 def _evidence(judge: SignalJudge, policy: Policy) -> tuple[Evidence, ...]:
-    signal = judge.signal
-    side = Side.ROLLBACK if policy.may_roll_back(signal) else Side.HOLD
+    side = Side.ROLLBACK if policy.may_roll_back(judge.signal) else Side.HOLD
     found = [
-        Evidence(side, judge.nats, thresholds(policy, signal)),
+        Evidence(side, judge.nats, judge.threshold),
         Evidence(Side.PROMOTE, judge.promotion_nats, -log(policy.promote_alpha)),
     ]
     if judge.guard_nats is not None:
