@@ -14,7 +14,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,8 +40,6 @@ TITLES = {
 }
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
-# Of what it is built around, as tests/e2e/browser/test_evaluation.py demands.
-EVALUATION_LIMIT = 1.3
 QUIET_MILLISECONDS = 6000
 """Longer than any of these agents holds back what it has."""
 
@@ -56,8 +53,8 @@ class Measured:
     traffic: Traffic = field(default_factory=Traffic)
 
 
-async def main(rounds: int, write: bool) -> int:
-    """Measure, print the table, and return 1 if the small build is too slow."""
+async def main(rounds: int, write: bool) -> None:
+    """Measure and print the table; tests/e2e/browser/test_evaluation.py holds the limit."""
     folder = _bundles()
     scripts = {path.name: path for path in (*folder.glob("*.js"), BUNDLE_PATH, FULL_BUNDLE_PATH)}
     agents = {name: Measured(len(brotli.compress(scripts[name].read_bytes()))) for name in TITLES}
@@ -76,9 +73,6 @@ async def main(rounds: int, write: bool) -> int:
     print(table)
     if write:
         _write(table)
-    ratio = min(agents["rolloutobs.js"].milliseconds) / min(agents[BASE].milliseconds)
-    print(f"evaluation of the small build: {ratio:.2f}x web-vitals alone, at most {EVALUATION_LIMIT}x")
-    return int(ratio > EVALUATION_LIMIT)
 
 
 def _bundles() -> Path:
@@ -156,4 +150,4 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=20, help="evaluations of each agent (default: 20)")
     parser.add_argument("--docs", action="store_true", help="write the table into docs/rum.md")
     options = parser.parse_args()
-    sys.exit(asyncio.run(main(options.rounds, options.docs)))
+    asyncio.run(main(options.rounds, options.docs))

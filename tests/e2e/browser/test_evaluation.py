@@ -14,7 +14,7 @@ from tests.e2e.browser.site import Site
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
-# Of web-vitals alone, which is inside: what is added may cost less than a third of it.
+# Of web-vitals alone, as it is published: what is added may cost less than a third of it.
 LIMIT = 1.3
 ROUNDS = 6
 ATTEMPTS = 4
