@@ -19,7 +19,7 @@ from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.replay import Replayed, replay
 from rolloutobs.analysis.tally import CANARY, STABLE
 
-__all__ = ["Run", "Spread", "runs", "spreads", "stable_pods"]
+__all__ = ["Run", "Spread", "runs", "span", "spreads", "stable_pods", "windows"]
 
 _FEWEST_EVENTS = 10
 """Of each side: below, a ratio says nothing about its pod."""
@@ -69,28 +69,37 @@ def stable_pods(readings: Iterable[Reading]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def runs(
-    readings: Sequence[Reading], pods: Sequence[str], starts: Sequence[float], policy: Policy
-) -> Iterable[Run]:
-    """Yield each pod's run in each window.
+def windows(first: float, last: float, policy: Policy) -> list[float]:
+    """Return the starts of windows between two unix times, each as long as the policy's deadline.
+
+    The first leaves room for as much of stable's past before it, where there is as much.
+    """
+    length = policy.deadline_seconds
+    starts = [first + min(length, max(last - first - length, 0.0))]
+    while starts[-1] + 2 * length <= last:
+        starts.append(starts[-1] + length)
+    return starts
+
+
+def span(start: float, policy: Policy) -> tuple[float, float]:
+    """Return from when to when a window that begins at `start` has to be read: with as long a past."""
+    return start - policy.deadline_seconds, start + policy.deadline_seconds
+
+
+def runs(readings: Sequence[Reading], pods: Sequence[str], start: float, policy: Policy) -> Iterable[Run]:
+    """Yield each pod's run in the window that begins at `start`.
 
     Args:
-        readings: of all pods, oldest first, with the past before the first window.
+        readings: of all pods over the `span` of the window, oldest first.
         pods: which take the canary's place, one after the other.
-        starts: of the windows, in unix seconds; each is as long as the policy's deadline.
+        start: of the window, in unix seconds.
         policy: what decides.
     """
     step = min((b.at - a.at for a, b in pairwise(readings)), default=15.0)
-    for start in starts:
-        window = [
-            each
-            for each in readings
-            if start - policy.deadline_seconds <= each.at <= start + policy.deadline_seconds
-        ]
-        for pod in pods:
-            renamed: dict[int, tuple[Mapping[str, str], Mapping[str, str]]] = {}
-            seen = [_as_canary(each, pod, start, renamed) for each in window]
-            yield Run(pod, replay(seen, start, policy, max(3.5 * step, 5.0)))
+    for pod in pods:
+        renamed: dict[int, tuple[Mapping[str, str], Mapping[str, str]]] = {}
+        seen = [_as_canary(each, pod, start, renamed) for each in readings]
+        yield Run(pod, replay(seen, start, policy, max(3.5 * step, 5.0)))
 
 
 def _as_canary(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "run"]
 
 _TIMEOUT_SECONDS: Final = 30.0
+_LOOKS_AHEAD: Final = 60
+"""Moments at which it is looked which pods there were, and since when."""
 
 _DESCRIPTION: Final = """\
 Take each stable pod in turn for a canary, over hours that a Prometheus still has, and print how often it
@@ -63,12 +65,44 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Read, run, print the table."""
     require("calibrate", "numpy", "httpx2")
-    from rolloutobs.analysis.calibrate import runs, spreads, stable_pods
-    from rolloutobs.analysis.wording import duration
+    from rolloutobs.analysis.calibrate import spreads
 
     policy = read_policy(arguments.policy, "calibrate", arguments.metrics)
-    now = time.time()
-    readings = asyncio.run(_history(arguments, policy, now))
+    found = asyncio.run(_found(arguments, policy, time.time()))
+    spread = spreads(found, policy)
+    sys.stdout.write("\n".join(_report(found, spread, policy)) + "\n")
+    return _code(found, spread)
+
+
+async def _found(arguments: argparse.Namespace, policy: Policy, now: float) -> list[Run]:
+    """Return the runs of all windows; no more than one window is read at a time."""
+    from rolloutobs.analysis.calibrate import runs, span, windows
+    from rolloutobs.analysis.ticks import Ticker
+
+    timeout = arguments.timeout or _TIMEOUT_SECONDS
+    async with open_prometheus(arguments, Ticker(policy.compared, displays=()).metrics, timeout) as source:
+        step = max(arguments.interval, arguments.last / _LOOKS_AHEAD)
+        coarse = await history(source, arguments.prometheus, (now - arguments.last, now), step)
+        pods = _taken(coarse, arguments)
+        starts = windows(coarse[0].at, coarse[-1].at, policy)
+        found: list[Run] = []
+        for number, start in enumerate(starts):
+            _progress(f"window {number + 1} of {len(starts)}, {len(pods)} pods")
+            readings = await history(source, arguments.prometheus, span(start, policy), arguments.interval)
+            found += runs(readings, pods, start, policy)
+        _progress("")
+        return found
+
+
+def _taken(readings: Sequence[Reading], arguments: argparse.Namespace) -> Sequence[str]:
+    """Return the pods that take the canary's place, spread over all that were seen.
+
+    Raises:
+        SourceError: there are fewer than two.
+    """
+    from rolloutobs.analysis.calibrate import stable_pods
+    from rolloutobs.analysis.wording import duration
+
     pods = stable_pods(readings)
     if len(pods) < 2:
         seen = ("no stable pod", "1 stable pod")[len(pods)]
@@ -76,25 +110,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"there is {seen} in the last {duration(arguments.last)}; calibrating takes two or more "
             "(is --app right?)"
         )
-    length = policy.deadline_seconds
-    # The first window needs stable's past before it.
-    first = readings[0].at + min(length, max(readings[-1].at - readings[0].at - length, 0.0))
-    starts = [first]
-    while starts[-1] + 2 * length <= readings[-1].at:
-        starts.append(starts[-1] + length)
-    taken = pods[:: -(-len(pods) // arguments.pods)] if arguments.pods > 0 else pods
-    found = list(runs(readings, taken, starts, policy))
-    spread = spreads(found, policy)
-    sys.stdout.write("\n".join(_report(found, spread, policy)) + "\n")
-    return _code(found, spread)
+    return pods[:: -(-len(pods) // arguments.pods)] if arguments.pods > 0 else pods
 
 
-async def _history(arguments: argparse.Namespace, policy: Policy, now: float) -> list[Reading]:
-    from rolloutobs.analysis.ticks import Ticker
-
-    timeout = arguments.timeout or _TIMEOUT_SECONDS
-    async with open_prometheus(arguments, Ticker(policy.compared, displays=()).metrics, timeout) as source:
-        return await history(source, arguments.prometheus, (now - arguments.last, now), arguments.interval)
+def _progress(text: str) -> None:
+    """Say on a terminal how far it is; the empty text wipes it out."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
 
 
 def _alarms(found: Sequence[Run]) -> list[Run]:

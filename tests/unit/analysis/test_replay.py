@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rolloutobs.analysis.calibrate import Run, Spread, runs, spreads, stable_pods
+from rolloutobs.analysis.calibrate import Run, Spread, runs, span, spreads, stable_pods, windows
 from rolloutobs.analysis.model import Decision, Reading, Sample
 from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.replay import Replayed, replay
@@ -97,10 +97,26 @@ def test_no_canary_is_a_hold_without_a_verdict():
     assert (found.decision, found.verdict, found.zero) == (Decision.HOLD, None, None)
 
 
+def windowed(past):
+    """Return the runs of every pod in every window, each with no more than it has to be given."""
+    found = []
+    for start in windows(past[0].at, past[-1].at, POLICY):
+        first, last = span(start, POLICY)
+        seen = [each for each in past if first <= each.at <= last]
+        found += runs(seen, stable_pods(past), start, POLICY)
+    return found
+
+
+def test_windows_leave_room_for_the_past_where_there_is_one():
+    assert windows(0.0, 2100.0, POLICY) == [600.0, 1200.0]
+    assert windows(0.0, 900.0, POLICY) == [300.0]
+    assert windows(0.0, 100.0, POLICY) == [0.0]
+
+
 def test_equal_pods_raise_no_alarm_and_need_no_more_tolerance():
     past = readings((0.02,) * 4, end=2100)
     assert stable_pods(past) == ("pod-0", "pod-1", "pod-2", "pod-3")
-    found = list(runs(past, stable_pods(past), (600.0, 1200.0), POLICY))
+    found = windowed(past)
     assert len(found) == 8
     assert {run.result.decision for run in found} <= {Decision.HOLD, Decision.PROMOTE}
     errors = spreads(found, POLICY)[0]
@@ -111,7 +127,7 @@ def test_equal_pods_raise_no_alarm_and_need_no_more_tolerance():
 
 def test_pods_that_differ_are_found_and_named_by_a_tolerance():
     past = readings((0.02, 0.02, 0.02, 0.06), end=2100)
-    found = list(runs(past, stable_pods(past), (600.0, 1200.0), POLICY))
+    found = windowed(past)
     assert {run.pod for run in found if run.result.decision is Decision.ROLLBACK} == {"pod-3"}
     errors = spreads(found, POLICY)[0]
     assert errors.pods > 1.5
@@ -121,7 +137,7 @@ def test_pods_that_differ_are_found_and_named_by_a_tolerance():
 
 def test_too_few_events_say_nothing():
     past = readings((0.0001, 0.0001), end=1500)
-    errors = spreads(list(runs(past, stable_pods(past), (600.0,), POLICY)), POLICY)[0]
+    errors = spreads(windowed(past), POLICY)[0]
     assert errors == Spread("errors", 0, None, None, 1.1)
     assert errors.suggested == 1.1
     assert spreads([Run("pod-0", Replayed(0.0, None, None))], POLICY)[0].runs == 0

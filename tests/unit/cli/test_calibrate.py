@@ -1,6 +1,7 @@
 """The table of ``calibrate`` on recorded pods; reading them from a real Prometheus is in test_prometheus."""
 
 import json
+import time
 
 import pytest
 
@@ -29,11 +30,19 @@ def policy(tmp_path):
     ids=["alike", "one differs", "nothing to see"],
 )
 def test_calibrate_names_the_tolerance_to_set(rates, code, alarms, policy, monkeypatch, capsys):
-    async def history(arguments, policy, now):
-        return readings(rates, end=2100)
+    past, largest = readings(rates, end=2100), []
 
-    monkeypatch.setattr("rolloutobs.cli.calibrate._history", history)
-    assert cli.main(["calibrate", "--prometheus", "http://p:9090", "--policy", policy]) == code
+    async def history(source, url, span, step):
+        found = [each for each in past if span[0] <= each.at <= span[1]]
+        largest.append(len(found))
+        return found[:: round(step / 15)]
+
+    monkeypatch.setattr("rolloutobs.cli.calibrate.history", history)
+    monkeypatch.setattr(time, "time", lambda: past[-1].at)
+    assert (
+        cli.main(["calibrate", "--prometheus", "http://p:9090", "--last", "36m", "--policy", policy]) == code
+    )
+    assert max(largest[1:]) <= 81, "a window and its past are all that is held at a time"
     shown = capsys.readouterr().out
     assert "8 runs, 4 stable pods, each against the others for 600 s" in shown
     assert alarms in shown
