@@ -246,6 +246,7 @@ SYNTHETIC_CHECK_RUNS_TOTAL: Final = "synthetic_check_runs_total"
 SYNTHETIC_CHECK_DURATION_SECONDS: Final = "synthetic_check_duration_seconds"
 SYNTHETIC_CHECK_LAST_SUCCESS_TIMESTAMP_SECONDS: Final = "synthetic_check_last_success_timestamp_seconds"
 SYNTHETIC_CHECK_IDENTITY_MISMATCH_TOTAL: Final = "synthetic_check_identity_mismatch_total"
+SYNTHETIC_CHECK_PASSED_ON_RETRY_TOTAL: Final = "synthetic_check_passed_on_retry_total"
 
 # --- analysis -----------------------------------------------------------------------------------------------
 VERDICT: Final = "rolloutobs_verdict"

@@ -22,6 +22,7 @@ __all__ = [
     "one_of",
     "path_or_off",
     "resource_attributes",
+    "secret",
     "secrets",
     "whole",
     "words",
@@ -107,6 +108,21 @@ def secrets(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
     Raises:
         ConfigurationError: the file cannot be read, or holds nothing.
     """
+    text = _text_of(environ, name)
+    return tuple(part.strip() for part in text.replace("\n", ",").split(",") if part.strip())
+
+
+def secret(environ: Mapping[str, str], name: str) -> str:
+    """Return one secret, commas and all, from the variable `name`, else from the file that ``<name>_FILE``
+    names; a line end after it is not its own. Empty: there is none.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or holds nothing.
+    """
+    return _text_of(environ, name).rstrip("\r\n")
+
+
+def _text_of(environ: Mapping[str, str], name: str) -> str:
     text = environ.get(name, "")
     path = environ.get(f"{name}_FILE", "").strip()
     if not text.strip() and path:
@@ -116,7 +132,7 @@ def secrets(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
             raise ConfigurationError(f"{name}_FILE is {path!r}, which cannot be read: {error}") from error
         if not text.strip():
             raise ConfigurationError(f"{name}_FILE is {path!r}, which is empty")
-    return tuple(part.strip() for part in text.replace("\n", ",").split(",") if part.strip())
+    return text
 
 
 def resource_attributes(environ: Mapping[str, str]) -> dict[str, str]:

@@ -6,28 +6,28 @@ the page that a journey gets is whatever `synthetic.browser` hands over (a Playw
     async def checkout(page, shop):
         async with shop.step("open the shop"):
             await shop.open("/")
-        async with shop.step("add to cart"):
+        async with shop.step("add to cart", budget="2s"):
             await page.get_by_role("button", name="Add to cart").first.click()
+
+    async def stock(api, shop):
+        async with shop.step("read the catalog"):
+            (await api.get("/catalog")).raise_for_status()
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
-import inspect
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
-from types import ModuleType
-from typing import Any, TypeGuard
+from typing import Any, TypeVar
 
 from rolloutobs.errors import ConfigurationError, RolloutobsError
+from synthetic.redaction import Secrets
+from synthetic.settings import parse_duration
 
-__all__ = ["CheckFailedError", "Journey", "StepResult", "Walk", "first_line", "load_journey"]
+__all__ = ["CheckFailedError", "Journey", "JourneyFunction", "StepResult", "Walk", "first_line", "journey"]
 
 _MAX_ERROR_CHARS = 300
 
@@ -53,14 +53,22 @@ class Walk:
     Attributes:
         url: base URL of the target, without trailing slash.
         track: ``"stable"``, ``"canary"``..., empty for visits that belong to no check.
-        page: the page, the same object as the journey's first argument.
+        page: the page, the same object as the journey's first argument; ``None`` in one without a browser.
     """
 
-    def __init__(self, url: str, track: str, page: Any, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(
+        self,
+        url: str,
+        track: str,
+        page: Any,
+        clock: Callable[[], float] = perf_counter,
+        secrets: Secrets | None = None,
+    ) -> None:
         self.url = url
         self.track = track
         self.page = page
         self._clock = clock
+        self._secrets = secrets if secrets is not None else Secrets({})
         self._steps: list[StepResult] = []
 
     @property
@@ -68,30 +76,50 @@ class Walk:
         """Results so far, in the order in which the steps ended."""
         return tuple(self._steps)
 
+    def secret(self, name: str) -> str:
+        """Return a secret from the variable `name`, or from the file that ``<name>_FILE`` names.
+
+        From then on its value is replaced in all that the check prints and keeps.
+
+        Raises:
+            ConfigurationError: there is none, or it has fewer than 4 characters.
+        """
+        return self._secrets.read(name)
+
     @asynccontextmanager
-    async def step(self, name: str) -> AsyncIterator[None]:
+    async def step(self, name: str, *, budget: str = "") -> AsyncIterator[None]:
         """Time what runs inside as one step. An exception fails the step, and the run even if the journey
         catches it.
 
+        Args:
+            name: what the step does, for people; the label ``step``.
+            budget: a step that took longer has failed, e.g. ``"2s"``; empty: the journey's limit is the only
+                one.
+
         Raises:
-            ConfigurationError: the name is empty, which is the series of the whole journey.
+            ConfigurationError: the name is empty, which is the series of the whole journey, or the budget is
+                no duration.
+            CheckFailedError: it took longer than its budget.
         """
         if not name:
             raise ConfigurationError(
                 "a step has an empty name; the empty name is the whole journey's own series"
             )
+        limit = parse_duration(budget, f"the budget of the step {name!r}") if budget else None
         started = self._clock()
         error = ""
         try:
             yield
+            if limit is not None and (took := self._clock() - started) > limit:
+                raise CheckFailedError(f"took {took:.2f} s, its budget is {limit:g} s")
         except asyncio.CancelledError:
             error = "stopped: the time of the run was up"
             raise
         except BaseException as problem:
-            error = first_line(problem)
+            error = first_line(problem, self._secrets.clean)
             raise
         finally:
-            self._steps.append(StepResult(name, self._clock() - started, error))
+            self._steps.append(StepResult(self._secrets.clean(name), self._clock() - started, error))
 
     async def open(self, path: str = "/") -> None:
         """Go to `path` of the target and wait until the page has loaded.
@@ -99,29 +127,77 @@ class Walk:
         Raises:
             CheckFailedError: the answer's status is 400 or above. (Refused connections and timeouts raise the
                 browser's own errors.)
+            ConfigurationError: the journey has no page, but a client of the API.
         """
+        if self.page is None:
+            raise ConfigurationError("this journey has no page; call its first argument: api.get(...)")
         response = await self.page.goto(self.url + path)
         if response is not None and response.status >= 400:
             raise CheckFailedError(f"{path} answered {response.status}")
 
 
 JourneyFunction = Callable[[Any, Walk], Awaitable[None]]
+F = TypeVar("F", bound=JourneyFunction)
+_TOLD = "__rolloutobs_journey__"
 
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """A journey and its name."""
+    """A journey, its name, and what `journey` told about it."""
 
     name: str
     walk: JourneyFunction
+    needs_browser: bool = True
+    """Whether its first argument is a page; else it is a client of the target's API."""
+    tags: tuple[str, ...] = ()
+    timeout_seconds: float | None = None
+    """``None``: the command's."""
+    retries: int | None = None
+    """``None``: the command's."""
+    place: str = ""
+    """The file it stands in."""
 
 
-def first_line(problem: BaseException) -> str:
+def journey(*, tags: tuple[str, ...] = (), timeout: str = "", retries: int | None = None) -> Callable[[F], F]:
+    """Tell something about a journey, which needs none of it to be one.
+
+    Args:
+        tags: words for ``--tag``.
+        timeout: its limit, e.g. ``"10s"``, instead of the command's.
+        retries: how often a pair that failed is walked once more, instead of the command's.
+
+    Raises:
+        ConfigurationError: the timeout is no duration, or retries are below 0.
+    """
+    seconds = parse_duration(timeout, "the journey's timeout") if timeout else None
+    if retries is not None and retries < 0:
+        raise ConfigurationError(f"the journey's retries are {retries}; use 0 or more")
+    told: Mapping[str, Any] = {"tags": tuple(tags), "timeout_seconds": seconds, "retries": retries}
+
+    def tell(function: F) -> F:
+        setattr(function, _TOLD, told)
+        return function
+
+    return tell
+
+
+def told_of(function: JourneyFunction) -> Mapping[str, Any]:
+    """Return what `journey` told about a function, as arguments of `Journey`."""
+    told: Mapping[str, Any] = getattr(function, _TOLD, {})
+    return told
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def first_line(problem: BaseException, clean: Callable[[str], str] = _as_it_is) -> str:
     """Return one line that says what went wrong, with the type where the message alone would not tell.
 
     Of Playwright's call log it takes what was waited for: "Timeout 4000ms exceeded" alone helps nobody.
+    Secrets are taken out by `clean` before anything is cut off, for half of one would not be found.
     """
-    lines = str(problem).strip().splitlines()
+    lines = clean(str(problem)).strip().splitlines()
     text = lines[0] if lines else ""
     name = type(problem).__name__
     plain = isinstance(problem, CheckFailedError) or name in ("Error", "TimeoutError", "TargetClosedError")
@@ -129,52 +205,3 @@ def first_line(problem: BaseException) -> str:
     waited = next((each.strip() for each in lines[1:] if each.strip().startswith("- waiting for ")), "")
     line = f"{line.rstrip('.')}, {waited.removeprefix('- ')}" if waited else line
     return line if len(line) <= _MAX_ERROR_CHARS else line[: _MAX_ERROR_CHARS - 1] + "…"
-
-
-def load_journey(spec: str) -> Journey:
-    """Load ``path/to/file.py:function`` or ``package.module:function``.
-
-    The file's folder is put on ``sys.path``, so that a journey may import its neighbours.
-
-    Raises:
-        ConfigurationError: there is no such file, module or function, it cannot be imported, or it is not an
-            async function of two arguments.
-    """
-    place, _, name = spec.rpartition(":")
-    if not place or not name:
-        raise ConfigurationError(
-            f"the journey is {spec!r}; use FILE.py:FUNCTION, e.g. journeys/shop.py:checkout"
-        )
-    try:
-        module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except ConfigurationError:
-        raise
-    except Exception as problem:
-        raise ConfigurationError(
-            f"the journey {place} cannot be imported: {first_line(problem)}"
-        ) from problem
-    function = getattr(module, name, None)
-    if not _is_journey(function):
-        known = ", ".join(sorted(key for key, value in vars(module).items() if _is_journey(value))) or "none"
-        raise ConfigurationError(
-            f"{place} has no journey {name!r}; a journey is an 'async def' of (page, shop); found: {known}"
-        )
-    return Journey(name, function)
-
-
-def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ConfigurationError(f"the journey's file {str(path)!r} does not exist; give its path from here")
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(f"rolloutobs_journey_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigurationError(f"the journey's file {str(path)!r} is no Python module")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _is_journey(value: object) -> TypeGuard[JourneyFunction]:
-    return inspect.iscoroutinefunction(value) and len(inspect.signature(value).parameters) == 2

@@ -7,7 +7,7 @@ takes, so no scrape ever sees one track of a pair without the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 
@@ -17,9 +17,10 @@ from prometheus_client.registry import Collector
 
 from rolloutobs import semconv
 from rolloutobs.errors import ConfigurationError
+from rolloutobs.identity import Track
 from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily
 from synthetic.journey import StepResult
-from synthetic.result import CheckOutcome, Pair, TrackRun
+from synthetic.result import CheckOutcome, Pair, PairVerdict, TrackRun
 from synthetic.target import Proven, Target
 
 __all__ = ["DURATION_BOUNDS", "CheckMetrics", "serve"]
@@ -27,6 +28,8 @@ __all__ = ["DURATION_BOUNDS", "CheckMetrics", "serve"]
 DURATION_BOUNDS = tuple(round(0.05 * 1.5**i, 6) for i in range(18))
 """Upper bounds in seconds, log-regular as the server's with factor 1.5, from 50 ms to 49 s: steps of a
 browser and whole journeys are longer than requests."""
+INTERNAL_PLACES = ("artifacts", "push", "report")
+"""What a check may fail to do; the label ``where``."""
 WHOLE_JOURNEY = ""
 """The step label of a whole journey's result."""
 
@@ -35,15 +38,14 @@ _STEP = (*_IDENTITY, semconv.LABEL_STEP)
 
 
 class CheckMetrics(Collector):
-    """The metrics of one check; register it with a prometheus_client registry.
+    """The metrics of checks; register it with a prometheus_client registry.
 
     Series of both tracks exist from zero once their version is known (at the start where it is expected),
     with the outcomes pass, fail and inconclusive.
     """
 
-    def __init__(self, app: str, check: str, targets: tuple[Target, ...]) -> None:
+    def __init__(self, app: str, checks: Sequence[str], targets: Sequence[Target]) -> None:
         self._app = app
-        self._check = check
         self._lock = Lock()
         self._runs = CounterFamily(
             semconv.SYNTHETIC_CHECK_RUNS_TOTAL,
@@ -64,13 +66,20 @@ class CheckMetrics(Collector):
             "Runs that another version or track answered, or somebody who did not say who it is.",
             _IDENTITY,
         )
+        self._retried = CounterFamily(
+            semconv.SYNTHETIC_CHECK_PASSED_ON_RETRY_TOTAL,
+            "Pairs that failed and passed when both tracks walked once more; counted as failed above, too.",
+            (semconv.LABEL_APP, semconv.LABEL_VERSION, semconv.LABEL_CHECK),
+        )
         self._internal = CounterFamily(
             semconv.INTERNAL_ERRORS_TOTAL, "What the check itself could not do.", (semconv.LABEL_WHERE,)
         )
-        self._internal.cell("artifacts")
-        for target in targets:
-            if target.version is not None:
-                self._exist(target.version, target.track.value, WHOLE_JOURNEY)
+        for where in INTERNAL_PLACES:
+            self._internal.cell(where)
+        for check in checks:
+            for target in targets:
+                if target.version is not None:
+                    self._exist(check, target.version, target.track.value, WHOLE_JOURNEY)
 
     def publish(self, pair: Pair) -> None:
         """Count a pair, both tracks at once."""
@@ -79,8 +88,10 @@ class CheckMetrics(Collector):
             for run, outcome in zip(pair.runs, pair.published, strict=True):
                 track = run.target.track.value
                 for step in (WHOLE_JOURNEY, *steps):
-                    self._exist(run.version, track, step)
-                self._count(run, outcome)
+                    self._exist(pair.check, run.version, track, step)
+                self._count(pair.check, run, outcome)
+            if pair.verdict is PairVerdict.FLAKY:
+                self._retried.cell(self._app, pair.canary.version, pair.check).inc()
 
     def count_internal_error(self, where: str) -> None:
         """Count something that the check itself could not do."""
@@ -95,18 +106,22 @@ class CheckMetrics(Collector):
     @property
     def families(self) -> tuple[CounterFamily | GaugeFamily | HistogramFamily, ...]:
         """Everything that is exposed, for the table in the documentation."""
-        return self._runs, self._duration, self._last_success, self._mismatch, self._internal
+        return (
+            self._runs, self._duration, self._last_success, self._mismatch, self._retried, self._internal,
+        )  # fmt: skip
 
-    def _exist(self, version: str, track: str, step: str) -> None:
+    def _exist(self, check: str, version: str, track: str, step: str) -> None:
         """Make the series of a step, so that they start at zero."""
-        labels = (self._app, version, track, self._check)
+        labels = (self._app, version, track, check)
+        if track == Track.CANARY.value:
+            self._retried.cell(self._app, version, check)
         for outcome in (CheckOutcome.PASS, CheckOutcome.FAIL, CheckOutcome.INCONCLUSIVE):
             self._runs.cell(*labels, step, outcome.value)
         self._duration.cell(*labels, step)
         self._mismatch.cell(*labels)
 
-    def _count(self, run: TrackRun, outcome: CheckOutcome) -> None:
-        labels = (self._app, run.version, run.target.track.value, self._check)
+    def _count(self, check: str, run: TrackRun, outcome: CheckOutcome) -> None:
+        labels = (self._app, run.version, run.target.track.value, check)
         self._runs.cell(*labels, WHOLE_JOURNEY, outcome.value).inc()
         for step in run.steps:
             came_to = _step_outcome(outcome, step)

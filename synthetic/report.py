@@ -6,21 +6,34 @@ Belongs here: rendering of frozen results and the folder of artifacts. Decides n
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from synthetic.journey import StepResult
-from synthetic.result import CheckOutcome, ExitCode, Pair, PairVerdict, TrackRun
+from synthetic.pairing import Pairing
+from synthetic.result import CheckOutcome, ExitCode, Pair, PairVerdict, TrackRun, exit_code
 
-__all__ = ["Artifacts", "Summary", "pair_line", "pair_text", "run_as_dict", "write_json"]
+__all__ = [
+    "Artifacts",
+    "Summary",
+    "pair_as_dict",
+    "pair_line",
+    "pair_text",
+    "reason",
+    "run_as_dict",
+    "sentence",
+    "write_json",
+]
 
 _SENTENCES = {
     PairVerdict.PASS: "the canary passed",
+    PairVerdict.FLAKY: "passed on retry: flaky, and no proof against the canary by itself",
     PairVerdict.CANARY_FAILED: "the canary failed what stable passed at the same moment",
     PairVerdict.BOTH_FAILED: "both tracks failed: a shared dependency or the journey itself, not the canary",
     PairVerdict.INCONCLUSIVE: "inconclusive: it is not proven who answered",
@@ -28,13 +41,14 @@ _SENTENCES = {
 }
 
 
-def _sentence(pair: Pair) -> str:
+def sentence(pair: Pair) -> str:
+    """Return what a pair means."""
     if pair.verdict is PairVerdict.PASS and pair.stable.outcome is CheckOutcome.FAIL:
         return "the canary passed what stable failed at the same moment"
     return _SENTENCES[pair.verdict]
 
 
-def _reason(run: TrackRun) -> str:
+def reason(run: TrackRun) -> str:
     """Return why a run is not a pass; empty when it is one."""
     if run.outcome is CheckOutcome.INCONCLUSIVE:
         return run.proof.detail
@@ -44,29 +58,29 @@ def _reason(run: TrackRun) -> str:
     return run.error
 
 
-def pair_line(number: int, pair: Pair) -> str:
-    """Return a pair as one line."""
+def pair_line(number: int, pair: Pair, *, named: bool = False) -> str:
+    """Return a pair as one line, with its check's name where there are several."""
     sides = ", ".join(
         f"{run.target.track} {run.version} {run.outcome} {run.seconds:.2f} s" for run in pair.runs
     )
-    return f"pair {number}: {sides}: {_sentence(pair)}"
+    return f"pair {number}{f' of {pair.check}' * named}: {sides}: {sentence(pair)}"
 
 
-def pair_text(number: int, pair: Pair) -> str:
+def pair_text(number: int, pair: Pair, *, named: bool = False) -> str:
     """Return a pair as text: one line per track and step, and what it means."""
-    lines = [f"pair {number} ({pair.first} first)"]
+    lines = [f"pair {number}{f' of {pair.check}' * named} ({pair.first} first)"]
     for run in pair.runs:
         lines.append(
             f"  {run.target.track:<8} {run.version:<12} {run.outcome.upper():<13} {run.seconds:7.2f} s"
         )
         lines += [_step_line(step) for step in run.steps]
-        if reason := _reason(run):
-            lines.append(f"    why: {reason}")
+        if why := reason(run):
+            lines.append(f"    why: {why}")
         if run.outcome is not CheckOutcome.PASS:
             lines += [f"    the page said: {run.page_error}"] if run.page_error else []
             lines += [f"    trace {run.trace_id}"] if run.trace_id else []
             lines += [f"    artifacts in {run.artifacts}"] if run.artifacts else []
-    lines.append(f"  => {_sentence(pair)}")
+    lines.append(f"  => {sentence(pair)}")
     return "\n".join(lines)
 
 
@@ -82,7 +96,7 @@ def run_as_dict(run: TrackRun) -> dict[str, Any]:
         "version": run.version,
         "expected_version": run.target.version,
         "outcome": run.outcome.value,
-        "reason": _reason(run),
+        "reason": reason(run),
         "page_error": run.page_error,
         "fault": run.fault.value,
         "identity": run.proof.proven.value,
@@ -99,44 +113,86 @@ def run_as_dict(run: TrackRun) -> dict[str, Any]:
 
 
 class Summary:
-    """All pairs so far as counts, and the last hundred of them in full."""
+    """All pairs so far as counts and evidence, and the last hundred of them in full."""
 
-    def __init__(self, app: str, check: str) -> None:
+    def __init__(self, app: str, error_rate: float | None = None) -> None:
         self._app = app
-        self._check = check
-        self.counts: Counter[PairVerdict] = Counter()
-        self._last: deque[Pair] = deque(maxlen=100)
+        self._error_rate = error_rate
+        self.counts: dict[str, Counter[PairVerdict]] = {}
+        self.evidence: dict[str, Pairing] = {}
+        self.last: deque[Pair] = deque(maxlen=100)
+
+    @property
+    def app(self) -> str:
+        """The app under test."""
+        return self._app
+
+    @property
+    def total(self) -> int:
+        """How many pairs there were."""
+        return sum(counts.total() for counts in self.counts.values())
+
+    @property
+    def code(self) -> ExitCode:
+        """The exit code of everything so far."""
+        verdicts = {verdict for counts in self.counts.values() for verdict in counts}
+        if self._error_rate is None:
+            return exit_code(verdicts)
+        # Several checks share what may be wrong by chance. Source: Bonferroni.
+        share = self._error_rate / max(1, len(self.evidence))
+        convinced = any(each.nats >= math.log(1.0 / share) for each in self.evidence.values())
+        return exit_code(verdicts, needs_evidence=not convinced)
 
     def add(self, pair: Pair) -> None:
         """Take in a pair."""
-        self.counts[pair.verdict] += 1
-        self._last.append(pair)
+        self.counts.setdefault(pair.check, Counter())[pair.verdict] += 1
+        self.evidence.setdefault(pair.check, Pairing()).add(pair)
+        self.last.append(pair)
 
-    def as_dict(self, code: ExitCode) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return {
             "app": self._app,
-            "check": self._check,
-            "exit_code": int(code),
-            "result": code.name.lower(),
-            "counts": {verdict.value: self.counts[verdict] for verdict in PairVerdict},
-            "pairs": [
-                {
-                    "started": pair.started,
-                    "first": pair.first.value,
-                    "verdict": pair.verdict.value,
-                    "stable": run_as_dict(pair.stable),
-                    "canary": run_as_dict(pair.canary),
+            "exit_code": int(self.code),
+            "result": self.code.name.lower(),
+            "checks": {
+                check: {
+                    "counts": {verdict.value: counts[verdict] for verdict in PairVerdict},
+                    "evidence": self.evidence[check].as_dict(),
                 }
-                for pair in self._last
-            ],
+                for check, counts in self.counts.items()
+            },
+            "pairs": [pair_as_dict(pair) for pair in self.last],
         }
 
-    def line(self, code: ExitCode) -> str:
-        """Return the end of the story in one line."""
-        total = sum(self.counts.values())
-        told = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())
-        return f"{self._check}: {code.name.lower()} after {total} pair{'s' * (total != 1)} ({told or 'none'})"
+    def text(self) -> str:
+        """Return the end of the story: one line for each check, and its evidence."""
+        if not self.counts:
+            return f"{self.code.name.lower()} after 0 pairs"
+        lines = []
+        for check, counts in self.counts.items():
+            total = counts.total()
+            told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+            pairs = f"{total} pair{'s' * (total != 1)}"
+            code = exit_code(counts) if len(self.counts) > 1 else self.code
+            lines.append(f"{check}: {code.name.lower()} after {pairs} ({told})")
+            lines += [f"  {line}" for line in self.evidence[check].lines()]
+        if len(self.counts) > 1:
+            lines.append(f"all: {self.code.name.lower()}")
+        return "\n".join(lines)
+
+
+def pair_as_dict(pair: Pair) -> dict[str, Any]:
+    """Return a pair as plain data; ``started`` in unix seconds."""
+    return {
+        "check": pair.check,
+        "started": pair.started,
+        "first": pair.first.value,
+        "verdict": pair.verdict.value,
+        "retries": pair.retries,
+        "stable": run_as_dict(pair.stable),
+        "canary": run_as_dict(pair.canary),
+    }
 
 
 def write_json(path: Path, content: object) -> None:
@@ -152,14 +208,16 @@ def write_json(path: Path, content: object) -> None:
 
 
 class Artifacts:
-    """The folder of what failed runs leave; the oldest of this process go when there are more than `keep`."""
+    """The folder of what failed runs leave; the oldest go when there are more than `keep` of them.
+
+    A subfolder with a ``run.json`` is one, whichever process left it: checks that a CronJob starts share it.
+    """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self._folder = folder
         self._keep = keep
-        self._mine: deque[Path] = deque()
 
-    def save(self, check: str, run: TrackRun, console: Sequence[str], screenshot: bytes | None) -> str:
+    def save(self, check: str, run: TrackRun, files: Mapping[str, bytes]) -> str:
         """Write one failed run into a folder of its own and return the folder's path.
 
         Raises:
@@ -169,11 +227,16 @@ class Artifacts:
         name = re.sub(r"[^\w.-]+", "-", f"{check}-{moment}-{run.target.track}")
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        self._mine.append(folder)
-        while len(self._mine) > self._keep:
-            shutil.rmtree(self._mine.popleft(), ignore_errors=True)
         write_json(folder / "run.json", run_as_dict(run))
-        (folder / "console.txt").write_text("".join(f"{line}\n" for line in console), encoding="utf-8")
-        if screenshot is not None:
-            (folder / "screenshot.png").write_bytes(screenshot)
+        # Room first, so that a disk full of old failures still takes the new one.
+        self._make_room()
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
         return str(folder)
+
+    def _make_room(self) -> None:
+        """Remove the oldest, by the moment in their names."""
+        kept = [path.parent for path in self._folder.glob("*/run.json")]
+        kept.sort(key=lambda path: "-".join(path.name.rsplit("-", 2)[1:]))
+        for path in kept[: -self._keep]:
+            shutil.rmtree(path, ignore_errors=True)

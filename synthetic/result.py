@@ -49,6 +49,8 @@ class PairVerdict(StrEnum):
 
     PASS = "pass"  # noqa: S105 - a word, not a secret
     """The canary passed, whatever stable did."""
+    FLAKY = "passed on retry"
+    """Something failed, and when both tracks walked once more, the canary passed."""
     CANARY_FAILED = "canary failed"
     """Discordant: stable passed the same journey at the same moment."""
     BOTH_FAILED = "both failed"
@@ -105,6 +107,12 @@ class Pair:
     """The track that started first, drawn at random for each pair."""
     stable: TrackRun
     canary: TrackRun
+    check: str = ""
+    """The journey's name."""
+    retries: int = 0
+    """How often both tracks walked once more because of a failure. The runs here are the first ones, and so
+    is all evidence: who is asked until he passes, passes."""
+    passed_on_retry: bool = False
 
     @property
     def runs(self) -> tuple[TrackRun, TrackRun]:
@@ -113,7 +121,12 @@ class Pair:
 
     @property
     def verdict(self) -> PairVerdict:
-        """What the pair says about the canary."""
+        """What the pair says about the canary, retries included."""
+        return PairVerdict.FLAKY if self.passed_on_retry else self.at_first
+
+    @property
+    def at_first(self) -> PairVerdict:
+        """What it said before any retry."""
         stable, canary = self.published
         if CheckOutcome.ERROR in (stable, canary):
             return PairVerdict.ERROR
@@ -156,15 +169,20 @@ def outcome_of(fault: Fault, proof: Proof, steps: Iterable[StepResult]) -> Check
             assert_never(other)
 
 
-def exit_code(verdicts: Iterable[PairVerdict]) -> ExitCode:
+def exit_code(verdicts: Iterable[PairVerdict], *, needs_evidence: bool = False) -> ExitCode:
     """Return the exit code of a sequence of pairs: the canary's failure counts first, then what could not be
     said.
 
     No pair at all is infrastructure: a check that never ran has not passed.
+
+    Args:
+        verdicts: what the pairs say, in any order.
+        needs_evidence: whether the canary's failures are not yet more than chance would bring, and that is
+            what was asked for; they are inconclusive then.
     """
     seen = set(verdicts)
     if PairVerdict.CANARY_FAILED in seen:
-        return ExitCode.PRODUCT
+        return ExitCode.INCONCLUSIVE if needs_evidence else ExitCode.PRODUCT
     if not seen or seen & {PairVerdict.BOTH_FAILED, PairVerdict.ERROR}:
         return ExitCode.INFRASTRUCTURE
     return ExitCode.INCONCLUSIVE if PairVerdict.INCONCLUSIVE in seen else ExitCode.PASS

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from synthetic.browser import Visit, open_browser, visit
+from synthetic._http import require_httpx2
+from synthetic.api import walk_api
+from synthetic.browser import open_browser, walk
 from synthetic.journey import Journey
 from synthetic.marking import Marking
+from synthetic.redaction import Secrets
 from synthetic.report import Artifacts
-from synthetic.result import CheckOutcome, Fault, Pair, TrackRun, outcome_of
+from synthetic.result import CheckOutcome, Fault, Pair, PairVerdict, TrackRun, outcome_of
 from synthetic.settings import BrowserSettings, CheckSettings
-from synthetic.target import Target, prove
+from synthetic.target import Proof, Proven, Target, prove
+from synthetic.visit import Trip, Visit
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -50,13 +54,16 @@ class Schedule:
     other."""
     count: int | None = None
     """``None``: until stopped."""
+    pairs: int = 1
+    """So many at each start: one for each check."""
 
 
 class PairRunner:
     """Runs pairs in one browser, which is started again after it died.
 
     Args:
-        check: what to run.
+        checks: what to run, in turn; they share a browser and the targets.
+        secrets: what journeys may ask for.
         random: draws which track starts first.
         clock: unix seconds.
         on_internal_error: told where something failed that is neither track's fault, e.g. ``"artifacts"``.
@@ -64,27 +71,31 @@ class PairRunner:
 
     def __init__(
         self,
-        check: Check,
+        checks: Sequence[Check],
+        secrets: Secrets,
         random: Random,
         clock: Callable[[], float],
         on_internal_error: Callable[[str], None],
     ) -> None:
-        self._check = check
+        self._checks = checks
+        self._turn = 0
+        self._secrets = secrets
         self._random = random
         self._clock = clock
         self._on_internal_error = on_internal_error
-        folder = check.settings.artifacts
-        self._artifacts = None if folder is None else Artifacts(folder, check.settings.keep_artifacts)
         self._stack = AsyncExitStack()
         self._browser: Browser | None = None
 
     async def __aenter__(self) -> PairRunner:
-        """Start the browser.
+        """Start the browser, if a journey needs one.
 
         Raises:
             ConfigurationError: there is none, or it does not start.
         """
-        await self._open()
+        if any(check.journey.needs_browser for check in self._checks):
+            await self._open()
+        if not all(check.journey.needs_browser for check in self._checks):
+            require_httpx2()
         return self
 
     async def __aexit__(
@@ -94,33 +105,48 @@ class PairRunner:
         await self._close()
 
     async def run(self) -> Pair:
-        """Run one pair.
+        """Run one pair of the next check in turn; one that failed is walked once more if so asked.
 
         Raises:
             ConfigurationError: the browser died earlier and does not start again.
         """
-        browser = await self._open()
+        check = self._checks[self._turn]
+        self._turn = (self._turn + 1) % len(self._checks)
+        first = await self._pair(check)
+        failed = (PairVerdict.CANARY_FAILED, PairVerdict.BOTH_FAILED)
+        for number in range(check.settings.retries if first.verdict in failed else 0):
+            again = await self._pair(check)
+            if again.verdict is PairVerdict.PASS:
+                return replace(first, retries=number + 1, passed_on_retry=True)
+        return replace(first, retries=check.settings.retries if first.verdict in failed else 0)
+
+    async def _pair(self, check: Check) -> Pair:
+        browser = await self._open() if check.journey.needs_browser else None
         started = self._clock()
-        targets = [self._check.stable, self._check.canary]
+        targets = [check.stable, check.canary]
         self._random.shuffle(targets)
         async with asyncio.TaskGroup() as tasks:
-            runs = [tasks.create_task(self._walk(browser, target)) for target in targets]
+            runs = [tasks.create_task(self._walk(check, browser, target)) for target in targets]
         by_target = dict(zip(targets, (task.result() for task in runs), strict=True))
-        pair = Pair(started, targets[0].track, by_target[self._check.stable], by_target[self._check.canary])
-        if any(run.fault is Fault.HARNESS for run in pair.runs):
+        stable, canary = by_target[check.stable], by_target[check.canary]
+        pair = Pair(started, targets[0].track, stable, canary, check.settings.check)
+        if browser is not None and any(run.fault is Fault.HARNESS for run in pair.runs):
             await self._close()
         return pair
 
-    async def _walk(self, browser: Browser, target: Target) -> TrackRun:
-        seen = await visit(
-            browser,
+    async def _walk(self, check: Check, browser: Browser | None, target: Target) -> TrackRun:
+        trip = Trip(
             target.url,
-            self._check.journey.walk,
-            track=target.track.value,
-            marked=Marking(self._check.browser.secret),
-            timeout_seconds=self._check.settings.timeout_seconds,
+            check.journey.walk,
+            target.track.value,
+            target,
+            Marking(check.browser.secret),
+            check.settings.timeout_seconds,
+            self._secrets,
+            record=check.settings.artifacts is not None,
         )
-        proof = prove(target, seen.answers)
+        seen = await (walk_api(trip) if browser is None else walk(browser, trip))
+        proof = Proof(Proven.WRONG, None, seen.astray) if seen.astray else prove(target, seen.answers)
         run = TrackRun(
             target=target,
             outcome=outcome_of(seen.fault, proof, seen.steps),
@@ -133,18 +159,22 @@ class PairRunner:
             page_error=seen.page_error,
             ended=self._clock(),
         )
-        return run if run.outcome is CheckOutcome.PASS else await self._keep(run, seen)
+        return run if run.outcome is CheckOutcome.PASS else await self._keep(check, run, seen)
 
-    async def _keep(self, run: TrackRun, seen: Visit) -> TrackRun:
+    async def _keep(self, check: Check, run: TrackRun, seen: Visit) -> TrackRun:
         """Save the artifacts of a run that did not pass; a full disk does not change its outcome, and is
         counted."""
-        if self._artifacts is None:
+        if check.settings.artifacts is None:
             return run
-        console = (*seen.console, *(["", seen.details] if seen.details else []))
+        artifacts = Artifacts(check.settings.artifacts, check.settings.keep_artifacts)
+        console = "".join(
+            f"{line}\n" for line in (*seen.console, *(["", seen.details] if seen.details else []))
+        )
+        files = {"console.txt": console.encode(), **seen.files}
+        if seen.screenshot is not None:
+            files["screenshot.png"] = seen.screenshot
         try:
-            folder = await asyncio.to_thread(
-                self._artifacts.save, self._check.settings.check, run, console, seen.screenshot
-            )
+            folder = await asyncio.to_thread(artifacts.save, check.settings.check, run, files)
         except OSError as problem:
             self._on_internal_error("artifacts")
             log.warning("the artifacts of a failed run could not be kept: %s", problem)
@@ -154,7 +184,7 @@ class PairRunner:
     async def _open(self) -> Browser:
         if self._browser is None or not self._browser.is_connected():
             await self._close()
-            self._browser = await self._stack.enter_async_context(open_browser(self._check.browser))
+            self._browser = await self._stack.enter_async_context(open_browser(self._checks[0].browser))
         return self._browser
 
     async def _close(self) -> None:
@@ -189,13 +219,14 @@ async def run_pairs(
     done = 0
     try:
         while not stop.is_set():
-            pair = asyncio.create_task(runner.run())
-            await asyncio.wait((pair, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if not pair.done():
-                pair.cancel()
-                await asyncio.wait((pair,))
-                return
-            publish(pair.result())
+            for _ in range(schedule.pairs):
+                pair = asyncio.create_task(runner.run())
+                await asyncio.wait((pair, stopped), return_when=asyncio.FIRST_COMPLETED)
+                if not pair.done():
+                    pair.cancel()
+                    await asyncio.wait((pair,))
+                    return
+                publish(pair.result())
             done += 1
             if done == schedule.count:
                 return

@@ -69,8 +69,10 @@ class CheckSettings:
     artifacts: Path | None = None
     """Folder for what a failed run leaves; ``None`` keeps nothing."""
     keep_artifacts: int = 20
-    """Failed runs kept by one process; the oldest are removed, so that a failing check cannot fill the
-    disk."""
+    """Failed runs kept in that folder, by whichever process; the oldest are removed, so that a failing check
+    cannot fill the disk."""
+    retries: int = 0
+    """How often both tracks walk once more after a pair that failed."""
 
 
 def parse_duration(text: str, source: str) -> float:

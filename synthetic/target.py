@@ -1,29 +1,21 @@
 """Where a check is aimed, and the proof of who answered.
 
-Belongs here: targets, the parsing of ``Server-Timing`` and the judgement of a run's answers. Pure: no I/O, no
-clock.
+Belongs here: targets and the judgement of a run's answers. Pure: no I/O, no clock.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
 from rolloutobs.identity import UNKNOWN_VERSION, Track
-from rolloutobs.semconv import SERVER_TIMING_TRACK, SERVER_TIMING_VERSION
+from synthetic.claims import Claim
+from synthetic.routing import Route
+from synthetic.witness import Witness
 
-__all__ = ["Answer", "Claim", "Proof", "Proven", "Target", "origin_of", "parse_claim", "prove"]
-
-# Source: https://www.w3.org/TR/server-timing/#the-server-timing-header-field (metric-name and param are RFC
-# 9110 tokens; a value is a token or a quoted-string). A newline joins repeated headers in Chromium's
-# protocol.
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - the grammar's word, not a secret
-_METRIC = re.compile(rf"[\s,]*({_TOKEN})")
-_PARAM = re.compile(rf'[ \t]*;[ \t]*({_TOKEN})[ \t]*(?:=[ \t]*("(?:[^"\\]|\\.)*"|{_TOKEN}))?', re.DOTALL)
-_JUNK = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,\n"]|")*?(?=[,\n]|$)', re.DOTALL)
+__all__ = ["Answer", "Proof", "Proven", "Target", "origin_of", "prove", "told_astray"]
 
 _GATEWAY_STATUSES = frozenset({502, 503, 504})
 """What a proxy answers for a backend that does not. Source: RFC 9110 sections 15.6.3 to 15.6.5."""
@@ -38,19 +30,19 @@ class Target:
     track: Track
     version: str | None = None
     """Expected version; ``None`` accepts any single version, and then the track has to be proven."""
+    route: Route = field(default_factory=Route)
+    """How requests get to this track where the URL alone does not say so."""
+    witness: Witness = field(default_factory=Witness)
+    """Where answers say who gave them."""
 
     @property
     def origin(self) -> str:
         """Scheme, host and port, as `origin_of` normalises them."""
         return origin_of(self.url)
 
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What one answer says about its server; ``None`` where it says nothing."""
-
-    version: str | None = None
-    track: str | None = None
+    def is_wanted(self, claim: Claim) -> bool:
+        """Return whether `claim` proves that this target's track and version answered."""
+        return not _contradiction(self, claim) and _is_proof(self, claim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +51,8 @@ class Answer:
 
     url: str
     status: int
-    server_timing: str
-    """The header's value; empty when there was none."""
+    claim: Claim
+    """Who it says it comes from."""
 
 
 class Proven(StrEnum):
@@ -96,43 +88,6 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{host}:{port}"
 
 
-def _unquote(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL) if text.startswith('"') else text
-
-
-def _entries(header: str) -> list[tuple[str, str]]:
-    """Return (metric name, desc) of each entry of a ``Server-Timing`` header; what does not parse is
-    skipped."""
-    found: list[tuple[str, str]] = []
-    at = 0
-    while match := _METRIC.match(header, at):
-        at = match.end()
-        desc: str | None = None
-        while param := _PARAM.match(header, at):
-            at = param.end()
-            # The first of repeated parameters counts. Source: Server-Timing section 3.1.
-            if desc is None and param[1].lower() == "desc":
-                desc = _unquote(param[2] or "")
-        found.append((match[1], desc or ""))
-        junk = _JUNK.match(header, at)
-        at = junk.end() if junk else len(header)
-    return found
-
-
-def parse_claim(server_timing: str) -> Claim:
-    """Return who an answer says it comes from.
-
-    An entry that is missing or empty gives ``None``, and so do two entries that contradict each other (an
-    instrumented gateway in front of an instrumented app): an ambiguous claim proves nothing.
-    """
-    entries = _entries(server_timing)
-    values: list[str | None] = []
-    for name in (SERVER_TIMING_VERSION, SERVER_TIMING_TRACK):
-        said = {desc for metric, desc in entries if metric == name and desc}
-        values.append(said.pop() if len(said) == 1 else None)
-    return Claim(*values)
-
-
 def _contradiction(target: Target, claim: Claim) -> str:
     """Return why `claim` is not `target`; empty when nothing contradicts."""
     if target.version is not None and claim.version not in (None, target.version):
@@ -162,7 +117,7 @@ def prove(target: Target, answers: Sequence[Answer]) -> Proof:
     versions: set[str] = set()
     unknown = ""
     for answer in answers:
-        claim = parse_claim(answer.server_timing)
+        claim = answer.claim
         if problem := _contradiction(target, claim):
             return Proof(Proven.WRONG, None, f"{problem} ({answer.url})")
         if _is_proof(target, claim):
@@ -177,3 +132,13 @@ def prove(target: Target, answers: Sequence[Answer]) -> Proof:
     if version is None:
         return Proof(Proven.SILENT, None, "nothing answered")
     return Proof(Proven.RIGHT, version, "")
+
+
+def told_astray(target: Target, answers: Sequence[Answer]) -> str:
+    """Return one sentence on `answers` none of which came from `target`."""
+    said: dict[str, int] = {}
+    for answer in answers:
+        name = answer.claim.track or answer.claim.version or f"nobody that says who it is ({answer.status})"
+        said[name] = said.get(name, 0) + 1
+    told = ", ".join(f"{count} came from {name}" for name, count in said.items())
+    return f"{target.track} did not answer in {len(answers)} attempts at {target.url}: {told}"

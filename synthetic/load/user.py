@@ -22,6 +22,7 @@ from locust import FastHttpUser, events
 
 from rolloutobs.identity import Track
 from rolloutobs.variables import secrets
+from synthetic.claims import parse_claim
 from synthetic.load.orders import ENVIRONMENT_VARIABLE, Orders
 from synthetic.marking import Marking, marked_headers, new_trace_id
 from synthetic.target import Answer, Proven, Target, origin_of, prove
@@ -93,7 +94,7 @@ class RolloutUser(FastHttpUser):  # type: ignore[misc]
         response = self._send(method, url, *args, **kwargs)
         if self._target is not None and own and response.status_code:
             said = (response.headers or {}).get("server-timing") or ""
-            _tally.note(self._target, Answer(url, response.status_code, said))
+            _tally.note(self._target, Answer(url, response.status_code, parse_claim(said)))
         return response
 
     def _arrive(self) -> None:

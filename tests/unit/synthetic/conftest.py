@@ -63,6 +63,12 @@ class Shop:
     checkout_status: int = 200
     silent: bool = False
     """Says nothing about who it is."""
+    split: str = ""
+    """One address for both tracks: by "header", "cookie" or "query" ``track``, by "weight" (each third
+    visitor is the canary's, as a cookie remembers) or "loose" (each third request)."""
+    visitors: int = 0
+    flaky: int = 0
+    """So many first checkouts fail."""
     hang: bool = False
     """Never answers pages."""
     others: tuple[str, ...] = ()
@@ -82,30 +88,54 @@ class Shop:
             body = await request.body()
             self.requests.append((f"{request.method} {request.url.path}{query}", dict(request.headers), body))
 
-        def named(response: Response) -> Response:
+        def who(request: Request) -> tuple[str, str]:
+            places = {"header": request.headers, "cookie": request.cookies, "query": request.query_params}
+            if not self.split:
+                return self.version, self.track
+            track = places.get(self.split, request.cookies).get("track", "")
+            if self.split in ("weight", "loose") and not track:
+                self.visitors += 1
+                track = "stable" if self.visitors % 3 else "canary"
+            return ("1.2.0", "canary") if track == "canary" else ("1.1.0", "stable")
+
+        def named(response: Response, request: Request) -> Response:
+            version, track = who(request)
             if not self.silent:
-                said = f'db;dur=1.2, version;desc="{self.version}", track;desc="{self.track}"'
+                said = f'db;dur=1.2, version;desc="{version}", track;desc="{track}"'
                 response.headers["server-timing"] = said
+            response.headers["x-version"] = version
+            if self.split == "weight":
+                response.set_cookie("track", track)
             return response
+
+        async def about(request: Request) -> Response:
+            version, track = who(request)
+            build = {"build": {"version": version}, "track": track}
+            return JSONResponse(build)
+
+        async def metrics(request: Request) -> Response:
+            version, track = who(request)
+            return Response(f'app_build_info{{app="shop",version="{version}",track="{track}"}} 1\n')
 
         async def page(request: Request) -> Response:
             await note(request)
             while self.hang and not self.release.is_set():
                 await asyncio.sleep(0.05)
-            return named(HTMLResponse(PAGE.replace("OTHERS", str(list(self.others)))))
+            return named(HTMLResponse(PAGE.replace("OTHERS", str(list(self.others)))), request)
 
         async def products(request: Request) -> Response:
             await note(request)
-            return named(JSONResponse(["Hand grinder", "Kettle"]))
+            return named(JSONResponse(["Hand grinder", "Kettle"]), request)
 
         async def checkout(request: Request) -> Response:
             await note(request)
-            return named(JSONResponse({}, self.checkout_status))
+            self.flaky -= 1
+            return named(JSONResponse({}, 500 if self.flaky >= 0 else self.checkout_status), request)
 
         async def away(request: Request) -> Response:
             await note(request)
             there = self.others[0] if self.others else ""
-            return named(RedirectResponse(f"{there}/api/products?redirected"))
+            return named(RedirectResponse(f"{there}/api/products?redirected"), request)
 
         async def beacon(request: Request) -> Response:
             await note(request)
@@ -113,6 +143,7 @@ class Shop:
 
         routes = [
             Route("/", page), Route("/api/products", products), Route("/away", away),
+            Route("/about", about), Route("/metrics", metrics),
             Route("/api/checkout", checkout, methods=["POST"]), Route("/beacon", beacon, methods=["POST"]),
         ]  # fmt: skip
         app = Starlette(routes=routes)
@@ -168,6 +199,12 @@ def journey_file(tmp_path: Path) -> Path:
             async with shop.step("check out"):
                 await page.get_by_role("button", name="Check out").click()
                 await page.get_by_text("Thank you.").wait_for()
+
+        async def order(api, shop):
+            async with shop.step("read"):
+                assert (await api.get("/api/products")).json() == ["Hand grinder", "Kettle"]
+            async with shop.step("check out"):
+                (await api.post("/api/checkout")).raise_for_status()
 
         def not_a_journey(page, shop):
             return None

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from rolloutobs.errors import ConfigurationError
-from synthetic.journey import CheckFailedError, StepResult, Walk, first_line, load_journey
+from synthetic.discovery import load_journey
+from synthetic.journey import CheckFailedError, StepResult, Walk, first_line
 
 
 class Clock:

@@ -33,9 +33,11 @@ def test_a_good_canary_passes(serve, shop_type, journey_file, tmp_path, capsys):
     assert main(arguments(journey_file, stable.url, canary.url, "--count", "2", "--json", str(out))) == 0
     text = capsys.readouterr().out
     assert len(re.findall(r"ok +\d+\.\d\d s  check out", text)) == 2
-    assert text.endswith("checkout: pass after 2 pairs (2 pass)\n")
+    assert "\ncheckout: pass after 2 pairs (2 pass)\n" in text
+    assert "failed alone: canary 0, stable 0; evidence against the canary 0.0 nats" in text
+    assert re.search(r"duration, canary / stable: \d+\.\d\d in the median, too few pairs for bounds", text)
     found = plain(out)
-    assert (found["exit_code"], found["counts"]["pass"]) == (0, 2)
+    assert (found["exit_code"], found["checks"]["checkout"]["counts"]["pass"]) == (0, 2)
     assert [pair["canary"]["version"] for pair in found["pairs"]] == ["1.2.0", "1.2.0"]
     assert len(stable.asked("POST /api/checkout")) == len(canary.asked("POST /api/checkout")) == 2
 
@@ -60,7 +62,13 @@ def test_a_broken_canary_is_a_discordant_pair_with_artifacts(
     assert run["reason"].startswith("check out: ")
     (folder,) = (tmp_path / "kept").iterdir()
     assert str(folder) == run["artifacts"]
-    assert {path.name for path in folder.iterdir()} == {"run.json", "console.txt", "screenshot.png"}
+    assert {path.name for path in folder.iterdir()} == {
+        "run.json",
+        "console.txt",
+        "screenshot.png",
+        "trace.zip",
+        "network.har",
+    }
     assert "checkout answered 500" in (folder / "console.txt").read_text()
     # The trace in the report is the one that the server saw.
     (seen,) = canary.asked("POST /api/checkout")
@@ -103,7 +111,7 @@ def test_a_canary_that_hangs_is_the_products_fault(serve, shop_type, journey_fil
 def test_both_refused_is_infrastructure(journey_file, refused, tmp_path):
     out = tmp_path / "out.json"
     assert main(arguments(journey_file, refused, refused, "--json", str(out))) == 2
-    assert plain(out)["counts"]["error"] == 1
+    assert plain(out)["checks"]["checkout"]["counts"]["error"] == 1
 
 
 @pytest.mark.browser

@@ -26,7 +26,7 @@ def run(target: Target, outcome: CheckOutcome, *steps: StepResult, proven: Prove
 
 
 def pair(stable: TrackRun, canary: TrackRun) -> Pair:
-    return Pair(0.0, Track.CANARY, stable, canary)
+    return Pair(0.0, Track.CANARY, stable, canary, "checkout")
 
 
 def good() -> Pair:
@@ -48,7 +48,7 @@ def runs(metrics: CheckMetrics) -> dict[tuple[str, ...], float]:
 
 
 def test_expected_versions_exist_from_zero_on_both_tracks():
-    assert runs(CheckMetrics("shop", "checkout", (STABLE, CANARY))) == {
+    assert runs(CheckMetrics("shop", ["checkout"], (STABLE, CANARY))) == {
         (track, version, "", outcome): 0.0
         for track, version in (("stable", "1.1.0"), ("canary", "1.2.0"))
         for outcome in ("pass", "fail", "inconclusive")
@@ -57,7 +57,7 @@ def test_expected_versions_exist_from_zero_on_both_tracks():
 
 def test_versions_that_are_not_expected_exist_once_they_are_proven():
     targets = (Target("http://s", Track.STABLE), Target("http://c", Track.CANARY))
-    metrics = CheckMetrics("shop", "checkout", targets)
+    metrics = CheckMetrics("shop", ["checkout"], targets)
     assert runs(metrics) == {}
     metrics.publish(good())
     assert runs(metrics)["canary", "1.2.0", "", "fail"] == 0.0
@@ -65,7 +65,7 @@ def test_versions_that_are_not_expected_exist_once_they_are_proven():
 
 
 def test_a_failed_pair():
-    metrics = CheckMetrics("shop", "checkout", (STABLE, CANARY))
+    metrics = CheckMetrics("shop", ["checkout"], (STABLE, CANARY))
     metrics.publish(good())
     metrics.publish(
         pair(run(STABLE, CheckOutcome.PASS, FOUND, PAID), run(CANARY, CheckOutcome.FAIL, FOUND, NOT_PAID))
@@ -94,7 +94,7 @@ def test_a_failed_pair():
 
 
 def test_a_wrong_version_voids_the_pair_and_is_counted_for_its_track_only():
-    metrics = CheckMetrics("shop", "checkout", (STABLE, CANARY))
+    metrics = CheckMetrics("shop", ["checkout"], (STABLE, CANARY))
     wrong = run(CANARY, CheckOutcome.INCONCLUSIVE, FOUND, proven=Proven.WRONG)
     metrics.publish(pair(run(STABLE, CheckOutcome.PASS, FOUND), wrong))
     nonzero = {key for key, value in runs(metrics).items() if value}
@@ -115,7 +115,7 @@ def test_a_wrong_version_voids_the_pair_and_is_counted_for_its_track_only():
 
 def test_no_scrape_sees_half_a_pair():
     """Scrapes while pairs are published: passes of both tracks are equal at each one."""
-    metrics = CheckMetrics("shop", "checkout", (STABLE, CANARY))
+    metrics = CheckMetrics("shop", ["checkout"], (STABLE, CANARY))
     done = threading.Event()
 
     def publish() -> None:
@@ -135,7 +135,7 @@ def test_no_scrape_sees_half_a_pair():
 
 
 def test_served_over_http_and_gone_afterwards():
-    metrics = CheckMetrics("shop", "checkout", (STABLE, CANARY))
+    metrics = CheckMetrics("shop", ["checkout"], (STABLE, CANARY))
     metrics.count_internal_error("artifacts")
     with serve(metrics, "127.0.0.1", 0) as url:
         address = url()
@@ -163,7 +163,7 @@ def test_served_over_http_and_gone_afterwards():
 
 
 def test_an_address_that_is_taken():
-    metrics = CheckMetrics("shop", "checkout", ())
+    metrics = CheckMetrics("shop", ["checkout"], ())
     with serve(metrics, "127.0.0.1", 0) as url:
         port = int(url().split(":")[2].split("/")[0])
         with (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from inline_snapshot import snapshot
@@ -44,7 +45,8 @@ WRONG = TrackRun(
     "",
     "c" * 32,
 )
-FAILED = Pair(1_700_000_000.0, Track.CANARY, STABLE, CANARY)
+FAILED = Pair(1_700_000_000.0, Track.CANARY, STABLE, CANARY, "checkout")
+GOOD = replace(FAILED, canary=replace(STABLE, target=CANARY.target, seconds=1.5))
 
 
 def test_a_failed_pair_as_text():
@@ -115,13 +117,23 @@ def test_a_canary_that_repairs_what_stable_fails():
 
 
 def test_summary():
-    summary = Summary("shop", "checkout")
-    assert summary.line(ExitCode.INFRASTRUCTURE) == "checkout: infrastructure after 0 pairs (none)"
+    summary = Summary("shop")
+    assert summary.text() == "infrastructure after 0 pairs"
     summary.add(FAILED)
-    assert summary.line(ExitCode.PRODUCT) == "checkout: product after 1 pair (1 canary failed)"
-    plain = json.loads(json.dumps(summary.as_dict(ExitCode.PRODUCT)))
+    assert summary.text() == "checkout: product after 1 pair (1 canary failed)"
+    plain = json.loads(json.dumps(summary.as_dict()))
     assert (plain["exit_code"], plain["result"]) == (1, "product")
-    assert plain["counts"]["canary failed"] == 1
+    checkout = plain["checks"]["checkout"]
+    assert checkout["counts"]["canary failed"] == 1
+    assert checkout["evidence"] == {
+        "pairs": 1,
+        "canary_failed_alone": 1,
+        "stable_failed_alone": 0,
+        "nats": 0.4848,
+        "duration_ratio": None,
+        "duration_ratio_low": None,
+        "duration_ratio_high": None,
+    }
     assert plain["pairs"][0]["canary"]["steps"][1] == {
         "name": "pay",
         "outcome": "fail",
@@ -130,8 +142,39 @@ def test_summary():
     }
     for _ in range(150):
         summary.add(FAILED)
-    assert summary.as_dict(ExitCode.PRODUCT)["counts"]["canary failed"] == 151
-    assert len(summary.as_dict(ExitCode.PRODUCT)["pairs"]) == 100
+    assert summary.as_dict()["checks"]["checkout"]["counts"]["canary failed"] == 151
+    assert len(summary.as_dict()["pairs"]) == 100
+
+
+def test_summary_of_two_checks():
+    summary = Summary("shop")
+    for pair in (
+        GOOD,
+        GOOD,
+        replace(FAILED, check="pay"),
+        replace(FAILED, check="pay", passed_on_retry=True),
+    ):
+        summary.add(pair)
+    assert summary.text() == snapshot(
+        """\
+checkout: pass after 2 pairs (2 pass)
+  failed alone: canary 0, stable 0; evidence against the canary 0.0 nats (3.0 are enough for a risk of 5 %)
+  duration, canary / stable: 2.00 in the median, too few pairs for bounds
+pay: product after 2 pairs (1 canary failed, 1 passed on retry)
+  failed alone: canary 2, stable 0; evidence against the canary 1.0 nats (3.0 are enough for a risk of 5 %)
+all: product\
+"""
+    )
+
+
+def test_with_an_error_rate_the_canary_is_blamed_once_chance_would_not_do_so():
+    summary, codes = Summary("shop", 0.05), []
+    for _ in range(8):
+        summary.add(FAILED)
+        codes.append(summary.code)
+    undecided = codes.index(ExitCode.PRODUCT)
+    assert 4 <= undecided <= 6
+    assert codes == [ExitCode.INCONCLUSIVE] * undecided + [ExitCode.PRODUCT] * (8 - undecided)
 
 
 def test_json_is_replaced_in_one_move(tmp_path):
@@ -143,25 +186,27 @@ def test_json_is_replaced_in_one_move(tmp_path):
 
 
 def test_artifacts_of_a_failed_run(tmp_path):
-    folder = Artifacts(tmp_path, 20).save("check out/eu", CANARY, ["error: x", "uncaught: y"], b"png")
+    files = {"console.txt": b"error: x\n", "screenshot.png": b"png"}
+    folder = Artifacts(tmp_path, 20).save("check out/eu", CANARY, files)
     assert folder == str(tmp_path / "check-out-eu-20231114T221320.500-canary")
     names = {path.name: path for path in (tmp_path / folder).iterdir()}
     assert set(names) == {"run.json", "console.txt", "screenshot.png"}
     assert json.loads(names["run.json"].read_text())["trace_id"] == "b" * 32
-    assert names["console.txt"].read_text() == "error: x\nuncaught: y\n"
+    assert names["console.txt"].read_text() == "error: x\n"
     assert names["screenshot.png"].read_bytes() == b"png"
 
 
-def test_only_the_latest_artifacts_are_kept_and_strangers_are_left_alone(tmp_path):
-    from dataclasses import replace
-
+def test_only_the_latest_artifacts_are_kept_whoever_left_them_and_strangers_are_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
-    artifacts = Artifacts(tmp_path, 2)
-    kept = [artifacts.save("c", replace(CANARY, ended=float(second)), [], None) for second in range(5)]
+    kept = [
+        # Each by a process of its own, of checks whose names do not sort by time.
+        Artifacts(tmp_path, 2).save(check, replace(CANARY, ended=float(second)), {})
+        for second, check in enumerate("zyxwv")
+    ]
     assert {str(path) for path in tmp_path.iterdir()} == {str(tmp_path / "mine"), *kept[3:]}
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Not a directory|File exists"):
-        Artifacts(tmp_path / "file", 2).save("c", CANARY, [], None)
+        Artifacts(tmp_path / "file", 2).save("c", CANARY, {})

@@ -5,14 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rolloutobs.identity import Track
-from synthetic.target import Answer, Claim, Proven, Target, origin_of, parse_claim, prove
+from synthetic.claims import Claim, parse_claim
+from synthetic.target import Answer, Proven, Target, origin_of, prove
 
 CANARY = Target("http://shop:80", Track.CANARY, "1.2.0")
 ANY_CANARY = Target("http://shop", Track.CANARY)
 
 
 def answer(said: str = 'version;desc="1.2.0", track;desc="canary"', status: int = 200) -> Answer:
-    return Answer("http://shop/", status, said)
+    return Answer("http://shop/", status, parse_claim(said))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,209 @@
+"""One visitor of a target: a fresh browser context with its pages, told what to send, and what came back.
+
+Belongs here: the life of one context. Playwright is imported inside functions only,
+once `synthetic.browser` has found it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from synthetic.journey import first_line
+from synthetic.marking import marked_headers, new_trace_id
+from synthetic.recording import HIDE, Recording
+from synthetic.redaction import HIDDEN
+from synthetic.routing import Route
+from synthetic.target import Answer, origin_of
+from synthetic.visit import Trip, find_track
+from synthetic.wire import Wire
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext, Page, Response
+
+__all__ = ["Visitor"]
+
+log = logging.getLogger(__name__)
+
+_SYNTHETIC_FLAG = "window.__rolloutobs_synthetic = true;"
+"""Tells our RUM script that its beacons are synthetic."""
+CHECKED_TYPES = frozenset({"document", "xhr", "fetch", "eventsource"})
+"""Resource types whose answers prove identity: pages and API calls; assets may come from anywhere."""
+_ACTION_SECONDS = 10.0
+"""Longest click, wait or navigation; half of the journey's limit where that is less, so that the failing step
+is named before the whole journey is cut off. A journey may set its own (``page.set_default_timeout``)."""
+_MAX_CONSOLE_LINES = 500
+_LEAVE_SECONDS = 5.0
+"""Longest wait for the beacons of a page that is left."""
+_SCREENSHOT_SECONDS = 2.0
+"""A page that never loaded gives no picture, and Playwright would wait for it."""
+
+
+class Visitor:
+    """One context with its pages: marks what goes out, notes what comes back, waits for the last beacons."""
+
+    def __init__(self, trip: Trip) -> None:
+        self._trip = trip
+        # Half of the journey's limit where that is less, so that the failing step is named before the whole
+        # journey is cut off.
+        self._action_seconds = min(_ACTION_SECONDS, trip.timeout_seconds / 2)
+        self.trace_id = "" if trip.marking is None else new_trace_id()
+        """Empty: unmarked."""
+        self.answers: list[Answer] = []
+        self.console: list[str] = []
+        self.page_error = ""
+        self.screenshot: bytes | None = None
+        self.recording = Recording(trip.record, trip.secrets)
+        self._origin = origin_of(trip.url)
+        self._context: BrowserContext | None = None
+        self._wires: dict[Page, Wire] = {}
+
+    async def enter(self, browser: Browser) -> Page:
+        """Open a fresh context with one page."""
+        # A service worker's requests pass by the page's marks and its answers by the proof.
+        workers: Any = "block" if self._trip.marking else "allow"
+        context = await browser.new_context(service_workers=workers, **self.recording.options())
+        self._context = context
+        context.set_default_timeout(self._action_seconds * 1000)
+        if self._trip.marking:
+            await context.add_init_script(_SYNTHETIC_FLAG)
+        await self._take_cookies()
+        await self.recording.start(context)
+        context.on("response", self._note_answer)
+        context.on("console", lambda message: self._note(f"{message.type}: {message.text}"))
+        context.on("weberror", lambda error: self._note_page_error(str(error.error)))
+        page = await context.new_page()
+        await self._attach(page)
+        context.on("page", self._attach)
+        return page
+
+    async def find(self) -> None:
+        """Ask until the wanted track answers, each time as a new visitor, and keep its cookies; without
+        attempts ask only what has to be asked for.
+
+        Raises:
+            Lost: it did not.
+            playwright.async_api.Error: nothing answered at all.
+        """
+        context = self._open_context()
+
+        async def renew() -> None:
+            await context.clear_cookies()
+            await self._take_cookies()
+
+        answer = await find_track(self._trip, renew, self._ask)
+        self.answers += [] if answer is None else [answer]
+
+    async def identify_again(self) -> None:
+        """Ask once more after a journey, for the witnesses that have to be asked."""
+        from playwright.async_api import Error
+
+        if self._context is None or not self._trip.witness.path:
+            return
+        try:
+            self.answers.append(await self._ask(self._trip.witness.path))
+        except Error as problem:
+            # Who does not answer now says nothing; what it said before still counts.
+            log.debug("asking who answers: %s", first_line(problem))
+
+    async def photograph(self) -> None:
+        """Take a PNG of the first page, if the browser can still give one; secrets on it are replaced
+        first."""
+        from playwright.async_api import Error
+
+        try:
+            page = next(iter(self._wires))
+            async with asyncio.timeout(_SCREENSHOT_SECONDS):
+                if self._trip.secrets.used:
+                    for frame in page.frames:
+                        await frame.evaluate(HIDE, [self._trip.secrets.values, HIDDEN])
+            self.screenshot = await page.screenshot(timeout=_SCREENSHOT_SECONDS * 1000)
+        except (Error, StopIteration, TimeoutError) as problem:
+            self._note(f"no screenshot: {first_line(problem)}")
+        await self.recording.keep(self._context)
+
+    async def leave(self) -> None:
+        """Go from every page to an empty one and wait, within limits, until the beacons of that are
+        answered."""
+        from playwright.async_api import Error
+
+        try:
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                for page, wire in list(self._wires.items()):
+                    await wire.watch_everything()
+                    await page.goto("about:blank")
+                    await wire.wait_until_quiet()
+        except (Error, TimeoutError) as problem:
+            log.debug("leaving the page: %s", first_line(problem))
+
+    async def close(self) -> None:
+        """Close the context; one that is gone already is closed."""
+        from playwright.async_api import Error
+
+        if self._context is None:
+            self.recording.drop()
+            return
+        try:
+            await self._context.close()
+        except Error as problem:
+            log.debug("closing the context: %s", first_line(problem))
+        finally:
+            await asyncio.to_thread(self.recording.finish)
+
+    def _open_context(self) -> BrowserContext:
+        if self._context is None:
+            raise RuntimeError("the visitor has not entered")
+        return self._context
+
+    async def _take_cookies(self) -> None:
+        cookies: list[Any] = [
+            {"name": name, "value": value, "url": self._trip.url} for name, value in self._trip.route.cookies
+        ]
+        if cookies:
+            await self._open_context().add_cookies(cookies)
+
+    async def _ask(self, path: str) -> Answer:
+        """Ask for a page beside the journey, with its cookies, marks and route."""
+        trip = self._trip
+        headers = {} if trip.marking is None else marked_headers({}, self.trace_id, trip.marking.baggage())
+        # Balancers that choose by connection are given a new one.
+        headers |= {"connection": "close"} | dict(trip.route.headers)
+        url = trip.route.url(trip.url + path)
+        answer = await self._open_context().request.get(
+            url, headers=headers, timeout=self._action_seconds * 1000, max_redirects=0
+        )
+        said = trip.witness.of_headers(answer.headers)
+        if trip.witness.path and answer.ok:
+            said = trip.witness.of_body(await answer.text())
+        return Answer(url, answer.status, said)
+
+    async def _attach(self, page: Page) -> None:
+        from playwright.async_api import Error
+
+        if page in self._wires:
+            return
+        try:
+            session = await page.context.new_cdp_session(page)
+            wire = self._wires[page] = Wire(session, self._trip, self.trace_id)
+            if self._trip.marking or self._trip.route != Route():
+                await wire.mark_own_origin()
+        except Error as problem:
+            self._note(f"a page was gone before it could be marked: {first_line(problem)}")
+
+    def _note_answer(self, response: Response) -> None:
+        request = response.request
+        if self._trip.witness.path:
+            return
+        if request.resource_type in CHECKED_TYPES and origin_of(response.url) == self._origin:
+            said = self._trip.witness.of_headers(response.headers)
+            self.answers.append(Answer(response.url, response.status, said))
+
+    def _note_page_error(self, text: str) -> None:
+        line = f"uncaught: {text.strip().partition(chr(10))[0]}"
+        self.page_error = self.page_error or line
+        self._note(line)
+
+    def _note(self, line: str) -> None:
+        if len(self.console) < _MAX_CONSOLE_LINES:
+            self.console.append(line)

@@ -1,0 +1,104 @@
+"""What a page sends, on its way out: marked, routed, and waited for when the page is left.
+
+Belongs here: interception by Chromium's DevTools protocol. Opening pages is `synthetic.browser`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from synthetic.journey import first_line
+from synthetic.marking import marked_headers
+from synthetic.target import origin_of
+from synthetic.visit import Trip
+
+if TYPE_CHECKING:
+    from playwright.async_api import CDPSession
+
+__all__ = ["Wire"]
+
+log = logging.getLogger(__name__)
+
+_QUIET_SECONDS = 0.15
+"""A page is gone when nothing has been in flight for so long; handlers of pagehide run before that begins."""
+
+
+class Wire:
+    """A page's own network interception, by Chromium's DevTools protocol (domain Fetch).
+
+    Source: https://chromedevtools.github.io/devtools-protocol/tot/Fetch/
+    """
+
+    def __init__(self, session: CDPSession, trip: Trip, trace_id: str) -> None:
+        self._session = session
+        self._origin = origin_of(trip.url)
+        self._trace_id = trace_id
+        self._marking = trip.marking
+        self._route = trip.route
+        self._in_flight: set[str] = set()
+        self._changed = asyncio.Event()
+        session.on("Fetch.requestPaused", self._paused)
+
+    async def mark_own_origin(self) -> None:
+        """Pause requests to the target's origin, redirects to it included, and send them on with the
+        marks."""
+        # The default port is never written in a URL as Chromium gives it.
+        origin = self._origin.removesuffix(":80") if self._origin.startswith("http:") else self._origin
+        origin = origin.removesuffix(":443") if self._origin.startswith("https:") else origin
+        await self._session.send("Fetch.enable", {"patterns": [{"urlPattern": f"{origin}/*"}]})
+
+    async def watch_everything(self) -> None:
+        """Pause each request and each answer from now on. Beacons of a page being left show up nowhere
+        else."""
+        stages = [{"urlPattern": "*", "requestStage": stage} for stage in ("Request", "Response")]
+        # Answers to what went out before are not announced.
+        self._in_flight.clear()
+        await self._session.send("Fetch.enable", {"patterns": stages})
+
+    async def wait_until_quiet(self) -> None:
+        """Return when nothing has been in flight for a moment."""
+        while True:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(_QUIET_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                if not self._in_flight:
+                    return
+
+    async def _paused(self, event: Mapping[str, Any]) -> None:
+        from playwright.async_api import Error
+
+        number = str(event["requestId"])
+        answered = "responseStatusCode" in event or "responseErrorReason" in event
+        self._changed.set()
+        going: dict[str, Any] = {"requestId": number}
+        if answered:
+            self._in_flight.discard(number)
+        else:
+            self._in_flight.add(number)
+            going |= self._marks(event["request"])
+        try:
+            await self._session.send("Fetch.continueRequest", going)
+        except Error as problem:
+            # The page gave the request up while it was paused.
+            self._in_flight.discard(number)
+            log.debug("continuing %s: %s", event["request"]["url"], first_line(problem))
+
+    def _marks(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        if origin_of(request["url"]) != self._origin:
+            return {}
+        headers: dict[str, str] = dict(request["headers"])
+        if self._marking is not None:
+            headers = marked_headers(headers, self._trace_id, self._marking.baggage())
+        given = {name.lower() for name, _ in self._route.headers}
+        headers = {name: value for name, value in headers.items() if name.lower() not in given}
+        headers |= dict(self._route.headers)
+        changed: dict[str, Any] = {
+            "headers": [{"name": name, "value": value} for name, value in headers.items()]
+        }
+        url = self._route.url(request["url"])
+        return changed if url == request["url"] else changed | {"url": url}
