@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from k8s.source.dashboards import BOARDS
+from k8s.source.dashboards.drawing import draw
 from k8s.source.rules import GROUPS, Alert, Group, Recording
 
 __all__ = ["FOLDER", "prometheus_rule", "rule_groups", "texts", "write"]
@@ -72,6 +75,7 @@ def texts() -> Mapping[str, str]:
         "rules/recording.yaml": _yaml(rule_groups(recordings)),
         "rules/alerts.yaml": _yaml(rule_groups(alerts)),
         "rules/prometheusrule.yaml": _yaml(prometheus_rule(GROUPS)),
+        **{f"dashboards/{board.name}.json": f"{json.dumps(draw(board), indent=2)}\n" for board in BOARDS},
     }
 
 

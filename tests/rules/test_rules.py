@@ -9,17 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from k8s.source import files, foreign
+from k8s.source import files
 from k8s.source.rules import ALERTS, GROUPS, Alert, Recording
-from rolloutobs import semconv
 from tests.rules import scenarios
+from tests.rules.naming import exposed, metrics_of
 
-SUFFIXES = ("_bucket", "_count", "_sum")
-WORDS_OF_PROMQL = {
-    "sum", "by", "rate", "or", "and", "on", "unless", "max", "min", "count", "time", "sqrt", "group_left",
-    "histogram_quantile", "increase", "label_replace", "avg_over_time", "min_over_time", "max_over_time",
-    "sum_over_time", "last_over_time", "offset", "Inf",
-}  # fmt: skip
 LISTED = {
     # What the usual guides to rollouts name, and issue 7 adds.
     "error spike over 5 %": "AppErrorRatioHigh",
@@ -98,8 +92,7 @@ def test_the_files_are_what_the_code_writes() -> None:
 
 def test_names_are_known() -> None:
     """Each metric comes from the code, kube-state-metrics, cAdvisor, or a recording rule before it."""
-    known = {value for name, value in vars(semconv).items() if name.isupper() and isinstance(value, str)}
-    known |= foreign.NAMES | {f"{name}{suffix}" for name in known for suffix in SUFFIXES}
+    known = exposed()
     unknown: dict[str, set[str]] = {}
     for group in GROUPS:
         for rule in group.rules:
@@ -108,14 +101,6 @@ def test_names_are_known() -> None:
                 assert re.fullmatch(r"[a-z_]+:[a-z_]+:[a-z0-9_]+", rule.name)
                 known.add(rule.name)
     assert {name: missing for name, missing in unknown.items() if missing} == {}
-
-
-def metrics_of(expression: str) -> set[str]:
-    """Return the metrics in an expression: words that are neither labels, strings, nor PromQL's own."""
-    text = re.sub(r'"[^"]*"', "", expression)
-    text = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", text)
-    text = re.sub(r"\b(by|on|group_left) \([^)]*\)", "", text)
-    return set(re.findall(r"[A-Za-z_:][A-Za-z0-9_:]*", text)) - WORDS_OF_PROMQL - {"m", "h", "s"}
 
 
 def test_what_the_guides_name_is_there() -> None:

@@ -1,0 +1,155 @@
+"""Grafana's JSON of a `Board`, made with the grafana-foundation-sdk."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, statetimeline, table, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.common import VisibilityMode
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DataSourceRef,
+    DataTransformerConfig,
+    DynamicConfigValue,
+    VariableOption,
+)
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from k8s.source.dashboards.model import Board, Kind, Panel, Query
+from rolloutobs import semconv
+
+__all__ = ["draw"]
+
+_SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
+_HEIGHT: Final = 8
+_ALL: Final = VariableOption(text="All", value="$__all")
+_RANGES: Final = "1m,5m,15m,30m,1h"
+_SEEN: Final = f'count by (version) ({semconv.APP_BUILD_INFO}{{app="$app"}})'
+# Each is a series that exists for a moment only: what Grafana draws as a line across all panels.
+_BEFORE: Final = _SEEN.replace("}", "} offset 1m")
+_ANNOTATIONS: Final = (
+    ("A version appears", "green", f"{_SEEN} unless {_BEFORE}", "{{version}} appears"),
+    ("A version is gone", "orange", f"{_BEFORE} unless {_SEEN}", "{{version}} is gone"),
+    (
+        "The gate decides", "red",
+        f'max by (decision) ({semconv.VERDICT}{{app="$app", decision!="hold"}}) == 1 '
+        f'unless max by (decision) ({semconv.VERDICT}{{app="$app", decision!="hold"}} offset 1m) == 1',
+        "{{decision}}",
+    ),
+)  # fmt: skip
+
+
+def draw(board: Board) -> dict[str, Any]:
+    """Return a dashboard as Grafana imports it."""
+    result = (
+        dashboard.Dashboard(board.title)
+        .uid(f"rolloutobs-{board.name}")
+        .description(board.description)
+        .tags(["rolloutobs", "rollout"])
+        .readonly()
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .time("now-1h", "now")
+        .refresh("30s")
+        .variables(_variables(board.metric))
+    )
+    for name, color, expression, _ in _ANNOTATIONS:
+        result.annotation(
+            dashboard.AnnotationQuery().name(name).datasource(_SOURCE).icon_color(color).expr(expression)
+        )
+    for row in board.rows:
+        result.with_row(dashboard.Row(row.title))
+        for panel in row.panels:
+            result.with_panel(_panel(panel))
+    drawn: dict[str, Any] = json.loads(JSONEncoder(sort_keys=True).encode(result.build()))
+    # The SDK has no field for the title; without one Grafana shows the name of the metric, and there is none.
+    for annotation, (_, _, _, title) in zip(drawn["annotations"]["list"], _ANNOTATIONS, strict=True):
+        annotation.update({"titleFormat": title, "textFormat": title, "step": "30s"})
+    for number, panel in enumerate(drawn["panels"], start=1):
+        panel["id"] = number
+    filled: dict[str, Any] = _without_nulls(drawn)
+    return filled
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _variables(metric: str) -> list[Any]:
+    chosen = f'{metric}{{namespace=~"$namespace", app="$app"}}'
+    found: list[Any] = [dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus")]
+    for name, query, is_many in (
+        ("namespace", f"label_values({metric}, namespace)", True),
+        ("app", f"label_values({metric}, app)", False),
+        ("version", f"label_values({chosen}, version)", True),
+        ("track", f"label_values({chosen}, track)", True),
+    ):
+        variable = dashboard.QueryVariable(name).label(name).datasource(_SOURCE).query(query)
+        variable.refresh(2).sort(1)  # type: ignore[arg-type]
+        if is_many:
+            variable.multi(True).include_all(True).all_value(".*").current(_ALL)
+        found.append(variable)
+    window = VariableOption(text="5m", value="5m")
+    found.append(dashboard.CustomVariable("window").label("window").values(_RANGES).current(window))
+    return found
+
+
+def _panel(panel: Panel) -> Any:
+    drawn: Any = _KINDS[panel.kind]()
+    drawn.title(panel.title).description(panel.description).unit(panel.unit).datasource(_SOURCE)
+    drawn.span(panel.width).height(_HEIGHT)
+    for number, query in enumerate(panel.queries):
+        drawn.with_target(_query(query, chr(ord("A") + number), at_the_end=panel.kind is Kind.TABLE))
+    if panel.kind is Kind.TABLE:
+        _name_columns(drawn, panel)
+    return drawn
+
+
+def _query(query: Query, name: str, *, at_the_end: bool) -> prometheus.Dataquery:
+    result = prometheus.Dataquery().expr(query.expression).legend_format(query.legend).ref_id(name)
+    if at_the_end:
+        return result.instant().format(PromQueryFormat.TABLE)
+    return result.range().exemplar(query.exemplars)
+
+
+def _name_columns(drawn: table.Panel, panel: Panel) -> None:
+    """Put all queries of a table into one, with a column each."""
+    hidden = {"Time": True}
+    one = len(panel.queries) == 1
+    names = {"Value" if one else f"Value #{chr(ord('A') + n)}": q.legend for n, q in enumerate(panel.queries)}
+    drawn.with_transformation(DataTransformerConfig(id_val="merge", options={}))
+    drawn.with_transformation(
+        DataTransformerConfig(id_val="organize", options={"excludeByName": hidden, "renameByName": names})
+    )
+
+
+def _lines() -> timeseries.Panel:
+    return timeseries.Panel().fill_opacity(0).show_points(VisibilityMode.NEVER).legend(_legend())
+
+
+def _band() -> timeseries.Panel:
+    drawn = _lines()
+    for name in ("low", "high"):
+        properties = [DynamicConfigValue(id_val="custom.lineWidth", value=0)]
+        if name == "high":
+            properties += [
+                DynamicConfigValue(id_val="custom.fillBelowTo", value="low"),
+                DynamicConfigValue(id_val="custom.fillOpacity", value=20),
+            ]
+        drawn.override_by_name(name, properties)
+    return drawn
+
+
+def _legend() -> common.VizLegendOptions:
+    return common.VizLegendOptions().show_legend(True).calcs(["lastNotNull"])
+
+
+_KINDS: Final = {
+    Kind.LINES: _lines,
+    Kind.BAND: _band,
+    Kind.TABLE: table.Panel,
+    Kind.STATES: statetimeline.Panel,
+}

@@ -1,0 +1,94 @@
+"""Dashboards: every query parses, every name is known, and what a reader needs is on them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from k8s.source.dashboards import BOARDS
+from k8s.source.dashboards.drawing import draw
+from k8s.source.dashboards.model import Board, Kind
+from k8s.source.rules import GROUPS, Recording
+from tests.rules.naming import exposed, metrics_of
+
+VARIABLES = {
+    "$__rate_interval": "5m", "$__range": "1h", "$window": "5m", "$namespace": ".*", "$app": "shop",
+    "$version": ".*", "$track": ".*",
+}  # fmt: skip
+BY_NAME = {board.name: board for board in BOARDS}
+BOARD = pytest.mark.parametrize("board", BOARDS, ids=list(BY_NAME))
+
+
+def queries(board: Board) -> list[str]:
+    """Return every query of a dashboard, of its annotations too, with the variables filled in."""
+    drawn = draw(board)
+    found = [target["expr"] for panel in drawn["panels"] for target in panel.get("targets", ())]
+    found += [annotation["expr"] for annotation in drawn["annotations"]["list"]]
+    return [filled(query, VARIABLES) for query in found]
+
+
+def filled(query: str, variables: dict[str, str]) -> str:
+    for name, value in variables.items():
+        query = query.replace(name, value)
+    return query
+
+
+@pytest.mark.prometheus
+def test_every_query_parses(tmp_path: Path) -> None:
+    rules = [
+        {"record": f"{board.name}:q{number}".replace("-", "_"), "expr": query}
+        for board in BOARDS
+        for number, query in enumerate(queries(board))
+    ]
+    assert len(rules) > 80
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}), "utf-8")
+    done = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@BOARD
+def test_names_are_known(board: Board) -> None:
+    recorded = {rule.name for group in GROUPS for rule in group.rules if isinstance(rule, Recording)}
+    asked = {metric for query in queries(board) for metric in metrics_of(query)}
+    assert asked - exposed() - recorded == set()
+
+
+@BOARD
+def test_no_variable_is_left_and_no_panel_overlaps(board: Board) -> None:
+    drawn = draw(board)
+    assert not [query for query in queries(board) if "$" in query]
+    cells = [
+        (x, y)
+        for panel in drawn["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) == 23
+
+
+@BOARD
+def test_version_and_track_can_be_chosen_and_rollouts_are_marked(board: Board) -> None:
+    drawn = draw(board)
+    names = [variable["name"] for variable in drawn["templating"]["list"]]
+    assert names == ["datasource", "namespace", "app", "version", "track", "window"]
+    assert len(drawn["annotations"]["list"]) == 3
+    assert "null" not in json.dumps(drawn)
+
+
+@pytest.mark.parametrize("name", ["version-comparison", "real-users", "synthetic"])
+def test_sample_sizes_come_first(name: str) -> None:
+    first = BY_NAME[name].rows[0].panels[0]
+    assert first.kind is Kind.TABLE
+    assert "increase" in first.queries[0].expression
+
+
+def test_latency_shows_exemplars() -> None:
+    drawn: dict[str, Any] = draw(BY_NAME["version-comparison"])
+    assert sum(bool(t.get("exemplar")) for p in drawn["panels"] for t in p.get("targets", ())) == 3
