@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -54,9 +55,14 @@ def _progress(cell: Cell, rps: float, outcome: dict[str, Any]) -> str:
 
 
 def _keep(cell: Cell, rps: float, outcome: dict[str, Any]) -> None:
-    kept = json.loads(table.RESULTS.read_text(encoding="utf-8")) if table.RESULTS.exists() else {}
-    kept.setdefault(cell.scenario, {})[f"{rps:g}"] = outcome
-    table.RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    # Several of these commands may run at once, on different cells.
+    with table.RESULTS.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        kept = json.loads(file.read() or "{}")
+        kept.setdefault(cell.scenario, {})[f"{rps:g}"] = outcome
+        file.truncate(0)
+        file.write(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.rollouts.cells import CELLS, Cell, of
+from bench.rollouts.cells import CELLS, RPS, Cell, of
 
 __all__ = ["RESULTS", "bounds", "cases", "everything", "extra", "forged", "promoted", "rolled_back", "size"]
 
@@ -168,7 +168,7 @@ def _values(
     cell: Cell, known: _Found, policies: Sequence[str], tell: Callable[[_Found], str]
 ) -> Iterator[str]:
     """Yield per policy what it does at each traffic, "1 / 2 / 3 / 4"."""
-    traffics = [known[cell.scenario].get(f"{rps:g}") for rps in cell.rps]
+    traffics = [known[cell.scenario].get(f"{rps:g}") for rps in RPS]
     for name in policies:
         told = (_ABSENT if each is None else tell(each["policies"][name]) for each in traffics)
         yield " / ".join(told)
