@@ -62,7 +62,10 @@ def _keep(cell: Cell, rps: float, outcome: dict[str, Any]) -> None:
         kept = json.loads(file.read() or "{}")
         kept.setdefault(cell.scenario, {})[f"{rps:g}"] = outcome
         file.truncate(0)
-        file.write(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        lines = (
+            f"{json.dumps(name)}: {json.dumps(each, sort_keys=True)}" for name, each in sorted(kept.items())
+        )
+        file.write("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

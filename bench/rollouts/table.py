@@ -183,8 +183,13 @@ def _multiples(traffics: Sequence[Any], name: str) -> str:
     for traffic in traffics:
         oracle, policy = traffic["policies"][_ORACLE]["extra"], traffic["policies"][name]
         first, obeyed = policy["extra"] / oracle, policy["obeyed"] / oracle
-        told.append(f"{first:.2g}" if f"{obeyed:.2g}" == f"{first:.2g}" else f"{first:.2g} ({obeyed:.3g})")
+        same = f"{obeyed:.2g}" == f"{first:.2g}"
+        told.append(_digits(first) if same else f"{_digits(first)} ({_digits(obeyed)})")
     return " / ".join(told)
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10.0 else f"{value:.2g}"
 
 
 def _part(part: Sequence[float | None]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import lognorm
 
+from bench.rollouts import table
 from bench.rollouts.__main__ import main
 from bench.rollouts.cells import CELLS
 from bench.rollouts.course import Course, Totals
@@ -128,3 +130,10 @@ def test_the_command_prints_tables(
     monkeypatch.setattr("sys.argv", ["rollouts", "no_such_thing"])
     with pytest.raises(SystemExit):
         main()
+
+
+def test_every_cell_is_published() -> None:
+    kept = json.loads(table.RESULTS.read_text(encoding="utf-8"))
+    runs = {cell.scenario: {rps: each["runs"] for rps, each in kept[cell.scenario].items()} for cell in CELLS}
+    assert runs == {cell.scenario: {f"{rps:g}": cell.runs_at(rps) for rps in cell.rps} for cell in CELLS}
+    assert set(kept) == set(runs)
