@@ -1,0 +1,219 @@
+"""Manifests: every kustomization builds, schemas hold, pods are restricted, commands and names exist."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from rolloutobs.detection.track import TRACK_KEYS
+from rolloutobs.settings import DEFAULT_LABELS_FILE, VARIABLES
+from rum_collector.__main__ import settings_from
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+KUBECTL = Path(sys.executable).parent / "kubectl"
+BUILT = sorted(path.parent for path in K8S.rglob("kustomization.yaml") if "components" not in path.parts)
+NAMES = [str(path.relative_to(K8S)) for path in BUILT]
+CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
+"""Kinds of the Prometheus Operator."""
+MODULES = {"rolloutobs-gate": "rolloutobs.cli", "rolloutobs-synthetic": "synthetic"}
+VARIABLE = re.compile(r"ROLLOUTOBS_[A-Z_]+")
+
+
+@functools.cache
+def built(name: str) -> tuple[dict[str, Any], ...]:
+    """Return what kubectl makes of a kustomization."""
+    argv = [KUBECTL, "kustomize", K8S / name]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def of_kind(name: str, *kinds: str) -> list[dict[str, Any]]:
+    return [each for each in built(name) if each["kind"] in kinds]
+
+
+def pods(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and template of everything that makes pods."""
+    for each in of_kind(name, "Deployment", "Job", "CronJob"):
+        spec = each["spec"]["jobTemplate"]["spec"] if each["kind"] == "CronJob" else each["spec"]
+        yield each["metadata"]["name"], spec["template"]
+
+
+def containers(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for workload, template in pods(name):
+        for container in template["spec"]["containers"]:
+            yield workload, container
+
+
+def test_there_is_something_to_build() -> None:
+    assert NAMES == ["base", "dashboards", "overlays/shop", "rules"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kubernetes_schemas(name: str) -> None:
+    """Strictly: an unknown field is an error."""
+    for each in built(name):
+        if each["kind"] not in CUSTOM:
+            kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
+    assert [each["metadata"]["name"] for each in built(name)]
+
+
+@pytest.mark.parametrize("name", ["base", "overlays/shop"])
+def test_pods_are_restricted(name: str) -> None:
+    """Source: Kubernetes, "Pod Security Standards", profile restricted; beyond it, a read-only root."""
+    for workload, template in pods(name):
+        spec = template["spec"]
+        assert spec["automountServiceAccountToken"] is False, workload
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for workload, container in containers(name):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, workload
+        assert set(container["resources"]) == {"requests", "limits"}
+        assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+def test_every_selector_selects_something() -> None:
+    name = "overlays/shop"
+    labels = [template["metadata"]["labels"] for _, template in pods(name)]
+    selectors = [each["spec"]["selector"] for each in of_kind(name, "Service")]
+    selecting = of_kind(name, "Deployment", "PodDisruptionBudget", "PodMonitor")
+    selectors += [each["spec"]["selector"]["matchLabels"] for each in selecting]
+    selectors += [each["spec"]["podSelector"]["matchLabels"] for each in of_kind(name, "NetworkPolicy")]
+    for selector in selectors:
+        assert any(selector.items() <= label.items() for label in labels), selector
+    services = {each["metadata"]["name"] for each in of_kind(name, "Service")}
+    (ingress,) = of_kind(name, "Ingress")
+    for path in ingress["spec"]["rules"][0]["http"]["paths"]:
+        assert path["backend"]["service"]["name"] in services
+
+
+def test_the_app_component_reaches_the_shop_and_only_the_shop() -> None:
+    for workload, template in pods("overlays/shop"):
+        is_app = workload in ("shop-stable", "shop-canary", "inventory")
+        volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+        assert ({"podinfo", "cells"} <= volumes) is is_app
+        if is_app:
+            (container,) = template["spec"]["containers"]
+            mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+            assert mounts["podinfo"]["mountPath"] == str(Path(DEFAULT_LABELS_FILE).parent)
+            assert "subPath" not in mounts["podinfo"]
+            env = {entry["name"]: entry.get("value") for entry in container["env"]}
+            assert env["ROLLOUTOBS_METRICS_DIR"] == mounts["cells"]["mountPath"]
+            assert template["metadata"]["labels"]["rolloutobs.io/scrape"] == container["ports"][0]["name"]
+
+
+def test_tracks_are_labels_that_the_sdk_reads() -> None:
+    found = {
+        (workload, template["metadata"]["labels"][TRACK_KEYS[0]])
+        for workload, template in pods("overlays/shop")
+        if TRACK_KEYS[0] in template["metadata"]["labels"]
+    }
+    assert found == {("shop-stable", "stable"), ("shop-canary", "canary")}
+
+
+def test_monitors_keep_the_labels_of_processes() -> None:
+    """And the collector's relabels nothing: what it counts is of the pages' versions."""
+    for each in of_kind("base", "ServiceMonitor", "PodMonitor"):
+        spec = each["spec"]
+        (endpoint,) = spec.get("endpoints") or spec["podMetricsEndpoints"]
+        assert endpoint["honorLabels"] is True
+        relabelled = [rule["targetLabel"] for rule in endpoint.get("relabelings", ())]
+        assert relabelled == (
+            ["app", "version", "track"] if each["metadata"]["name"] == "rolloutobs-apps" else []
+        )
+
+
+def test_the_collector_understands_its_configuration() -> None:
+    for name in ("base", "overlays/shop"):
+        (data,) = [
+            each["data"]
+            for each in of_kind(name, "ConfigMap")
+            if each["metadata"]["name"].startswith("rolloutobs-collector")
+        ]
+        settings = settings_from([], data)
+        assert (settings.host, settings.data_dir) == ("0.0.0.0", "/data")
+        assert settings.apps == (("shop",) if name == "overlays/shop" else ())
+        ((_, collector),) = [pair for pair in containers(name) if pair[0] == "rolloutobs-collector"]
+        assert collector["ports"][0]["containerPort"] == settings.port
+
+
+@pytest.mark.parametrize("workload", list(MODULES))
+def test_options_exist(workload: str) -> None:
+    ((_, container),) = [pair for pair in containers("overlays/shop") if pair[0] == workload]
+    command = container["args"][0]
+    argv = [sys.executable, "-m", MODULES[workload], command, "--help"]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    options = {argument.partition("=")[0] for argument in container["args"] if argument.startswith("--")}
+    assert options <= set(re.findall(r"--[a-z][a-z-]*", shown))
+
+
+def test_variables_exist() -> None:
+    known = {name for variable in VARIABLES for name in variable.names} | {
+        "ROLLOUTOBS_SECRET", "ROLLOUTOBS_CHROMIUM_NO_SANDBOX",
+    }  # fmt: skip
+    for _, container in containers("overlays/shop"):
+        for entry in container.get("env", ()):
+            assert entry["name"] in known or not VARIABLE.fullmatch(entry["name"]), entry
+
+
+def test_the_journey_is_the_shops() -> None:
+    copy, original = (ROOT / path / "journey.py" for path in ("k8s/overlays/shop", "examples/shop"))
+    assert copy.read_text("utf-8") == original.read_text("utf-8")
+
+
+def test_jobs_follow_the_exit_codes() -> None:
+    (gate,), (check,) = of_kind("overlays/shop", "Job"), of_kind("overlays/shop", "CronJob")
+    assert gate["spec"]["backoffLimit"] == 0
+    spec = check["spec"]
+    assert spec["concurrencyPolicy"] == "Forbid"
+    # Every five minutes.
+    assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 300
+    for job in (gate["spec"], spec["jobTemplate"]["spec"]):
+        assert job["template"]["spec"]["restartPolicy"] == "Never"
+        assert [rule["action"] for rule in job["podFailurePolicy"]["rules"]] == ["Ignore", "FailJob"]
+
+
+def images() -> dict[str, str]:
+    """Return each stage of the Containerfile by its name."""
+    text = (K8S / "images" / "Containerfile").read_text("utf-8").replace("\\\n", " ")
+    stages = re.split(r"^FROM \S+ AS (\w+)$", text, flags=re.MULTILINE)[1:]
+    return dict(zip(stages[::2], stages[1::2], strict=True))
+
+
+def test_images_are_there_for_every_container_and_none_is_root() -> None:
+    used = {
+        container["image"].partition(":")[0].removeprefix("rolloutobs-")
+        for _, container in containers("overlays/shop")
+    }
+    stages = images()
+    assert used == {"collector", "gate", "synthetic", "shop"}
+    for name in used:
+        assert re.search(r"^USER 65532:65532$", stages[name], re.MULTILINE), name
+        assert re.search(r"^ENTRYPOINT \[", stages[name], re.MULTILINE)
+        assert re.search(r"^HEALTHCHECK (NONE|CMD \[)", stages[name], re.MULTILINE)
+        for install in re.findall(r"pip install.*", stages[name]):
+            assert "-c /tmp/constraints.txt" in install
+
+
+def test_images_copy_what_is_there() -> None:
+    text = (K8S / "images" / "Containerfile").read_text("utf-8")
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    for sources in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE):
+        for source in sources.split():
+            assert (ROOT / source).exists(), source
+            assert f"!{source.partition('/')[0]}" in ignored
