@@ -21,6 +21,7 @@ from synthetic.load.tables import load_as_dict, load_text
 from synthetic.metrics import CheckMetrics, serve
 from synthetic.options import checks_of, chosen, make_parser, option_rows, plan_of, targets_of
 from synthetic.publishing import Publisher
+from synthetic.pushing import otlp_sender, pushgateway_sender
 from synthetic.redaction import Secrets
 from synthetic.report import write_json
 from synthetic.result import ExitCode
@@ -73,7 +74,7 @@ async def _run(given: argparse.Namespace) -> ExitCode:
     stop = _stop_on_signals()
     names = [check.settings.check for check in checks]
     metrics = CheckMetrics(given.app, names, (checks[0].stable, checks[0].canary))
-    publisher = Publisher(given, metrics)
+    publisher = Publisher(given, metrics, _senders(given, metrics, names))
     with ExitStack() as stack:
         if given.listen is not None:
             url = stack.enter_context(serve(metrics, *parse_listen(given.listen, "--listen")))
@@ -90,6 +91,18 @@ async def _run(given: argparse.Namespace) -> ExitCode:
             code = publisher.close()
             return code if code is ExitCode.PRODUCT else ExitCode.INFRASTRUCTURE
     return publisher.close()
+
+
+def _senders(
+    given: argparse.Namespace, metrics: CheckMetrics, names: Sequence[str]
+) -> list[Callable[[], None]]:
+    senders = []
+    if given.push:
+        url = parse_base_url(given.push, "--push")
+        senders.append(pushgateway_sender(url, metrics, given.app, names))
+    if given.otlp:
+        senders.append(otlp_sender(metrics))
+    return senders
 
 
 async def _load(given: argparse.Namespace) -> ExitCode:

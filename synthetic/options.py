@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -253,6 +254,20 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--keep", type=int, default=20, metavar="N", help="so many failed runs there (default: %(default)s)"
     )
     outputs.add_argument("--json", metavar="FILE", type=Path, help="write results there, after each pair")
+    outputs.add_argument("--junit", metavar="FILE", type=Path, help="write them as JUnit XML")
+    outputs.add_argument("--html", metavar="FILE", type=Path, help="write them as one page, with pictures")
+    outputs.add_argument(
+        "--summary", metavar="FILE", type=Path,
+        default=Path(os.environ["GITHUB_STEP_SUMMARY"]) if os.environ.get("GITHUB_STEP_SUMMARY") else None,
+        help="append a summary in Markdown at the end (default: $GITHUB_STEP_SUMMARY)",
+    )  # fmt: skip
+    outputs.add_argument(
+        "--push", metavar="URL",
+        help="push metrics to this Pushgateway after each pair; a push replaces all of the one before",
+    )  # fmt: skip
+    outputs.add_argument(
+        "--otlp", action="store_true", help="send metrics over OTLP, as OTEL_EXPORTER_OTLP_ENDPOINT etc. say"
+    )
 
 
 def _add_load(commands: Commands) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from synthetic.junit import junit_xml
 from synthetic.metrics import CheckMetrics
-from synthetic.report import Summary, pair_line, pair_text, write_json
+from synthetic.page import html_page, markdown
+from synthetic.pushing import Pusher
+from synthetic.report import Summary, pair_line, pair_text, write_json, write_text
 from synthetic.result import ExitCode, Pair, PairVerdict
 
 __all__ = ["Publisher"]
@@ -28,16 +31,25 @@ class Publisher:
     Args:
         given: the command's options: which files are wanted.
         metrics: counts them.
+        senders: each sends the metrics somewhere; see `synthetic.pushing`.
         out: where people read; ``None``: stdout.
     """
 
-    def __init__(self, given: argparse.Namespace, metrics: CheckMetrics, out: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        given: argparse.Namespace,
+        metrics: CheckMetrics,
+        senders: Sequence[Callable[[], None]] = (),
+        out: TextIO | None = None,
+    ) -> None:
         self.summary = Summary(given.app, given.error_rate)
         self._metrics = metrics
         self._out = sys.stdout if out is None else out
-        self._files: list[tuple[Path, Callable[[Path], None]]] = []
-        if given.json is not None:
-            self._files.append((given.json, self._json))
+        self._links = given.html.resolve().parent if given.html is not None else Path()
+        wanted = ((given.json, self._json), (given.junit, self._junit), (given.html, self._html))
+        self._files = [(path, write) for path, write in wanted if path is not None]
+        self._markdown: Path | None = given.summary
+        self._pusher = Pusher(senders, lambda: metrics.count_internal_error("push"))
 
     def publish(self, pair: Pair) -> None:
         """Tell of a pair."""
@@ -46,20 +58,23 @@ class Publisher:
         number, named = self.summary.total, len(self.summary.counts) > 1
         terse = number > 1 and pair.verdict is PairVerdict.PASS
         print((pair_line if terse else pair_text)(number, pair, named=named), file=self._out, flush=True)
-        self._write()
+        self._write(self._files)
+        self._pusher.push()
 
     def close(self) -> ExitCode:
         """Write everything for the last time, tell the end of the story, and return the exit code: that of
         the pairs, but 2 where a report could not be written and the canary did not fail."""
-        written = self._write()
+        last = [] if self._markdown is None else [(self._markdown, self._append)]
+        written = self._write([*self._files, *last])
+        self._pusher.close()
         print(self.summary.text(), file=self._out, flush=True)
         code = self.summary.code
         return code if written or code is ExitCode.PRODUCT else ExitCode.INFRASTRUCTURE
 
-    def _write(self) -> bool:
-        """Write every file; return whether all could be."""
+    def _write(self, files: Sequence[tuple[Path, Callable[[Path], None]]]) -> bool:
+        """Write `files`; return whether all could be."""
         written = True
-        for path, write in self._files:
+        for path, write in files:
             try:
                 write(path)
             except OSError as problem:
@@ -71,3 +86,21 @@ class Publisher:
 
     def _json(self, path: Path) -> None:
         write_json(path, self.summary.as_dict())
+
+    def _junit(self, path: Path) -> None:
+        write_text(path, junit_xml(self.summary))
+
+    def _html(self, path: Path) -> None:
+        write_text(path, html_page(self.summary, _picture, self._links))
+
+    def _append(self, path: Path) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(markdown(self.summary))
+
+
+def _picture(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        # Newer failures have taken its place, or it could not be kept.
+        return None

@@ -29,6 +29,7 @@ __all__ = [
     "run_as_dict",
     "sentence",
     "write_json",
+    "write_text",
 ]
 
 _SENTENCES = {
@@ -201,9 +202,18 @@ def write_json(path: Path, content: object) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one move.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
