@@ -14,17 +14,22 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from k8s.source.rules import GROUPS, Recording
 from rolloutobs.detection.track import TRACK_KEYS
 from rolloutobs.settings import DEFAULT_LABELS_FILE, VARIABLES
 from rum_collector.__main__ import settings_from
+from tests.rules.naming import metrics_of
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 KUBECTL = Path(sys.executable).parent / "kubectl"
 BUILT = sorted(path.parent for path in K8S.rglob("kustomization.yaml") if "components" not in path.parts)
 NAMES = [str(path.relative_to(K8S)) for path in BUILT]
-CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
-"""Kinds of the Prometheus Operator."""
+CUSTOM = {
+    "ServiceMonitor", "PodMonitor", "PrometheusRule", "Rollout", "AnalysisTemplate", "Canary",
+    "MetricTemplate",
+}  # fmt: skip
+"""Kinds of the Prometheus Operator, of Argo Rollouts and of Flagger."""
 MODULES = {"rolloutobs-gate": "rolloutobs.cli", "rolloutobs-synthetic": "synthetic"}
 VARIABLE = re.compile(r"ROLLOUTOBS_[A-Z_]+")
 
@@ -45,8 +50,10 @@ def of_kind(name: str, *kinds: str) -> list[dict[str, Any]]:
 
 def pods(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield name and template of everything that makes pods."""
-    for each in of_kind(name, "Deployment", "Job", "CronJob"):
+    for each in of_kind(name, "Deployment", "Job", "CronJob", "Rollout", "AnalysisTemplate"):
         spec = each["spec"]["jobTemplate"]["spec"] if each["kind"] == "CronJob" else each["spec"]
+        if each["kind"] == "AnalysisTemplate":
+            spec = spec["metrics"][0]["provider"]["job"]["spec"]
         yield each["metadata"]["name"], spec["template"]
 
 
@@ -57,7 +64,7 @@ def containers(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_there_is_something_to_build() -> None:
-    assert NAMES == ["base", "dashboards", "overlays/shop", "rules"]
+    assert NAMES == ["argo-rollouts", "base", "dashboards", "flagger", "overlays/shop", "rules"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,7 +76,7 @@ def test_kubernetes_schemas(name: str) -> None:
     assert [each["metadata"]["name"] for each in built(name)]
 
 
-@pytest.mark.parametrize("name", ["base", "overlays/shop"])
+@pytest.mark.parametrize("name", ["argo-rollouts", "base", "flagger", "overlays/shop"])
 def test_pods_are_restricted(name: str) -> None:
     """Source: Kubernetes, "Pod Security Standards", profile restricted; beyond it, a read-only root."""
     for workload, template in pods(name):
@@ -169,6 +176,40 @@ def test_variables_exist() -> None:
     for _, container in containers("overlays/shop"):
         for entry in container.get("env", ()):
             assert entry["name"] in known or not VARIABLE.fullmatch(entry["name"]), entry
+
+
+def test_argo_puts_the_track_on_both_sides() -> None:
+    """Argo takes a label off again only where the other side has it too."""
+    (rollout,) = of_kind("argo-rollouts", "Rollout")
+    canary = rollout["spec"]["strategy"]["canary"]
+    for side in ("canary", "stable"):
+        assert canary[f"{side}Metadata"] == {"labels": {TRACK_KEYS[0]: side}}
+    assert TRACK_KEYS[0] not in rollout["spec"]["template"]["metadata"]["labels"]
+
+
+def test_argos_gate_is_the_gate() -> None:
+    ((_, job),) = [pair for pair in containers("argo-rollouts") if pair[0] == "rolloutobs-gate"]
+    ((_, component),) = [pair for pair in containers("overlays/shop") if pair[0] == "rolloutobs-gate"]
+    given = [argument.replace("{{args.app}}", "shop") for argument in job["args"]]
+    (template,) = of_kind("argo-rollouts", "AnalysisTemplate")
+    address = {each["name"]: each.get("value") for each in template["spec"]["args"]}["prometheus"]
+    assert [a.replace("{{args.prometheus}}", address) for a in given] == component["args"]
+
+
+def test_flagger_copies_no_track_and_asks_for_what_is_recorded() -> None:
+    (deployment,) = of_kind("flagger", "Deployment")
+    template = deployment["spec"]["template"]
+    assert not set(TRACK_KEYS) & set(template["metadata"]["labels"])
+    assert "ROLLOUTOBS_TRACK" not in {entry["name"] for entry in template["spec"]["containers"][0]["env"]}
+    (canary,) = of_kind("flagger", "Canary")
+    asked = {metric["templateRef"]["name"] for metric in canary["spec"]["analysis"]["metrics"]}
+    templates = {
+        each["metadata"]["name"]: each["spec"]["query"] for each in of_kind("flagger", "MetricTemplate")
+    }
+    assert asked == set(templates)
+    recorded = {rule.name for group in GROUPS for rule in group.rules if isinstance(rule, Recording)}
+    for query in templates.values():
+        assert metrics_of(query) <= recorded
 
 
 def test_the_journey_is_the_shops() -> None:

@@ -78,7 +78,7 @@ BOARD: Final = Board(
                     "Standard errors between the shares (30 min)", "short",
                     (Query(f"app:http_requests_errors:canary_z30m{{{_APP}}}", "z"),),
                     "From the recording rules; above 3 the alert CanaryErrorBudgetBurn may fire. No line: "
-                    "fewer than 50 requests on either side, or no errors at all.",
+                    "fewer than 50 requests on either side.",
                 ),
                 Panel(
                     "Errors by fingerprint in the time range", "short",

@@ -74,9 +74,9 @@ def _sides(name: str, source: str, more: str = "") -> tuple[Recording, ...]:
 def _z(name: str, bad: str, total: str) -> Recording:
     """Return by how many standard errors canary's share of bad events is above stable's.
 
-    Two-proportion z statistic with the pooled share. No sample below `MINIMUM` events on either side, or
-    where nothing bad has happened at all. `bad` and `total` are rates over 30 minutes, with ``{}`` for the
-    track.
+    Two-proportion z statistic with the pooled share; 0 where nothing bad has happened on either side, or
+    nothing good. No sample below `MINIMUM` events on either side. `bad` and `total` are rates over 30
+    minutes, with ``{}`` for the track.
     """
     seconds = _SECONDS["30m"]
     bad_canary, bad_stable = bad.format("canary"), bad.format("stable")
@@ -85,8 +85,11 @@ def _z(name: str, bad: str, total: str) -> Recording:
     return Recording(
         name,
         promql(f"""
-            ({bad_canary} / {canary} - {bad_stable} / {stable})
-            / sqrt(({pooled} > 0) * (1 - {pooled}) * (1 / {canary} + 1 / {stable}) / {seconds})
+            (
+              ({bad_canary} / {canary} - {bad_stable} / {stable})
+              / sqrt(({pooled} > 0) * (1 - {pooled} > 0) * (1 / {canary} + 1 / {stable}) / {seconds})
+              or 0 * {canary}
+            )
             and {seconds} * {canary} >= {MINIMUM}
             and {seconds} * {stable} >= {MINIMUM}
         """),
