@@ -28,6 +28,7 @@ from bench.overhead.worker import Bench
 ROOT = Path(__file__).parents[3]
 PLAIN = next(iter(CASES))
 TABLES = {
+    "analysis",
     "starlette-0",
     "starlette-1",
     "starlette-2",
