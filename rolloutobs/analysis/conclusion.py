@@ -21,11 +21,13 @@ _SIDES: Final = ("canary", "stable")
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A decision that a person took, whatever the evidence says."""
+    """A decision that was taken elsewhere, whatever the evidence says."""
 
     decision: Decision
     reason: str
-    """In the person's own words."""
+    """In the person's own words, or in those of what decided."""
+    by: str = "by hand"
+    """Who decided, for the reader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,9 @@ class Report:
     def _reason_before_bake(self) -> str:
         if self.override is None:
             return self.verdict.reason
-        by_hand = f"{self.override.decision.name} by hand ({self.override.reason})"
-        return f"{by_hand}; the evidence by then: {self.verdict.reason}"
+        override = self.override
+        told = f"{override.decision.name} {override.by} ({override.reason})"
+        return f"{told}; the evidence by then: {self.verdict.reason}"
 
     def as_bake(self) -> Decision:
         """Return what this report means where it is the one of a bake."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rolloutobs.cli.options import EXIT_CODES, output_file, read_policy, require, seconds
 from rolloutobs.cli.sources import add_sources, add_weight, weight_of
+from rolloutobs.cli.synthetic import add_synthetic, checks_beside, first_pairs
 from rolloutobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ examples:
     rolloutobs gate --app shop --prometheus http://prometheus:9090 --weight 5%
     rolloutobs gate --app shop --prometheus http://prometheus:9090 \\
         --weight-query 'flagger_canary_weight{{name="shop"}} / 100'
+
+  No user traffic judged until three pairs of journeys in a browser have passed, and more of them all along:
+    rolloutobs gate --app shop --scrape 10.0.0.1:8000 --scrape 10.0.0.9:8000 \\
+        --synthetic 'journeys/ --stable http://10.0.0.1:8000 --canary http://10.0.0.9:8000'
 
 A command gets the JSON report on its stdin, and ROLLOUTOBS_VERDICT, _REASON, _DECIDED_BY, _APP,
 _CANARY_VERSION and _STABLE_VERSION (all beginning with ROLLOUTOBS_VERDICT) in its environment. One that fails
@@ -96,6 +101,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress, only the verdict")
     _add_lasting(parser)
     add_weight(parser)
+    add_synthetic(parser)
     _add_actions(parser)
     parser.set_defaults(run=run)
 
@@ -156,7 +162,12 @@ def run(arguments: argparse.Namespace) -> int:
     # Wrong addresses are told now, not after an hour of watching.
     Action.wanted(arguments, "hold")
     finisher = Finisher(arguments, wanted.state)
-    report, kept = _watched(arguments, wanted)
+    decided = first_pairs(arguments)
+    if decided:
+        report, kept = _watched(arguments, replace(wanted, override=decided))
+    else:
+        with checks_beside(arguments) as sources:
+            report, kept = _watched(sources, wanted)
     done = finisher.finish(report)
     if done and arguments.bake and report.decision is Decision.PROMOTE:
         report = _baked(arguments, wanted, report, kept)

@@ -90,6 +90,72 @@ async def test_only_a_browser_sees_a_broken_page(shop: Shop, processes: Processe
     assert not [labels for labels in await counted(broken, "http_requests_total") if 'status="5' in labels]
 
 
+@pytest.mark.browser
+async def test_each_fault_is_found_by_the_journey_that_meets_it(
+    shop: Shop, processes: Processes, tmp_path: Path
+) -> None:
+    down = tmp_path / "inventory-is-down"
+    await shop.start({"INVENTORY_ERRORS": "1", "INVENTORY_ERRORS_ONCE": str(down)})
+    (port,) = free_ports(1)
+    faulty = f"http://127.0.0.1:{port}"
+    environ = {
+        "ROLLOUTOBS_VERSION": "1.2.0", "ROLLOUTOBS_TRACK": "canary", "INVENTORY_URL": shop.inventory,
+        "SHOP_ERRORS": "POST /checkout=1", "SHOP_SLOW": "GET /product/{product_id}=1:3.5",
+    }  # fmt: skip
+    argv = [sys.executable, "-m", "uvicorn", "examples.shop.app:app", "--port", str(port), "--no-access-log"]
+    await processes.start("faulty", argv, environ)
+    await processes.wait_for_http("faulty", f"{faulty}/healthz")
+
+    all_journeys, api = JOURNEY.rpartition(":")[0], ["--tag", "api"]
+    out, page = tmp_path / "out.json", tmp_path / "out.html"
+    more = [
+        "--json",
+        str(out),
+        "--html",
+        str(page),
+        "--artifacts",
+        str(tmp_path / "kept"),
+        "--timeout",
+        "12s",
+    ]
+    code, printed = await synthetic("run", all_journeys, *targets(shop, faulty), *more)
+    assert code == 1, printed
+    found = {pair["check"]: pair["canary"]["reason"] for pair in json.loads(out.read_text())["pairs"]}
+    assert found["checkout"].startswith("check out: ")
+    assert re.fullmatch(r"read a product: took \d\.\d\d s, its budget is 3 s", found["read_product"])
+    assert "500 Internal Server Error" in found["order"]
+    kept = {
+        folder.name.partition("-")[0]: {f.name for f in folder.iterdir()}
+        for folder in tmp_path.glob("kept/*")
+    }
+    told = {"run.json", "console.txt"}
+    seen = told | {"screenshot.png", "trace.zip", "network.har"}
+    assert kept == {"checkout": seen, "read_product": told, "order": told}
+    assert page.read_text().count("data:image/png;base64,") == 1
+
+    # A router that sends the canary's visitors to stable.
+    code, printed = await synthetic("run", all_journeys, *targets(shop, shop.stable), *api)
+    assert (code, printed.count("version '1.1.0' answered, expected '1.2.0'")) == (3, 2), printed
+
+    # What both need is down: nobody is blamed.
+    down.touch()
+    code, printed = await synthetic("run", all_journeys, *targets(shop), *api)
+    assert (code, printed.count("both tracks failed")) == (2, 2), printed
+
+
+@pytest.mark.browser
+async def test_a_first_journey_passes_against_the_shop(shop: Shop, tmp_path: Path) -> None:
+    await shop.start()
+    file = str(tmp_path / "journeys" / "first.py")
+    code, printed = await synthetic("init", file)
+    assert code == 0, printed
+    code, printed = await synthetic("run", file, "--list")
+    assert (code, printed.count("smoke")) == (0, 2), printed
+    code, printed = await synthetic("run", file, *targets(shop))
+    assert code == 0, printed
+    assert printed.endswith("all: pass\n")
+
+
 @pytest.mark.load
 async def test_a_paired_load_proves_both_versions_and_counts_as_no_user(shop: Shop, tmp_path: Path) -> None:
     await shop.start()
