@@ -256,6 +256,12 @@ GATE_LOOKS_TOTAL: Final = "rolloutobs_gate_looks_total"
 """Readings that a gate has taken; it stands still where the gate's source no longer answers."""
 GATE_FAILED_READS_TOTAL: Final = "rolloutobs_gate_failed_reads_total"
 
+# --- cluster, labels namespace and workload -----------------------------------------------------------------
+ROLLOUT_DURATION_SECONDS: Final = "rolloutobs_rollout_duration_seconds"
+"""How long the last rollout took, or the present one has taken so far."""
+TRACK_MISMATCH_PODS: Final = "rolloutobs_track_mismatch_pods"
+"""Pods whose label names another track than their controller's status."""
+
 # --- span and log attributes --------------------------------------------------------------------------------
 ATTR_VERSION: Final = "app.version"
 """What runs, on every span and log record; ``service.version`` of the resource says the same."""

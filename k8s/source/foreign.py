@@ -1,6 +1,7 @@
-"""Names of metrics that kube-state-metrics and cAdvisor expose, once each.
+"""Names of metrics that kube-state-metrics, cAdvisor and Flagger expose, once each.
 
-Source: kube-state-metrics 2.20, docs/metrics; kubelet 1.36, /metrics/cadvisor.
+Source: kube-state-metrics 2.20, docs/metrics; kubelet 1.36, /metrics/cadvisor; Flagger 1.44,
+pkg/metrics/recorder.go.
 """
 
 from typing import Final
@@ -20,11 +21,14 @@ DEPLOYMENT_REPLICAS: Final = "kube_deployment_status_replicas"
 DEPLOYMENT_UPDATED: Final = "kube_deployment_status_replicas_updated"
 DEPLOYMENT_AVAILABLE: Final = "kube_deployment_status_replicas_available"
 CONTAINER_MEMORY: Final = "container_memory_working_set_bytes"
+FLAGGER_WEIGHT: Final = "flagger_canary_weight"
+"""Per cent of the traffic, by workload: the target itself is the canary."""
 
 NAMES: Final = frozenset(
     {
         POD_CREATED, POD_INFO, POD_LABELS, POD_READY, POD_RESTARTS, POD_LIMITS, DEPLOYMENT_CONDITION,
         DEPLOYMENT_DESIRED, DEPLOYMENT_REPLICAS, DEPLOYMENT_UPDATED, DEPLOYMENT_AVAILABLE, CONTAINER_MEMORY,
+        FLAGGER_WEIGHT,
     }
 )  # fmt: skip
 """All of them."""

@@ -62,7 +62,7 @@ class FileWeight:
 
 @dataclass(frozen=True, slots=True)
 class QueryWeight:
-    """One that a Prometheus knows, such as ``flagger_canary_weight{name="shop"} / 100``.
+    """One that a Prometheus knows, such as ``flagger_canary_weight{workload="shop"} / 100``.
 
     Args:
         url: of the Prometheus, without ``/api/v1``.

@@ -52,7 +52,7 @@ examples:
   Told which share of the traffic the canary has, so that a dead one is found:
     rolloutobs gate --app shop --prometheus http://prometheus:9090 --weight 5%
     rolloutobs gate --app shop --prometheus http://prometheus:9090 \\
-        --weight-query 'flagger_canary_weight{{name="shop"}} / 100'
+        --weight-query 'flagger_canary_weight{{workload="shop"}} / 100'
 
   No user traffic judged until three pairs of journeys in a browser have passed, and more of them all along:
     rolloutobs gate --app shop --scrape 10.0.0.1:8000 --scrape 10.0.0.9:8000 \\

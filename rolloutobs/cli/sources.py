@@ -201,7 +201,7 @@ def add_weight(parser: argparse.ArgumentParser) -> None:
     weight.add_argument(
         "--weight-query",
         metavar="PROMQL",
-        help="it is what --prometheus answers: 'flagger_canary_weight{name=\"shop\"} / 100'",
+        help="it is what --prometheus answers: 'flagger_canary_weight{workload=\"shop\"} / 100'",
     )
 
 

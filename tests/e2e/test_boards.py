@@ -113,7 +113,11 @@ async def test_no_panel_is_empty(processes: Processes, shop: Shop, tmp_path: Pat
     collector_port, gate_port, port = free_ports(3)
     collector, url = f"http://127.0.0.1:{collector_port}", f"http://127.0.0.1:{port}"
     python = [sys.executable, "-m"]
-    await processes.start("collector", [*python, "rum_collector", "--port", str(collector_port)], {})
+    await processes.start(
+        "collector",
+        [*python, "rum_collector", "--port", str(collector_port), "--last-scrape-seconds", "0"],
+        {},
+    )
     await processes.wait_for_http("collector", f"{collector}/healthz")
     policy = tmp_path / "policy.yaml"
     policy.write_text(json.dumps(POLICY), "utf-8")

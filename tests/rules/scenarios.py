@@ -21,6 +21,7 @@ _WORDS: Final = {
     "$canary": 'namespace="shop", app="shop", version="1.2.0", track="canary"',
     "$gate": 'namespace="shop", app="shop"',
     "$rum": 'namespace="monitoring"',
+    "$deployment_of_watcher": 'namespace="shop", workload="shop"',
     "$deployment": 'namespace="shop", deployment="shop"',
 }
 

@@ -27,6 +27,8 @@ LISTED = {
     "held too long": "GateHeldTooLong",
     "gate stopped answering": "GateSilent",
     "canary without traffic": "CanaryWithoutTraffic",
+    "canary without its share of traffic": "CanaryShareLow",
+    "duration above baseline": "RolloutSlow",
     "mixed versions": "MixedVersions",
     "synthetic stale": "SyntheticStale",
 }

@@ -3,7 +3,7 @@
 Belongs here: expressions, thresholds and texts. `k8s.source.files` writes them.
 """
 
-from k8s.source.rules import app, canary, cluster, gate, real_users, recording, synthetic, telemetry
+from k8s.source.rules import app, canary, cluster, gate, real_users, recording, synthetic, telemetry, watcher
 from k8s.source.rules.model import Alert, Group, Recording, Severity
 
 __all__ = ["ALERTS", "GROUPS", "Alert", "Group", "Recording", "Severity"]
@@ -17,6 +17,7 @@ GROUPS: tuple[Group, ...] = (
     real_users.GROUP,
     synthetic.GROUP,
     telemetry.GROUP,
+    watcher.GROUP,
 )
 """In the order in which they are written; within a group rules are evaluated one after the other."""
 ALERTS: tuple[Alert, ...] = tuple(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from k8s.source import foreign
 from k8s.source.rules.model import APP, CANARY, STABLE, Alert, Group, Severity, promql
 from k8s.source.rules.recording import LIVE_CANARY, MINIMUM
 
@@ -20,6 +21,13 @@ Z: Final = 3
 _SLOWER: Final = 1.25
 _REQUESTS: Final = 100
 _RESTARTS: Final = 3
+_CANARY_RATE: Final = "app:http_requests:canary_rate5m"
+_ALL: Final = f"({_CANARY_RATE} + app:http_requests:stable_rate5m)"
+# The lowest of the last minutes: while the weight goes up, the share follows.
+_WEIGHT: Final = (
+    f"(max by ({APP}) (label_replace(min_over_time({foreign.FLAGGER_WEIGHT}[10m]), "
+    '"app", "$1", "workload", "(.+)")) / 100)'
+)
 _LIVE: Final = f"and on (namespace, app, version) ({LIVE_CANARY})"
 _P95: Final = "app_version:http_request_duration_seconds:p95_rate5m"
 _WHO: Final = "canary {{ $labels.version }} of {{ $labels.namespace }}/{{ $labels.app }}"
@@ -67,6 +75,17 @@ GROUP: Final = Group(
             f"The {_WHO} gets no requests",
             "{{ $value }} of its pods are scraped, stable is busy, and no user request has reached it.",
             hold_seconds=300,
+        ),
+        Alert(
+            "CanaryShareLow",
+            Severity.WARNING,
+            promql(f"""
+                ({_CANARY_RATE} > 0) / {_ALL} < 0.5 * {_WEIGHT}
+                and 300 * {_ALL} * {_WEIGHT} >= {_REQUESTS}
+                and on ({APP}) ({LIVE_CANARY})
+            """),
+            "The canary of {{ $labels.namespace }}/{{ $labels.app }} does not get its share of the traffic",
+            "{{ $value | humanizePercentage }} of the requests reach it, less than half of Flagger's weight.",
         ),
         Alert(
             "CanaryRestarting",
