@@ -124,9 +124,10 @@ class Ticker:
         self._aging = frozenset(signal.name for signal in signals if signal.needs_pods)
         self._displays: dict[str, Counter[tuple[str, ...]]] = {}
         self._uses: list[PodUse] = []
-        self._starters = [
-            s.name for s in signals if s.kind is not Kind.PAIRS and not s.is_of_processes
-        ] or list(self._tallies)
+        # Counts have exposures of other kinds: time that processes ran, requests of checks among all others.
+        self._starters = [s.name for s in signals if s.kind not in (Kind.PAIRS, Kind.COUNT)] or list(
+            self._tallies
+        )
         self._traffic = {name: Counter[str]() for name in self._starters}
         self._versions = {CANARY: Counter[str](), STABLE: Counter[str]()}
         self._promoted = _Promoted(self._settings.canary_versions)
@@ -292,7 +293,7 @@ class Ticker:
         return (
             growth.amount > 0
             and self._promoted.side(series.track, series.version) == CANARY
-            and any(_is_exposure(growth, place.role) for place in series.places)
+            and any(p.name in self._traffic and _is_exposure(growth, p.role) for p in series.places)
         )
 
     def _discard(self, growth: Growth, side: str) -> None:

@@ -30,6 +30,8 @@ _TEXT: Final = 50
 """Columns of a signal's line that are not its two bars."""
 _NARROW: Final = 60
 """Terminals with fewer columns would wrap what is redrawn in place; they get plain lines."""
+_SPEAKS_NATS: Final = 0.5
+"""Less evidence than this against a canary is nothing to look at while one waits."""
 _QUIET_SECONDS: Final = 5.0
 """Plain progress lines are this far apart."""
 _AGAIN_SECONDS: Final = 60.0
@@ -151,9 +153,17 @@ def _kind(text: str) -> tuple[str, ...]:
 
 
 def _metrics(verdict: Verdict | None) -> list[MetricVerdict]:
-    """Return the signals that have something to compare."""
+    """Return the signals that are compared and worth a look: those that promotion waits for, and those that
+    something speaks against."""
     metrics = verdict.metrics if verdict is not None else ()
-    return [m for m in metrics if m.total.canary_exposures and m.total.stable_exposures]
+    seen = [m for m in metrics if m.total.canary_exposures and m.total.stable_exposures]
+    return [m for m in seen if m.required or _speaks_against(m)]
+
+
+def _speaks_against(metric: MetricVerdict) -> bool:
+    from rolloutobs.analysis.model import Side
+
+    return any(e.nats >= _SPEAKS_NATS for e in metric.evidence if e.side is not Side.PROMOTE)
 
 
 def _holds(verdict: Verdict | None) -> tuple[str, ...]:

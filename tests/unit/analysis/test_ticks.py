@@ -199,6 +199,19 @@ def test_prehistory_is_bounded():
     assert len(ticker.flush()) == 4
 
 
+def test_checks_that_count_among_all_requests_do_not_start_the_rollout():
+    logged = Signal(
+        "logged", "logs", Kind.COUNT, Selector("http_requests_total"), Selector("log_records_total")
+    )
+    ticker = Ticker([ERRORS, logged])
+    counts = ((5, 0), (50, 0), (60, 3))
+    for at, (checks, users) in enumerate(counts):
+        ticker.advance(
+            reading(at, {"c": [requests("canary", checks, synthetic="true"), requests("canary", users)]})
+        )
+    assert ticker.zero == 1
+
+
 def test_synthetic_pairs_alone_do_not_start_the_rollout():
     ticker = Ticker([ERRORS, PAIRS])
     pair = [

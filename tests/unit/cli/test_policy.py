@@ -41,7 +41,7 @@ def test_the_paragraphs_that_are_named_are_there() -> None:
     text = DOCS.read_text(encoding="utf-8").lower()
     for source in SOURCES.values():
         for name in re.findall('"([^"]+)"', source):
-            assert f"**{name.lower()}" in text or f"### {name.lower()}" in text, name
+            assert f"**{name.lower()}" in text or f"## {name.lower()}" in text, name
 
 
 def test_show_prints_each_setting_with_its_source_and_what_it_prints_can_be_given_back(
