@@ -177,7 +177,7 @@ def _gauges(metric: MetricVerdict) -> tuple[tuple[float, float] | None, tuple[fl
     from rolloutobs.analysis.report import strongest
 
     found = []
-    for sides in ((Side.ROLLBACK, Side.GUARD), (Side.PROMOTE,)):
+    for sides in ((Side.ROLLBACK, Side.GUARD, Side.HOLD), (Side.PROMOTE,)):
         evidence = strongest(metric.evidence, sides)
         found.append(None if evidence is None else (evidence.nats, evidence.threshold))
     return found[0], found[1]
