@@ -19,7 +19,6 @@ from rolloutobs.analysis.evidence import (
     DesignEffect,
     Floats,
     Null,
-    RatioSequence,
     Wealth,
     fewer_than,
     growth_weights,
@@ -32,6 +31,7 @@ from rolloutobs.analysis.evidence import (
     not_more_than,
 )
 from rolloutobs.analysis.frame import Frame, Lag
+from rolloutobs.analysis.intervals import RatioSequence
 from rolloutobs.analysis.model import Tick
 from rolloutobs.analysis.networks import Networks
 from rolloutobs.analysis.past import StablePast

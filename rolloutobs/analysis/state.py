@@ -23,8 +23,9 @@ import numpy as np
 from rolloutobs.analysis import judge as judges
 from rolloutobs.analysis import share as shares
 from rolloutobs.analysis.choice import Choice
-from rolloutobs.analysis.evidence import Clip, Counts, DesignEffect, Null, RatioSequence, Wealth
+from rolloutobs.analysis.evidence import Clip, Counts, DesignEffect, Null, Wealth
 from rolloutobs.analysis.frame import Frame, Lag
+from rolloutobs.analysis.intervals import RatioSequence
 from rolloutobs.analysis.loading import flat
 from rolloutobs.analysis.model import ResourceVerdict
 from rolloutobs.analysis.networks import Networks

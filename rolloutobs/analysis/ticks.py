@@ -6,17 +6,19 @@ Pure: the time is the one in the readings.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from rolloutobs import semconv
+from rolloutobs.analysis.clock import Clock
 from rolloutobs.analysis.counters import Catalog, Growth, Need, Role, TargetCounters, start_time
 from rolloutobs.analysis.displays import DISPLAYS, TEXTS, Display, DisplayCounts
 from rolloutobs.analysis.lives import GAUGES, Life, Use
 from rolloutobs.analysis.model import PodUse, Reading, Sample, Tick
 from rolloutobs.analysis.policy import Kind, Signal
+from rolloutobs.analysis.promoted import SIDES, Promoted
 from rolloutobs.analysis.tally import CANARY, STABLE, Origin, SignalTally
 from rolloutobs.identity import Track
 
@@ -30,14 +32,7 @@ _UNKNOWN: Final = "an unknown track"
 _FORGET_SECONDS: Final = 3600.0
 """A target that was gone for so long is forgotten; when it comes back it is a new one."""
 
-_SIDES: Final[Mapping[str, str]] = {
-    Track.CANARY.value: CANARY,
-    Track.STABLE.value: STABLE,
-    Track.BASELINE.value: STABLE,
-}
-"""Which side of the comparison a track is on; the baseline runs the old version, and is preferred where it
-has traffic (`tally`)."""
-_STABLES: Final = tuple(track for track, side in _SIDES.items() if side == STABLE)
+_STABLES: Final = tuple(track for track, side in SIDES.items() if side == STABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +85,7 @@ class _Target:
 
     def note(self, at: float, grown: Sequence[Growth]) -> None:
         self.answered = at
-        live = [g.series for g in grown if g.series.track in _SIDES]
+        live = [g.series for g in grown if g.series.track in SIDES]
         self.versions = frozenset((series.track, series.version) for series in live) or self.versions
         self.tracks = frozenset(track for track, _ in self.versions)
         # Series of one signal share a set of its name: there are few to join.
@@ -130,8 +125,8 @@ class Ticker:
         )
         self._traffic = {name: Counter[str]() for name in self._starters}
         self._versions = {CANARY: Counter[str](), STABLE: Counter[str]()}
-        self._promoted = _Promoted(self._settings.canary_versions)
-        self._clock = _Clock(self._settings.prehistory_seconds, self._settings.zero)
+        self._promoted = Promoted(self._settings.canary_versions)
+        self._clock = Clock(self._settings.prehistory_seconds, self._settings.zero)
         self.apps: set[str] = set()
         """Values of the label ``app`` seen on series that have a track."""
         self.tracks: set[str] = set()
@@ -368,70 +363,6 @@ class Ticker:
     def _version(self, side: str) -> str:
         """Return the version with most traffic on `side` since the start."""
         return next((version for version, _ in self._versions[side].most_common(1)), "")
-
-
-class _Promoted:
-    """Keeps a version on the canary's side when its pods become stable while it is judged.
-
-    A promoted pod changes its label and goes on; counted as stable it would be compared with itself.
-    """
-
-    def __init__(self, known: frozenset[str]) -> None:
-        self._new = set(known)
-        self._old: set[str] = set()
-
-    def note(self, versions: Iterable[tuple[str, str]]) -> None:
-        """Take the tracks and versions of a reading: new is what was the canary's before it was stable's."""
-        found: dict[str | None, set[str]] = {CANARY: set(), STABLE: set()}
-        for track, version in versions:
-            if version:
-                found[_SIDES[track]].add(version)
-        stable = found[STABLE]
-        self._old |= stable - self._new
-        fresh = found[CANARY] - self._old - self._new
-        if fresh:
-            # The next rollout: what was promoted in the last one is what runs.
-            self._old |= self._new & stable
-            self._new = (self._new - self._old) | fresh
-
-    def side(self, track: str, version: str) -> str | None:
-        """Return the side of a series; ``None``: it is not compared."""
-        side = _SIDES.get(track)
-        return CANARY if side == STABLE and version in self._new else side
-
-
-class _Clock:
-    """Knows time 0 and holds pre-history back until it is known."""
-
-    def __init__(self, prehistory_seconds: float, zero: float | None) -> None:
-        self._prehistory_seconds = prehistory_seconds
-        self._past: deque[Tick] = deque()
-        self.first: float | None = None
-        self.last: float | None = None
-        self.zero = zero
-
-    def advance(self, at: float, tick: Tick, canary_began: bool) -> tuple[Tick, ...]:
-        """Give `tick` its times; return it with what it set free, in seconds since the canary's traffic."""
-        last, self.last = self.last, at
-        if last is None:
-            self.first = at
-            return ()
-        if self.zero is None and canary_began:
-            self.zero = last
-        self._past.append(replace(tick, start=last, end=at))
-        if self.zero is None:
-            while self._past[0].end < at - self._prehistory_seconds:
-                self._past.popleft()
-            return ()
-        return self._free(self.zero)
-
-    def flush(self) -> tuple[Tick, ...]:
-        return self._free(self.last or 0.0)
-
-    def _free(self, zero: float) -> tuple[Tick, ...]:
-        ready = tuple(replace(t, start=t.start - zero, end=t.end - zero) for t in self._past)
-        self._past.clear()
-        return ready
 
 
 def _went_back(before: float | None, now: float | None) -> bool:

@@ -16,7 +16,6 @@ from rolloutobs.analysis.evidence import (
     Counts,
     DesignEffect,
     Null,
-    RatioSequence,
     Wealth,
     fewer_than,
     growth_weights,
@@ -29,6 +28,7 @@ from rolloutobs.analysis.evidence import (
     not_fewer_than,
     not_more_than,
 )
+from rolloutobs.analysis.intervals import RatioSequence
 
 FAIR = Null(1.0, 0.0, np.exp(np.linspace(-2.0, 2.0, 9)))
 CLIP = Clip(1.5, 0.1)
