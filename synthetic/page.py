@@ -18,6 +18,7 @@ from synthetic.result import CheckOutcome, Pair, PairVerdict, TrackRun
 
 __all__ = ["html_page", "markdown"]
 
+PICTURE = "screenshot.png"
 _MAX_PICTURES = 20
 """A page of more opens slowly; the folders have them all."""
 _STYLE = """
@@ -45,15 +46,21 @@ _CLASSES = {
 }
 
 
-def html_page(summary: Summary, read: Callable[[str], bytes | None], start: Path) -> str:
+def html_page(
+    summary: Summary,
+    read: Callable[[str], bytes | None],
+    names: Callable[[str], list[str]],
+    start: Path,
+) -> str:
     """Return one page that needs nothing but itself; links lead to the folders of artifacts.
 
     Args:
         summary: what to tell.
         read: return the content of a file, ``None`` where there is none.
+        names: return the names of the files in a folder.
         start: absolute path of the folder in which the page will be, for its links.
     """
-    gallery = _Gallery(read, start)
+    gallery = _Gallery(read, names, start)
     bad = [pair for pair in reversed(summary.last) if pair.verdict is not PairVerdict.PASS]
     good = [pair for pair in reversed(summary.last) if pair.verdict is PairVerdict.PASS]
     parts = [f"<h1>{_e(summary.app)}: synthetic checks, {_e(summary.code.name.lower())}</h1>"]
@@ -92,8 +99,11 @@ def _row(check: str, evidence: Pairing) -> str:
 class _Gallery:
     """Renders pairs, with pictures of the first failures."""
 
-    def __init__(self, read: Callable[[str], bytes | None], start: Path) -> None:
+    def __init__(
+        self, read: Callable[[str], bytes | None], names: Callable[[str], list[str]], start: Path
+    ) -> None:
         self._read = read
+        self._names = names
         self._start = start
         self._left = _MAX_PICTURES
 
@@ -121,16 +131,14 @@ class _Gallery:
 
     def _artifacts(self, folder: str) -> str:
         address = quote(Path(os.path.relpath(folder, self._start)).as_posix())
-        links = " ".join(
-            f'<a href="{address}/{name}">{name}</a>'
-            for name in ("console.txt", "network.har", "trace.zip", "run.json")
-        )
-        picture = self._read(f"{folder}/screenshot.png") if self._left else None
+        names = sorted(self._names(folder))
+        links = " ".join(f'<a href="{address}/{quote(name)}">{_e(name)}</a>' for name in names)
+        picture = self._read(f"{folder}/{PICTURE}") if self._left and PICTURE in names else None
         if picture is None:
             return f"<p>{links}</p>"
         self._left -= 1
         source = f"data:image/png;base64,{b64encode(picture).decode()}"
-        link = f'<a href="{address}/screenshot.png"><img alt="what the page showed" src="{source}"></a>'
+        link = f'<a href="{address}/{PICTURE}"><img alt="what the page showed" src="{source}"></a>'
         return f"<p>{link}</p><p>{links}</p>"
 
 

@@ -91,11 +91,18 @@ class Publisher:
         write_text(path, junit_xml(self.summary))
 
     def _html(self, path: Path) -> None:
-        write_text(path, html_page(self.summary, _picture, self._links))
+        write_text(path, html_page(self.summary, _picture, _names, self._links))
 
     def _append(self, path: Path) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(markdown(self.summary))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return [path.name for path in Path(folder).iterdir()]
+    except OSError:
+        return []
 
 
 def _picture(path: str) -> bytes | None:

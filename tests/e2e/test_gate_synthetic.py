@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 from tests.e2e.conftest import Shop
 
 JOURNEYS = """
@@ -26,7 +28,19 @@ phi_seconds: 1
 warmup_seconds: 0
 clip_nats: 3.0
 clip_refill: 3.0
+signals:
+  # Processes that share a busy machine with other tests differ by anything.
+  latency: {required: "no", on_failure: log}
 """
+
+
+async def use(shop: Shop) -> None:
+    """Be a few users of both tracks, until cancelled."""
+    async with httpx2.AsyncClient(timeout=60.0) as client:
+        while True:
+            for url in (shop.stable, shop.canary):
+                await client.get(f"{url}/catalog")
+            await asyncio.sleep(0.2)
 
 
 class Watched:
@@ -84,7 +98,7 @@ async def test_a_canary_that_fails_the_first_pairs_is_rolled_back_before_any_use
 
 
 async def test_pairs_beside_the_gate_are_a_signal(shop: Shop, tmp_path: Path) -> None:
-    """No user comes at all: the journey decides, which fails on the canary from the fourth pair on."""
+    """Users see nothing wrong: the journey decides, which fails on the canary from the fourth pair on."""
     await shop.start()
     watched = Watched(shop, tmp_path)
     count = tmp_path / "count"
@@ -99,7 +113,14 @@ async def test_pairs_beside_the_gate_are_a_signal(shop: Shop, tmp_path: Path) ->
             '    async with shop.step("order")',
         )
     )
-    code, verdict, printed = await watched.run("--first-pairs", "3", checks=f"{watched.checks} --every 200ms")
+    users = asyncio.create_task(use(shop))
+    try:
+        code, verdict, printed = await watched.run(
+            "--first-pairs", "3", checks=f"{watched.checks} --every 200ms"
+        )
+    finally:
+        users.cancel()
+        await asyncio.wait([users])
     assert code == 1, printed
     assert (verdict["decision"], verdict["decided_by"]) == ("rollback", "journey")
     assert "order: pass after 3 pairs (3 pass)" in printed

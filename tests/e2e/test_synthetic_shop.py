@@ -131,7 +131,12 @@ async def test_each_fault_is_found_by_the_journey_that_meets_it(
     told = {"run.json", "console.txt"}
     seen = told | {"screenshot.png", "trace.zip", "network.har"}
     assert kept == {"checkout": seen, "read_product": told, "order": told}
-    assert page.read_text().count("data:image/png;base64,") == 1
+    html = page.read_text()
+    assert [html.count(word) for word in ("data:image/png;base64,", "trace.zip</a>", "run.json</a>")] == [
+        1,
+        1,
+        3,
+    ]
 
     # A router that sends the canary's visitors to stable.
     code, printed = await synthetic("run", all_journeys, *targets(shop, shop.stable), *api)

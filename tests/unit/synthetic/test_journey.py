@@ -100,7 +100,7 @@ def test_a_journey_from_a_file_may_import_its_neighbours(tmp_path, monkeypatch):
 
 
 def test_what_is_no_journey_says_what_there_is(journey_file):
-    with pytest.raises(ConfigurationError, match=r"no journey 'chekout'.*found: checkout$"):
+    with pytest.raises(ConfigurationError, match=r"no journey 'chekout'.*found: checkout, order$"):
         load_journey(f"{journey_file}:chekout")
     with pytest.raises(ConfigurationError, match="no journey 'not_a_journey'"):
         load_journey(f"{journey_file}:not_a_journey")
