@@ -34,7 +34,7 @@ from rolloutobs.telemetry.metrics import Collectable, Exposition, exposition, re
 from rolloutobs.telemetry.parts import Parts, metric_name
 from rolloutobs.telemetry.store import PROCESS, Store
 
-__all__ = ["Hub", "forget_all", "new_hub", "process", "process_store", "share_with_children"]
+__all__ = ["Hub", "first_time", "forget_all", "new_hub", "process", "process_store", "share_with_children"]
 
 if TYPE_CHECKING:
     from rolloutobs.telemetry.sharing import Sharing
@@ -302,6 +302,7 @@ class _Process:
         self.hubs: list[Hub] = []
         self.lock = threading.RLock()
         self.sharing: Sharing | None = None
+        self.told: set[str] = set()
 
 
 _process = _Process()
@@ -381,6 +382,13 @@ def process() -> Hub:
 def process_store() -> Store:
     """Return the store of this process."""
     return _process.store
+
+
+def first_time(key: str) -> bool:
+    """Return whether this process has not asked for `key` before: what is said once is said then."""
+    is_first = key not in _process.told
+    _process.told.add(key)
+    return is_first
 
 
 def process_failures() -> Failures:

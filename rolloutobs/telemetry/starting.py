@@ -26,7 +26,6 @@ from rolloutobs.telemetry.tracking import follow
 __all__ = ["start"]
 
 _logger = logging.getLogger("rolloutobs")
-_warned: set[str] = set()
 
 
 def start(settings: Settings, app: object = None, tracer_provider: TracerProvider | None = None) -> Hub:
@@ -100,6 +99,5 @@ def _warn_about_unknown(settings: Settings) -> None:
 
 
 def _warn_once(key: str, message: str) -> None:
-    if key not in _warned:
-        _warned.add(key)
+    if hubs.first_time(key):
         _logger.warning("%s", message)
