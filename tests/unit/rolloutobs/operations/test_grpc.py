@@ -242,24 +242,32 @@ OUTCOMES = {
 }
 
 
+def may_hang(kind: str, method: str, request: bytes) -> bool:
+    """What gRPC itself, with no interceptor, leaves hanging once in some thousand calls: a plain generator
+    that aborts in an asyncio server."""
+    return kind == "aio-plain" and method == "UnaryStream" and request.startswith(b"abort")
+
+
 @kinds
 def test_a_client_sees_no_difference_and_each_call_is_counted(kind: str, recorded: SpanRecorder) -> None:
     made, serve, _ = SERVERS[kind]
+    corpus = [asked for asked in CORPUS if not may_hang(kind, *asked)]
     with serve(made()) as address:
         bare_client = Client(address)
         with bare_client.channel:
-            bare = [bare_client.told(*asked) for asked in CORPUS]
+            bare = [bare_client.told(*asked) for asked in corpus]
     with observed(kind) as (client, _):
         # The inner trace of a stream is the one difference: it is a part of the call's.
-        seen = [client.told(*asked) for asked in CORPUS]
+        seen = [client.told(*asked) for asked in corpus]
         assert [_untraced(told) for told in seen] == [_untraced(told) for told in bare]
         assert client.told("UnaryUnary", b"again") == (b"again",)
     for method in ("StreamUnary", "UnaryStream", "StreamStream", "UnaryUnary"):
-        expected: dict[str, float] = {"ok": 2.0 if method == "UnaryUnary" else 1.0}
-        expected |= {"rejected": 3.0, "error": 2.0, "retry": 1.0}
+        told = [OUTCOMES[request] for asked, request in corpus if asked == method]
+        expected = {outcome: float(told.count(outcome)) for outcome in told}
+        expected["ok"] += method == "UnaryUnary"
         eventually(lambda e=expected, m=method: outcomes("grpc", f"{SERVICE}/{m}") == e)
         assert timed("grpc", f"{SERVICE}/{method}") == sum(expected.values())
-    assert len(recorded.server_spans) == len(CORPUS) + 1
+    assert len(recorded.server_spans) == len(corpus) + 1
 
 
 def _untraced(told: tuple[Any, ...]) -> tuple[Any, ...]:
