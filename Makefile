@@ -9,8 +9,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 BUNDLE := rum_collector/browser/dist/rolloutobs.js
 CANARY ?= errors
-# Half of the time tests wait; browsers and load generators need cores of their own.
-WORKERS ?= 3
+# Two workers on small machines; browsers and load generators need cores of their own.
+WORKERS ?= 2
 
 .PHONY: help install demo test soak check bench bench-rollouts bench-rum bench-peers docs k8s clean format
 
