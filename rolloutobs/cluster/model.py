@@ -86,15 +86,15 @@ class Rollout:
     """Pods that the workload wants."""
     updated: int = 0
     """Those of the new version."""
-    progress_ratio: float = 0.0
-    """From 0 to 1: new pods that are available among those desired, or the canary's share of the traffic."""
+    weight_ratio: float | None = None
+    """The new version's share of the traffic, where a controller steers it."""
     reason: str = ""
     """Why it is stuck, paused or rolled back, in a few words; else empty."""
     undoes: str = ""
     """`id` of the rollout that this one takes back; empty: it is no rollback."""
     undone_by: str = ""
     """`id` of the rollout that takes this one back."""
-    annotations: Mapping[str, str] = field(default=_NONE, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=lambda: _NONE, hash=False)
     """Those of the workload that begin with ``rolloutobs.io/``."""
 
     @property
@@ -186,8 +186,11 @@ class Workload:
     deadline: float | None = None
     """When the controller's patience ends; ``None``: it does not count now."""
     weight_ratio: float | None = None
-    """The canary's share of the traffic, where a controller steers it."""
-    annotations: Mapping[str, str] = field(default=_NONE, hash=False)
+    """The new version's share of the traffic, where a controller steers it."""
+    progress_ratio: float = 0.0
+    """From 0 to 1: new pods that are available among those desired, or the new version's share of the
+    traffic."""
+    annotations: Mapping[str, str] = field(default_factory=lambda: _NONE, hash=False)
     """Those that begin with ``rolloutobs.io/``."""
 
 
@@ -262,8 +265,11 @@ class Change:
         """The same for the same change, whoever has seen it and how often."""
         if self.event is not None:
             return f"{self.event.uid}/{self.event.count}"
-        what = self.pod.uid if self.pod else f"{self.rollout.updated}" if self.rollout else ""
-        return f"{self.rollout.id if self.rollout else ''}/{self.kind}/{what}/{self.time:.0f}"
+        rollout = self.rollout
+        what = self.pod.uid if self.pod else ""
+        if rollout is not None and self.kind is ChangeKind.SCALED:
+            what = f"{rollout.updated}/{rollout.weight_ratio}"
+        return f"{rollout.id if rollout else ''}/{self.kind}/{what}/{self.time:.0f}"
 
 
 class Sink(Protocol):
