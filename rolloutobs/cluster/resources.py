@@ -63,7 +63,7 @@ RESOURCES: Final[Sequence[Resource]] = (
 
 
 def rules() -> list[dict[str, Any]]:
-    """Return the rules of the ClusterRole, or of a Role in each namespace, that is needed, as RBAC has them."""
+    """Return the rules of the ClusterRole, or of a Role in each namespace, as RBAC has them."""
     groups = dict.fromkeys(resource.group for resource in RESOURCES)
     return [
         {

@@ -56,7 +56,7 @@ class State:
         self._counts: dict[str, int] = {}
         """How often each event had happened when it was last told."""
 
-    # --- objects in ------------------------------------------------------------------------------------------
+    # --- objects in -------------------------------------------------------------------------------------
     def begin(self) -> list[Change]:
         """Return what can be told of the past; from now on what is applied is told as it comes.
 
@@ -186,7 +186,7 @@ class State:
         if self._named.get((namespace, kind.value, name)) == uid:
             del self._named[namespace, kind.value, name]
 
-    # --- who belongs to whom ---------------------------------------------------------------------------------
+    # --- who belongs to whom ----------------------------------------------------------------------------
     def _workload_of(self, controller: Controller) -> Controller:
         """Return the Canary that a Deployment is part of, else `controller` itself."""
         uid = self._canary_of.get((controller.namespace, controller.name), "")
@@ -228,7 +228,7 @@ class State:
         controller = self._controllers.get(item.owner if item else uid)
         return self._workload_of(controller) if controller else None, item.version if item else ""
 
-    # --- changes ---------------------------------------------------------------------------------------------
+    # --- changes ----------------------------------------------------------------------------------------
     def _advance(self, seen: Controller | None, workload: Controller | None = None) -> list[Change]:
         """Take the next state of a workload, or try again what waits for a ReplicaSet that has come."""
         found = seen or workload
@@ -290,7 +290,7 @@ class State:
         pods = [self._pod(workload, item) for item in owned]
         return list(pods_told(memory, pods, self._rolled_out(workload), self._told))
 
-    # --- what is so now --------------------------------------------------------------------------------------
+    # --- what is so now ---------------------------------------------------------------------------------
     def workloads(self) -> Iterator[Workload]:
         """Yield every workload as it is now."""
         for controller in self._controllers.values():

@@ -23,6 +23,6 @@ def expected_track(workload: Controller, part: Controller | None, template_hash:
             return Track.STABLE
         return Track.CANARY if template_hash == workload.current_hash else Track.NONE
     if workload.kind is WorkloadKind.CANARY and part is not None:
-        # Flagger copies the labels of its target to the primary; a track among them is wrong on one of the two.
+        # Flagger copies the target's labels to the primary; a track among them is wrong on one of the two.
         return Track.STABLE if part.name == workload.target + PRIMARY else Track.CANARY
     return Track.NONE
