@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
+from rolloutobs.analysis.guardrails import Guarded, Guardrails, guarded
 from rolloutobs.analysis.history import History
 from rolloutobs.analysis.model import Decision, Verdict
 from rolloutobs.analysis.wording import duration
@@ -27,7 +28,11 @@ class Override:
     reason: str
     """In the person's own words, or in those of what decided."""
     by: str = "by hand"
-    """Who decided, for the reader."""
+    """Who decided, for the sentence."""
+    who: str = ""
+    """The person's name; empty: not said, or no person."""
+    is_person: bool = True
+    """Whether a person decided, whom guard rails do not stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +54,37 @@ class Report:
     bake: Report | None = None
     """What was seen after the promotion: the new version as the canary, the old pods that were kept as
     stable. ``None``: not promoted, or nobody asked for a bake."""
+    rails: Guardrails = field(default_factory=Guardrails)
+    """Of the workload; those of a bake are the rollout's."""
 
     @property
     def decision(self) -> Decision:
-        """What is to be done: the verdict's decision, unless a person or the bake decided otherwise.
+        """What is to be done: the verdict's decision, unless a person, the bake or a guard rail decided
+        otherwise.
 
         A bake that was stopped, or that had nothing to compare, holds: what was promoted is not proven.
         """
-        if self.bake is not None:
-            return self.bake.as_bake()
-        return self.override.decision if self.override else self.verdict.decision
+        return self._guarded.decision
 
     @property
     def reason(self) -> str:
         """Why, in one sentence or two; neither an override nor a bake hides what the evidence says."""
+        return self._guarded.reason
+
+    @property
+    def is_page(self) -> bool:
+        """Whether a person has to come: a rollback is called for that only a person may do."""
+        return self._guarded.is_page
+
+    @property
+    def _guarded(self) -> Guarded:
         if self.bake is not None:
-            return _baked(self, self.bake)
-        return self._reason_before_bake()
+            return guarded(self.bake.as_bake(), _baked(self, self.bake), self.rails)
+        override = self.override
+        reason = self._reason_before_bake()
+        if override is not None and override.is_person:
+            return Guarded(override.decision, reason)
+        return guarded(override.decision if override else self.verdict.decision, reason, self.rails)
 
     @property
     def decided_by(self) -> str:

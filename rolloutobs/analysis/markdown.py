@@ -36,7 +36,8 @@ def to_markdown(report: Report) -> str:
     What comes from outside (routes, versions, names) is escaped, so that it cannot become a link or a tag.
     """
     verdict = report.verdict
-    title = f"{_BADGES[report.decision]} {report.decision.name}"
+    badge = _BADGES[Decision.ROLLBACK if report.is_page else report.decision]
+    title = f"{badge} {report.decision.name}{', PAGE' if report.is_page else ''}"
     versions = f"canary {verdict.canary_version or '?'} against stable {verdict.stable_version or '?'}"
     requests = verdict.requests
     lines = [
@@ -45,7 +46,7 @@ def to_markdown(report: Report) -> str:
         _plain(report.reason),
         "",
         f"{duration(max(verdict.at, 0.0))} of canary traffic, {count(requests.canary_exposures)} requests of "
-        f"the canary and {count(requests.stable_exposures)} of stable.",
+        f"the canary and {count(requests.stable_exposures)} of stable.{_owner(report)}",
         "",
         "| signal | | canary | stable | ratio | against | for |",
         "|---|---|---|---|---|---|---|",
@@ -58,6 +59,10 @@ def to_markdown(report: Report) -> str:
     holds = verdict.holds if report.decision is Decision.HOLD else ()
     lines += _folded("Holds and notes", [_plain(text) for text in (*holds, *report.notes)])
     return "\n".join(lines) + "\n"
+
+
+def _owner(report: Report) -> str:
+    return f" Owner: {_plain(report.rails.owner)}." if report.rails.owner else ""
 
 
 def _row(metric: MetricVerdict) -> str:

@@ -72,11 +72,15 @@ def to_mapping(report: Report) -> dict[str, Any]:
         "decided_by": report.decided_by or None,
         "exit_code": exit_code(report.decision),
         "interrupted": report.interrupted,
+        "page": report.is_page,
+        "owner": report.rails.owner or None,
+        "guard_rails": {"rollback": report.rails.rollback.value, "why": report.rails.why or None},
         "override": None
         if report.override is None
         else {
             "decision": report.override.decision.value,
             "reason": report.override.reason,
+            "who": report.override.who or None,
             "evidence_decision": verdict.decision.value,
         },
         "bake": None
@@ -247,7 +251,8 @@ def to_text(report: Report, paint: Paint = plain, *, worst: bool = False) -> str
         lines += [f"  - {paint(text, 'undecided')}" for text in bake.notes]
     elif report.interrupted and verdict.decision is Decision.HOLD:
         lines.append("  - stopped before it was decided")
-    return "\n".join([*lines, "", paint(report.reason, _DECISION_STYLE[report.decision])]) + "\n"
+    style = "bad" if report.is_page else _DECISION_STYLE[report.decision]
+    return "\n".join([*lines, "", paint(report.reason, style)]) + "\n"
 
 
 def _heading(report: Report, paint: Paint, phase: str = "") -> list[str]:
@@ -255,9 +260,11 @@ def _heading(report: Report, paint: Paint, phase: str = "") -> list[str]:
     canary = paint(f"canary {verdict.canary_version or '?'}", "canary")
     stable = paint(f"stable {verdict.stable_version or '?'}", "stable")
     requests = verdict.requests
+    owner = f" (owner: {report.rails.owner})" if report.rails.owner else ""
     return [
-        f"{report.app or 'app'}: {phase}{canary} against {stable}, {duration(max(verdict.at, 0.0))} of "
-        f"canary traffic, {count(requests.canary_exposures)} and {count(requests.stable_exposures)} requests"
+        f"{report.app or 'app'}{owner}: {phase}{canary} against {stable}, "
+        f"{duration(max(verdict.at, 0.0))} of canary traffic, {count(requests.canary_exposures)} and "
+        f"{count(requests.stable_exposures)} requests"
     ]
 
 

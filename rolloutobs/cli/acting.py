@@ -20,8 +20,10 @@ from rolloutobs.analysis._http import Http, Retries, base_url
 from rolloutobs.analysis.report import Report, to_json
 from rolloutobs.errors import SourceError
 
-__all__ = ["Action", "Outcome", "environment", "notify", "run_command"]
+__all__ = ["PAGE", "Action", "Outcome", "environment", "notify", "run_command"]
 
+PAGE: Final = "page"
+"""What is done in the place of a rollback that is unsafe."""
 _NOTIFY_ATTEMPTS: Final = 4
 _KILLED: Final = 5.0
 """Seconds between asking a command to end and ending it."""
@@ -39,14 +41,14 @@ class Action:
 
     @classmethod
     def wanted(cls, arguments: Namespace, decision: str) -> Action:
-        """Return what the command line wants for `decision`.
+        """Return what the command line wants for `decision`, or for ``page``.
 
         Raises:
             ConfigurationError: the URL is not an address.
         """
         url = base_url(arguments.notify) if arguments.notify else ""
-        command = getattr(arguments, f"on_{decision}") or ""
-        return cls(command, url, arguments.act_timeout, arguments.dry_run)
+        command = getattr(arguments, f"on_{decision}") or (arguments.on_hold if decision == PAGE else "")
+        return cls(command or "", url, arguments.act_timeout, arguments.dry_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def environment(report: Report) -> dict[str, str]:
         "ROLLOUTOBS_VERDICT_REASON": report.reason,
         "ROLLOUTOBS_VERDICT_DECIDED_BY": report.decided_by,
         "ROLLOUTOBS_VERDICT_APP": report.app,
+        "ROLLOUTOBS_VERDICT_OWNER": report.rails.owner,
+        "ROLLOUTOBS_VERDICT_PAGE": "true" if report.is_page else "false",
         "ROLLOUTOBS_VERDICT_CANARY_VERSION": verdict.canary_version,
         "ROLLOUTOBS_VERDICT_STABLE_VERSION": verdict.stable_version,
     }

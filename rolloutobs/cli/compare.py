@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from rolloutobs.cli.options import EXIT_CODES, output_file, read_policy, require, seconds, write
+from rolloutobs.cli.rails import add_rails, rails_of
 from rolloutobs.cli.sources import add_sources
 
 __all__ = ["add_parser", "run"]
@@ -65,6 +66,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--output", type=output_file, metavar="FILE", help="write there instead of to stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_rails(parser)
     parser.set_defaults(run=run)
 
 
@@ -85,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         report, _ = asyncio.run(
             watch(arguments, Watch(policy, settings, window), shown or (lambda look: None))
         )
+        report = replace(report, rails=rails_of(arguments))
     finally:
         if shown:
             shown.close()

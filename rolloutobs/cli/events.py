@@ -70,7 +70,7 @@ class Events:
 
 def emit(report: Report, logger: Logger) -> None:
     """Hand the events of `report` to `logger`."""
-    number, word = _SEVERITIES[report.decision]
+    number, word = _SEVERITIES[Decision.ROLLBACK if report.is_page else report.decision]
     for name, body, attributes in told(report):
         logger.emit(
             LogRecord(
@@ -95,15 +95,19 @@ def told(report: Report) -> Iterator[tuple[str, str, dict[str, Value]]]:
         semconv.VERDICT_ATTR_DECISION: report.decision.value,
         semconv.VERDICT_ATTR_CANARY_VERSION: verdict.canary_version,
         semconv.VERDICT_ATTR_STABLE_VERSION: verdict.stable_version,
+        **({semconv.VERDICT_ATTR_OWNER: report.rails.owner} if report.rails.owner else {}),
     }
     found: dict[str, Value] = {
         **common,
         semconv.VERDICT_ATTR_INTERRUPTED: last.interrupted,
+        semconv.VERDICT_ATTR_PAGE: report.is_page,
         semconv.VERDICT_ATTR_CANARY_REQUESTS: round(verdict.requests.canary_exposures),
         semconv.VERDICT_ATTR_STABLE_REQUESTS: round(verdict.requests.stable_exposures),
     }
     if report.override:
         found[semconv.VERDICT_ATTR_OVERRIDE] = report.override.reason
+        if report.override.who:
+            found[semconv.VERDICT_ATTR_OVERRIDE_WHO] = report.override.who
     if report.decided_by:
         found[semconv.VERDICT_ATTR_METRIC] = report.decided_by
     for metric in verdict.metrics:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rolloutobs.analysis.model import Decision
 from rolloutobs.analysis.report import Report, exit_code, to_json, to_text
-from rolloutobs.cli.acting import Action, notify, run_command
+from rolloutobs.cli.acting import PAGE, Action, notify, run_command
 from rolloutobs.cli.options import write
 from rolloutobs.cli.terminal import painter
 from rolloutobs.settings import Settings
@@ -88,11 +88,11 @@ class Finisher:
         goes on from a state, nor at the end of a bake that changed nothing.
         """
         stopped = (report.bake or report).interrupted
-        if stopped and report.decision is Decision.HOLD:
+        if stopped and report.decision is Decision.HOLD and not report.is_page:
             state = self._arguments.state
             say("stopped, undecided" + (f"; go on with --state {state}" if state else ""))
             return True
-        decision = report.decision.value
+        decision = PAGE if report.is_page else report.decision.value
         self._acted |= set(self._state.acted if self._state else ())
         action = Action.wanted(self._arguments, decision)
         done = True

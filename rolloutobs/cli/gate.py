@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rolloutobs.cli.options import EXIT_CODES, output_file, read_policy, require, seconds
+from rolloutobs.cli.rails import add_rails, rails_of
 from rolloutobs.cli.sources import add_sources, add_weight, weight_of
 from rolloutobs.cli.synthetic import add_synthetic, checks_beside, first_pairs
 from rolloutobs.errors import ConfigurationError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "run"]
 
 INFRASTRUCTURE: Final = 2
+_WHO: Final = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "USER")
+"""Who runs a pipeline, or a shell. Sources: GitHub's and GitLab's lists of predefined variables."""
 
 _DESCRIPTION: Final = """\
 Watch a canary beside stable and say, as soon as it is certain enough, whether to promote it or to roll it
@@ -58,9 +62,17 @@ examples:
     rolloutobs gate --app shop --scrape 10.0.0.1:8000 --scrape 10.0.0.9:8000 \\
         --synthetic 'journeys/ --stable http://10.0.0.1:8000 --canary http://10.0.0.9:8000'
 
-A command gets the JSON report on its stdin, and ROLLOUTOBS_VERDICT, _REASON, _DECIDED_BY, _APP,
-_CANARY_VERSION and _STABLE_VERSION (all beginning with ROLLOUTOBS_VERDICT) in its environment. One that fails
-makes the exit code 2: the decision stands, and has not been carried out.
+  What no machine may roll back (a migration, a queue's format) is held, and a person paged:
+    rolloutobs gate --app shop --prometheus http://prometheus:9090 --owner team-shop \\
+        --rollback 'unsafe: migration 42 drops orders.note' --on-page ./page-somebody
+
+  A person decides against the evidence; why, and who, is kept in the report and in the events:
+    rolloutobs gate --app shop --prometheus http://prometheus:9090 \\
+        --override promote --reason 'the outage costs more' --who ann
+
+A command gets the JSON report on its stdin, and ROLLOUTOBS_VERDICT, _REASON, _DECIDED_BY, _APP, _OWNER,
+_PAGE (true or false), _CANARY_VERSION and _STABLE_VERSION (all beginning with ROLLOUTOBS_VERDICT) in its
+environment. One that fails makes the exit code 2: the decision stands, and has not been carried out.
 
 With OTEL_LOGS_EXPORTER=otlp (and the other variables of OpenTelemetry) each decision is sent as log events:
 rolloutobs.verdict, and a rolloutobs.verdict.metric for each signal that was compared.
@@ -101,6 +113,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress, only the verdict")
     _add_lasting(parser)
     add_weight(parser)
+    add_rails(parser)
     add_synthetic(parser)
     _add_actions(parser)
     parser.set_defaults(run=run)
@@ -132,6 +145,12 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
         acting.add_argument(
             f"--on-{decision}", metavar="COMMAND", help=f"run this in a shell, once, at a {word}"
         )
+    acting.add_argument(
+        "--on-page",
+        metavar="COMMAND",
+        help="run this instead where a rollback is called for and marked as unsafe (default: what --on-hold "
+        "says)",
+    )
     acting.add_argument("--notify", metavar="URL", help="post the JSON report there at the end")
     acting.add_argument(
         "--act-timeout",
@@ -149,6 +168,11 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
         help="look once, and then decide this; it is recorded in the report beside what the evidence says",
     )
     acting.add_argument("--reason", metavar="TEXT", help="why, for --override")
+    acting.add_argument(
+        "--who",
+        metavar="NAME",
+        help="who decided, for --override (default: $GITHUB_ACTOR, $GITLAB_USER_LOGIN or $USER)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -162,12 +186,14 @@ def run(arguments: argparse.Namespace) -> int:
     # Wrong addresses are told now, not after an hour of watching.
     Action.wanted(arguments, "hold")
     finisher = Finisher(arguments, wanted.state)
+    rails = rails_of(arguments)
     decided = first_pairs(arguments)
     if decided:
         report, kept = _watched(arguments, replace(wanted, override=decided))
     else:
         with checks_beside(arguments) as sources:
             report, kept = _watched(sources, wanted)
+    report = replace(report, rails=rails)
     done = finisher.finish(report)
     if done and arguments.bake and report.decision is Decision.PROMOTE:
         report = _baked(arguments, wanted, report, kept)
@@ -217,8 +243,13 @@ def _override(arguments: argparse.Namespace) -> Override | None:
 
     reason = (arguments.reason or "").strip()
     if bool(arguments.override) != bool(reason):
-        raise ConfigurationError("--override and --reason belong together: say who decided it, and why")
-    return Override(Decision(arguments.override), reason) if arguments.override else None
+        raise ConfigurationError("--override and --reason belong together: say why it is decided so")
+    if not arguments.override:
+        return None
+    who = (arguments.who or "").strip() or next(filter(None, map(os.environ.get, _WHO)), "")
+    if not who:
+        raise ConfigurationError("--override needs --who: say who decided it; the environment does not")
+    return Override(Decision(arguments.override), reason, f"by {who}", who)
 
 
 def _watched(

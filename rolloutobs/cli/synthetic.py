@@ -79,7 +79,7 @@ def first_pairs(arguments: Namespace) -> Override | None:
         decision = decisions[code]
     else:
         raise SourceError("the synthetic checks could not run, or failed on both tracks; see above")
-    return Override(*decision, "by synthetic checks")
+    return Override(*decision, "by synthetic checks", is_person=False)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import contextlib
 import importlib.metadata
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -54,21 +55,34 @@ def run(*arguments, **options):
 # --- arguments ----------------------------------------------------------------------------------------
 
 
-def test_help_names_the_commands_and_exit_codes():
-    shown = run("--help")
-    assert shown.returncode == 0
-    assert all(word in shown.stdout for word in ("gate", "compare", "policy", "exit codes", "examples"))
+@pytest.fixture
+def shown(capsys, monkeypatch):
+    """Return a function from a command to its help, on a terminal of the usual width."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def show(*command):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*command, "--help"])
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    return show
+
+
+def test_help_names_the_commands_and_exit_codes(shown):
+    text = shown()
+    assert all(word in text for word in ("gate", "compare", "policy", "exit codes", "examples"))
     for command in ("gate", "compare"):
-        assert f"rolloutobs {command} --app shop" in run(command, "--help").stdout
+        assert f"rolloutobs {command} --app shop" in shown(command)
 
 
-def test_examples_are_what_one_types():
+def test_examples_are_what_one_types(shown):
     for command in ("gate", "compare", "replay", "calibrate", "simulate", "policy show"):
-        shown = run(*command.split(), "--help").stdout
-        assert "%%" not in shown
-        assert not re.search(r"\\ ", shown), "a continued line is one line"
-        assert max(map(len, shown.splitlines())) <= 110
-    assert "--metrics istio \\\n" in run("compare", "--help").stdout
+        text = shown(*command.split())
+        assert "%%" not in text
+        assert not re.search(r"\\ ", text), "a continued line is one line"
+        assert max(map(len, text.splitlines())) <= 110
+    assert "--metrics istio \\\n" in shown("compare")
 
 
 def test_version():
@@ -97,6 +111,10 @@ def test_help_imports_nothing_heavy():
         (["gate", "--scrape", "ftp://a"], "'ftp://a' is not an address"),
         (["compare", "--prometheus", "ftp://a"], "'ftp://a' is not an address"),
         (["gate", "--scrape", "a:1", "--override", "promote"], "--override and --reason belong together"),
+        (
+            ["gate", "--scrape", "a:1", "--rollback", "never"],
+            "--rollback is 'never'; use 'safe', 'unsafe'",
+        ),
         (["gate", "--scrape", "a:1", "--canary", "{a='b'}", "--stable", '{a="c"}'], "is not a selector"),
         (["gate", "--scrape", "a:1", "--canary", '{a="b"}'], "belong together; give both selectors"),
         (["gate", "--scrape", "a:1", "--by-version", "--canary-version", "2"], "use one way"),
@@ -556,37 +574,35 @@ def test_a_state_of_another_policy_or_no_state_at_all_is_refused(quick, tmp_path
     assert "remove it to begin anew" in damaged.stderr
 
 
-def test_an_action_that_fails_is_exit_code_2_and_a_dry_run_is_0(quick, tmp_path):
+def test_an_action_that_fails_is_exit_code_2_and_a_dry_run_is_0(quick, tmp_path, capfd):
     with shop(broken=True) as server:
         argv = ["gate", "--scrape", server.address, "--interval", "100ms", "--policy", str(quick), "--quiet"]
-        failed = run(*argv, "--on-rollback", "exit 9")
-        dry = run(*argv, "--on-rollback", f"touch {tmp_path}/x", "--dry-run")
-        other = run(*argv, "--on-promote", "exit 9")
-    assert failed.returncode == 2
-    assert failed.stdout.splitlines()[-1].startswith("ROLLBACK after ")
-    assert "exited with 9" in failed.stderr
-    assert dry.returncode == 0
-    assert "would exit with 1" in dry.stderr
-    assert not (tmp_path / "x").exists()
-    assert other.returncode == 1
+        assert cli.main([*argv, "--on-rollback", "exit 9"]) == 2
+        out, err = capfd.readouterr()
+        assert out.splitlines()[-1].startswith("ROLLBACK after ")
+        assert "exited with 9" in err
+        assert cli.main([*argv, "--on-rollback", f"touch {tmp_path}/x", "--dry-run"]) == 0
+        assert "would exit with 1" in capfd.readouterr().err
+        assert not (tmp_path / "x").exists()
+        assert cli.main([*argv, "--on-promote", "exit 9"]) == 1
 
 
 def test_a_person_decides_and_it_is_written_down(quick, tmp_path):
     with shop(broken=False) as server:
         done = run(
             "gate", "--scrape", server.address, "--policy", str(quick), "--json", str(tmp_path / "v.json"),
-            "--override", "rollback", "--reason", "Ann: the payment provider asked for it", "--quiet",
+            "--override", "rollback", "--reason", "the payment provider asked for it", "--quiet",
+            env={**os.environ, "GITHUB_ACTOR": "ann"},
         )  # fmt: skip
     assert done.returncode == 1, done.stderr
     found = json.loads((tmp_path / "v.json").read_text())
     assert found["override"] == {
         "decision": "rollback",
-        "reason": "Ann: the payment provider asked for it",
+        "reason": "the payment provider asked for it",
+        "who": "ann",
         "evidence_decision": "hold",
     }
-    assert found["reason"].startswith(
-        "ROLLBACK by hand (Ann: the payment provider asked for it); the evidence"
-    )
+    assert found["reason"].startswith("ROLLBACK by ann (the payment provider asked for it); the evidence")
 
 
 # --- what can be seen ---------------------------------------------------------------------------------

@@ -4,11 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from rolloutobs import semconv
+from rolloutobs.analysis.guardrails import Guardrails, Rollback
 from rolloutobs.analysis.model import Decision, Evidence, ShareVerdict, Side
 from rolloutobs.analysis.report import Override
-from rolloutobs.cli.events import events, told
+from rolloutobs.cli.events import emit, events, told
 from tests.unit.analysis.test_report import promoted, report, verdict
 
 
@@ -23,6 +26,7 @@ def test_a_rollback_is_told_with_what_decided_it_and_then_each_signal():
         "rolloutobs.verdict.canary.version": "1.2.0",
         "rolloutobs.verdict.stable.version": "1.1.0",
         "rolloutobs.verdict.interrupted": False,
+        "rolloutobs.verdict.page": False,
         "rolloutobs.verdict.canary.requests": 410,
         "rolloutobs.verdict.stable.requests": 640,
         "rolloutobs.verdict.metric": "errors",
@@ -69,9 +73,26 @@ def test_a_canary_without_its_traffic_is_told_with_that_evidence():
 
 
 def test_a_person_is_told_too():
-    (_, _, found), *_ = told(report(override=Override(Decision.PROMOTE, "Ann: hotfix")))
-    assert found[semconv.VERDICT_ATTR_OVERRIDE] == "Ann: hotfix"
+    (_, _, found), *_ = told(report(override=Override(Decision.PROMOTE, "hotfix", "by ann", "ann")))
+    assert found[semconv.VERDICT_ATTR_OVERRIDE] == "hotfix"
+    assert found[semconv.VERDICT_ATTR_OVERRIDE_WHO] == "ann"
     assert found[semconv.VERDICT_ATTR_DECISION] == "promote"
+    assert found[semconv.VERDICT_ATTR_PAGE] is False
+
+
+def test_a_page_is_told_as_bad_as_it_is_and_with_the_owner():
+    exporter = InMemoryLogRecordExporter()
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    emit(
+        report(rails=Guardrails(Rollback.UNSAFE, owner="team-shop")),
+        provider.get_logger("rolloutobs.gate"),
+    )
+    of_decision, *_ = (data.log_record for data in exporter.get_finished_logs())
+    assert of_decision.severity_text == "ERROR"
+    assert of_decision.attributes[semconv.VERDICT_ATTR_DECISION] == "hold"
+    assert of_decision.attributes[semconv.VERDICT_ATTR_PAGE] is True
+    assert of_decision.attributes[semconv.VERDICT_ATTR_OWNER] == "team-shop"
 
 
 @pytest.mark.parametrize("environ", [{}, {"OTEL_LOGS_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}])
