@@ -1,17 +1,23 @@
-"""Build hook: no wheel and no sdist without the browser script, nor with one older than its source."""
+"""Build hook: no wheel and no sdist without the browser script, nor with one older than its source.
+
+The wheel also carries `k8s/`, for ``rolloutobs render``; an editable install reads it where it is.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+MANIFESTS: Final = ("base", "components", "overlays", "argo-rollouts", "flagger", "rules", "dashboards")
+"""Folders of `k8s/` that the wheel carries; the others are code and images."""
+
 
 class BrowserBundleHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Runs npm where the bundle is missing or stale."""
+    """Runs npm where the bundle is missing or stale, and adds the manifests."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the bundle if need be; an editable install goes without.
@@ -19,8 +25,14 @@ class BrowserBundleHook(BuildHookInterface):  # type: ignore[type-arg]
         Raises:
             RuntimeError: the bundle is missing or stale, and there is no npm to build it.
         """
+        if version == "editable":
+            return
+        if self.target_name == "wheel":
+            build_data["force_include"].update(
+                {f"k8s/{name}": f"rolloutobs/manifests/k8s/{name}" for name in MANIFESTS}
+            )
         folder = Path(self.root) / "rum_collector" / "browser"
-        if version == "editable" or _fresh(folder):
+        if _fresh(folder):
             return
         npm = shutil.which("npm")
         if npm is None:

@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from rolloutobs._version import __version__
-from rolloutobs.cli import calibrate, compare, doctor, gate, identity, policy, replay, run, simulate
+from rolloutobs.cli import calibrate, compare, doctor, gate, identity, policy, render, replay, run, simulate
 from rolloutobs.cli.options import EXIT_CODES
 from rolloutobs.errors import RolloutobsError
 
@@ -37,6 +37,7 @@ COMMANDS: Final[Sequence[Callable[[Subparsers], None]]] = (
     gate.add_parser,
     identity.add_parser,
     policy.add_parser,
+    render.add_parser,
     replay.add_parser,
     run.add_parser,
     simulate.add_parser,
@@ -51,6 +52,7 @@ examples:
   rolloutobs calibrate --app shop --prometheus http://prometheus:9090 --last 6h
   rolloutobs replay --app shop --prometheus http://prometheus:9090 2026-11-20T10:00Z/45m
   rolloutobs policy show
+  rolloutobs render --app shop --image registry.example.com/shop:1.1.0
   rolloutobs identity
   rolloutobs doctor --url localhost:8000
   rolloutobs run -- uvicorn shop:app --workers 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 from examples.shop.journey import checkout
 from k8s.source.rules import GROUPS, Recording
 from rolloutobs.detection.track import TRACK_KEYS
+from rolloutobs.manifests.kustomize import build
 from rolloutobs.settings import DEFAULT_LABELS_FILE, VARIABLES
 from rum_collector.__main__ import settings_from
 from synthetic.discovery import load_journey
@@ -32,7 +34,10 @@ CUSTOM = {
     "MetricTemplate",
 }  # fmt: skip
 """Kinds of the Prometheus Operator, of Argo Rollouts and of Flagger."""
-MODULES = {"rolloutobs-gate": "rolloutobs.cli", "rolloutobs-synthetic": "synthetic"}
+MODULES = {
+    "rolloutobs-gate": "rolloutobs.cli", "rolloutobs-synthetic": "synthetic", "rolloutobs-load": "synthetic",
+}  # fmt: skip
+HASH = re.compile(r"-(?=[a-z]*\d)[a-z0-9]{10}$")
 VARIABLE = re.compile(r"ROLLOUTOBS_[A-Z_]+")
 
 
@@ -43,7 +48,7 @@ def built(name: str) -> tuple[dict[str, Any], ...]:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr
-    return tuple(yaml.safe_load_all(done.stdout))
+    return tuple(yaml.load_all(done.stdout, yaml.CSafeLoader))
 
 
 def of_kind(name: str, *kinds: str) -> list[dict[str, Any]]:
@@ -67,6 +72,31 @@ def containers(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_there_is_something_to_build() -> None:
     assert NAMES == ["argo-rollouts", "base", "dashboards", "flagger", "overlays/shop", "rules"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_render_builds_what_kubectl_builds(name: str) -> None:
+    """But for the hash that kubectl puts behind the names of generated ConfigMaps."""
+    hashed = {
+        each["metadata"]["name"]: HASH.sub("", each["metadata"]["name"])
+        for each in of_kind(name, "ConfigMap")
+    }
+    theirs = json.dumps([sortable(each) for each in built(name)], sort_keys=True)
+    for long, short in hashed.items():
+        theirs = theirs.replace(f'"{long}"', f'"{short}"')
+    ours = json.dumps([sortable(each) for each in build(K8S / name)], sort_keys=True)
+    assert sorted(json.loads(theirs), key=str) == sorted(json.loads(ours), key=str)
+
+
+def sortable(value: Any) -> Any:
+    """Return a value with its lists of mappings in one order: kubectl puts what is merged in first."""
+    if isinstance(value, dict):
+        return {key: sortable(item) for key, item in value.items()}
+    if not isinstance(value, list):
+        return value
+    items = [sortable(item) for item in value]
+    keyed = items and all(isinstance(item, dict) and {"name", "mountPath"} & item.keys() for item in items)
+    return sorted(items, key=lambda item: json.dumps(item, sort_keys=True)) if keyed else items
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,9 +136,11 @@ def test_every_selector_selects_something() -> None:
     for selector in selectors:
         assert any(selector.items() <= label.items() for label in labels), selector
     services = {each["metadata"]["name"] for each in of_kind(name, "Service")}
-    (ingress,) = of_kind(name, "Ingress")
-    for path in ingress["spec"]["rules"][0]["http"]["paths"]:
-        assert path["backend"]["service"]["name"] in services
+    ingresses = of_kind(name, "Ingress")
+    assert [each["metadata"]["name"] for each in ingresses] == ["rolloutobs-collector", "shop"]
+    for ingress in ingresses:
+        for path in ingress["spec"]["rules"][0]["http"]["paths"]:
+            assert path["backend"]["service"]["name"] in services
 
 
 def test_the_app_component_reaches_the_shop_and_only_the_shop() -> None:
@@ -137,7 +169,7 @@ def test_tracks_are_labels_that_the_sdk_reads() -> None:
 
 def test_monitors_keep_the_labels_of_processes() -> None:
     """And the collector's relabels nothing: what it counts is of the pages' versions."""
-    for each in of_kind("base", "ServiceMonitor", "PodMonitor"):
+    for each in [*of_kind("base", "ServiceMonitor"), *of_kind("overlays/shop", "PodMonitor")]:
         spec = each["spec"]
         (endpoint,) = spec.get("endpoints") or spec["podMetricsEndpoints"]
         assert endpoint["honorLabels"] is True
@@ -222,13 +254,17 @@ def test_the_journey_can_be_loaded() -> None:
 
 
 def test_jobs_follow_the_exit_codes() -> None:
-    (gate,), (check,) = of_kind("overlays/shop", "Job"), of_kind("overlays/shop", "CronJob")
+    (gate,), crons = of_kind("overlays/shop", "Job"), of_kind("overlays/shop", "CronJob")
     assert gate["spec"]["backoffLimit"] == 0
-    spec = check["spec"]
-    assert spec["concurrencyPolicy"] == "Forbid"
-    # Every five minutes.
-    assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 300
-    for job in (gate["spec"], spec["jobTemplate"]["spec"]):
+    periods = {"*/5 * * * *": 300, "17 * * * *": 3600}
+    assert len(crons) == len(periods)
+    for each in crons:
+        spec, job = each["spec"], each["spec"]["jobTemplate"]["spec"]
+        assert spec["concurrencyPolicy"] == "Forbid"
+        assert 60 <= spec["startingDeadlineSeconds"] <= 200
+        assert job["activeDeadlineSeconds"] < periods[spec["schedule"]]
+        assert job["backoffLimit"] == 1
+    for job in (gate["spec"], *(each["spec"]["jobTemplate"]["spec"] for each in crons)):
         assert job["template"]["spec"]["restartPolicy"] == "Never"
         assert [rule["action"] for rule in job["podFailurePolicy"]["rules"]] == ["Ignore", "FailJob"]
 

@@ -92,6 +92,9 @@ def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
     for build in ("rolloutobs", "rolloutobs-full"):
         assert {f"rum_collector/browser/dist/{build}{coding}" for coding in (".js", ".js.br")} <= names
     assert any(name.startswith("rolloutobs/analysis/templates/") for name in names)
+    # What `rolloutobs render` is made from.
+    manifests = {path.relative_to(ROOT) for path in (ROOT / "k8s").rglob("*.yaml")}
+    assert {f"rolloutobs/manifests/{path}" for path in manifests} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     tops = {name.split("/")[0] for name in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"rolloutobs", "rum_collector", "synthetic"}

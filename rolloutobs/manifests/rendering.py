@@ -1,0 +1,101 @@
+"""The manifests that are wanted, and the files that they are written to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from rolloutobs.manifests.files import FOLDER, text
+from rolloutobs.manifests.kustomize import Manifest, build
+from rolloutobs.manifests.model import Controller, Wanted
+from rolloutobs.manifests.personal import EXAMPLE, personal
+
+__all__ = ["for_the_app", "for_the_cluster", "in_files", "together"]
+
+_FOLDERS: Final = {
+    Controller.NONE: f"overlays/{EXAMPLE}",
+    Controller.ARGO: "argo-rollouts",
+    Controller.FLAGGER: "flagger",
+}
+_OTHER_APPS: Final = {"inventory"}
+"""Of the example; it calls them."""
+_BY_NAME: Final = (
+    ("rolloutobs-collector", "collector"), ("rolloutobs-watcher", "watcher"), ("rolloutobs-serve", "serve"),
+)  # fmt: skip
+_BY_KIND: Final = {
+    "PodMonitor": "monitors", "ServiceMonitor": "monitors", "PrometheusRule": "rules", "CronJob": "checks",
+    "Job": "gate", "AnalysisTemplate": "gate", "MetricTemplate": "gate", "Canary": "gate",
+}  # fmt: skip
+_DASHBOARD: Final = "grafana_dashboard"
+
+
+def for_the_app(wanted: Wanted) -> list[Manifest]:
+    """Return what runs beside one app: its workload, its monitors, checks and gate."""
+    base = {_key(each) for each in build(FOLDER / "base")}
+    found = [
+        each
+        for each in build(FOLDER / _FOLDERS[wanted.controller])
+        if _key(each) not in base
+        and each["kind"] != "Namespace"
+        and each["metadata"]["name"] not in _OTHER_APPS
+        and not _is_the_collectors(each)
+    ]
+    return personal(found, wanted)
+
+
+def for_the_cluster(wanted: Wanted) -> list[Manifest]:
+    """Return what a cluster needs once: the collector and its like, rules and dashboards."""
+    base = {_key(each) for each in build(FOLDER / "base")}
+    found = [
+        each
+        for each in build(FOLDER / _FOLDERS[Controller.NONE])
+        if _key(each) in base or _is_the_collectors(each)
+    ]
+    whole = [*build(FOLDER / "rules"), *build(FOLDER / "dashboards")]
+    namespace = {"namespace": wanted.namespace}
+    return [
+        *personal(found, wanted),
+        # Word for word: their texts are no names of the example's.
+        *({**each, "metadata": {**each["metadata"], **namespace}} for each in whole),
+    ]
+
+
+def _is_the_collectors(each: Manifest) -> bool:
+    return bool(each["kind"] == "Ingress" and each["metadata"]["name"] != EXAMPLE)
+
+
+def _key(each: Manifest) -> tuple[str, str]:
+    return each["kind"], each["metadata"]["name"]
+
+
+def in_files(objects: Iterable[Manifest]) -> Mapping[str, str]:
+    """Return the text of every file of a folder for ``kubectl apply -k``, by its name."""
+    files: dict[str, list[Manifest]] = {}
+    for each in objects:
+        files.setdefault(f"{_file(each)}.yaml", []).append(each)
+    kustomization: dict[str, Any] = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": sorted(files),
+    }
+    return {
+        "kustomization.yaml": text(kustomization),
+        **{name: together(content) for name, content in files.items()},
+    }
+
+
+def together(objects: Iterable[Manifest]) -> str:
+    """Return objects as one text."""
+    return "---\n".join(text(each) for each in objects)
+
+
+def _file(each: Manifest) -> str:
+    metadata = each["metadata"]
+    for start, file in _BY_NAME:
+        if metadata["name"].startswith(start):
+            return file
+    if _DASHBOARD in metadata.get("labels", {}):
+        return "dashboards"
+    if each["kind"] == "ConfigMap":
+        return "checks"
+    return _BY_KIND.get(each["kind"], "app")
