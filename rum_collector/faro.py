@@ -137,7 +137,9 @@ def parse_faro(body: bytes) -> Batch:
             )
         )
     spans = (payload.traces or {}).get("resourceSpans", ())
-    return Batch(tuple(beacons), cleaned_spans(spans, MAX_SPANS))
+    # The track is known to the session, not to the resource of its spans.
+    version, track = meta.app.version or meta.app.release, _track(meta.session.attributes)
+    return Batch(tuple(beacons), cleaned_spans(spans, MAX_SPANS, version, track))
 
 
 def _dropped(payload: _Payload) -> tuple[ValueRejection, ...]:

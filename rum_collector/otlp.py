@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
+from rolloutobs import semconv
 from rum_collector.model import Batch, Beacon, JsError
-from rum_collector.scrub import path_of, place_of, without_queries
+from rum_collector.scrub import clean, path_of, place_of, without_queries
 from rum_collector.values import (
+    MAX_VERSION_CHARS,
     Measured,
     app_of,
     decode,
@@ -140,13 +142,16 @@ def _vital(common: dict[str, Any], values: Attributes, url: str) -> Beacon:
 
 
 def _common(resource: Attributes) -> dict[str, Any]:
-    track = next((str(resource[name]) for name in _TRACK_NAMES if name in resource), "")
     return {
         "app": app_of(str(resource.get("service.name") or "")),
         "version": version_of(str(resource.get("service.version") or "")),
-        "track": known_track(track),
+        "track": known_track(_track_of(resource)),
         "synthetic": resource.get("user_agent.synthetic.type") == "test",
     }
+
+
+def _track_of(resource: Attributes) -> str:
+    return next((str(resource[name]) for name in _TRACK_NAMES if name in resource), "")
 
 
 def _error(values: Attributes) -> JsError:
@@ -184,24 +189,45 @@ def _load(common: dict[str, Any], span: dict[str, Any]) -> Beacon:
     )
 
 
-def cleaned_spans(groups: Any, most: int) -> tuple[dict[str, Any], ...]:
+def cleaned_spans(groups: Any, most: int, version: str = "", track: str = "") -> tuple[dict[str, Any], ...]:
     """Return the ``resourceSpans`` in `groups` without query strings, mails and tokens in any text.
+
+    Each span says which version and track it is of, as those of the server do, where its resource says so.
 
     Args:
         groups: as decoded from JSON; what has another shape is left out.
         most: spans that are kept.
+        version: where the resource names none; may be empty.
+        track: the same.
     """
     found = []
     for group in _dicts(groups):
+        said = _attributes(_dict(group.get("resource")).get("attributes"))
+        stamp = {
+            semconv.ATTR_VERSION: clean(str(said.get("service.version") or version), MAX_VERSION_CHARS),
+            semconv.ATTR_TRACK: known_track(_track_of(said) or track).value,
+        }
         scopes = []
         for scope in _dicts(group.get("scopeSpans")):
             spans = list(_dicts(scope.get("spans")))[:most]
             most -= len(spans)
             if spans:
-                scopes.append({"scope": _cleaned(scope.get("scope") or {}), "spans": _cleaned(spans)})
+                stamped = [_stamped(span, stamp) for span in _cleaned(spans)]
+                scopes.append({"scope": _cleaned(scope.get("scope") or {}), "spans": stamped})
         if scopes:
             found.append({"resource": _cleaned(group.get("resource") or {}), "scopeSpans": scopes})
     return tuple(found)
+
+
+def _stamped(span: dict[str, Any], stamp: dict[str, str]) -> dict[str, Any]:
+    own = list(_dicts(span.get("attributes")))
+    said = _attributes(own)
+    further = [
+        {"key": key, "value": {"stringValue": value}}
+        for key, value in stamp.items()
+        if value and key not in said
+    ]
+    return span | {"attributes": own + further} if further else span
 
 
 _IDS: Final = frozenset({"traceId", "spanId", "parentSpanId", "traceState", "key"})

@@ -22,6 +22,7 @@ from rum_collector.words import BeaconOutcome, Navigation, ValueRejection, Vital
 __all__ = [
     "MAX_ERROR_COUNT",
     "MAX_VALUE",
+    "MAX_VERSION_CHARS",
     "VITAL_NAMES",
     "Measured",
     "app_of",

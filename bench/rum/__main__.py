@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import random
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from typing import Any
 import brotli
 from playwright.async_api import Browser, async_playwright
 
+from bench.rum.bundles import bundled
 from bench.rum.server import Collector, Pages, Traffic, serving
 from rum_collector.bundle import BUNDLE_PATH, FULL_BUNDLE_PATH
 from synthetic.browser import find_chromium
 from synthetic.settings import BrowserSettings
 
-HERE = Path(__file__).parent
-DOCS = HERE.parents[1] / "docs" / "rum.md"
+DOCS = Path(__file__).parents[2] / "docs" / "rum.md"
 BEGIN, END = "<!-- bench:rum -->", "<!-- /bench -->"
 BASE = "web-vitals.js"
 TITLES = {
@@ -55,7 +54,7 @@ class Measured:
 
 async def main(rounds: int, write: bool) -> None:
     """Measure and print the table; tests/e2e/browser/test_evaluation.py holds the limit."""
-    folder = _bundles()
+    folder = bundled()
     scripts = {path.name: path for path in (*folder.glob("*.js"), BUNDLE_PATH, FULL_BUNDLE_PATH)}
     agents = {name: Measured(len(brotli.compress(scripts[name].read_bytes()))) for name in TITLES}
     collector = Collector()
@@ -73,15 +72,6 @@ async def main(rounds: int, write: bool) -> None:
     print(table)
     if write:
         _write(table)
-
-
-def _bundles() -> Path:
-    """Install the agents' packages where they are missing, bundle them and return the folder."""
-    if not (HERE / "node_modules").exists():
-        subprocess.run(["npm", "ci", "--silent"], cwd=HERE, check=True)
-    folder = HERE / "dist"
-    subprocess.run(["node", "build.mjs", str(folder)], cwd=HERE, check=True)
-    return folder
 
 
 async def _page_view(browser: Browser, pages: Pages, name: str) -> Traffic:

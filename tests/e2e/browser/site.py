@@ -34,8 +34,8 @@ Answer = tuple[int, dict[str, str], bytes]
 class Recorder:
     """An ASGI app around the collector that remembers what it was asked."""
 
-    def __init__(self) -> None:
-        self.collector = create_app(Settings(apps=("shop",), count_bots=True))
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.collector = create_app(settings or Settings(apps=("shop",), count_bots=True))
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.url = ""
         self._news = asyncio.Condition()

@@ -82,6 +82,20 @@ def test_traces_are_passed_on_without_queries() -> None:
     assert [pair["value"]["stringValue"] for pair in sent["attributes"]] == ["https://x/y", "#"]
 
 
+def test_spans_say_which_version_and_track_they_are_of() -> None:
+    own = {"key": "app.version", "value": {"stringValue": "2"}}
+    spans = [{"name": "GET"}, {"name": "POST", "attributes": [own]}, {"name": "odd", "attributes": 1}]
+    meta = {"app": {"version": "1"}, "session": {"attributes": {"track": "canary"}}}
+    payload = {"meta": meta, "traces": {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}}
+    (group,) = parse_faro(json.dumps(payload).encode()).traces
+    said = [
+        {pair["key"]: pair["value"]["stringValue"] for pair in span["attributes"]}
+        for span in group["scopeSpans"][0]["spans"]
+    ]
+    canary = {"app.version": "1", "rolloutobs.track": "canary"}
+    assert said == [canary, canary | {"app.version": "2"}, canary]
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
