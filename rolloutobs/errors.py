@@ -6,6 +6,7 @@
         MissingExtraError     a command needs an extra that is not installed
         StateError            a saved state is damaged, or of another policy or version
       SourceError             metrics could not be read: the analysis holds, it never fails or passes on this
+      ClusterError            the Kubernetes API could not be read
       BeaconError             a browser's body cannot be used; carries the reason that is counted
 
 A message says what is wrong, shows the value, and says what to do.
@@ -13,6 +14,7 @@ A message says what is wrong, shows the value, and says what to do.
 
 __all__ = [
     "BeaconError",
+    "ClusterError",
     "ConfigurationError",
     "MissingExtraError",
     "RolloutobsError",
@@ -59,6 +61,10 @@ class StateError(ConfigurationError):
 
 class SourceError(RolloutobsError):
     """Metrics could not be read from a target or from Prometheus."""
+
+
+class ClusterError(RolloutobsError):
+    """The Kubernetes API could not be read."""
 
 
 class BeaconError(RolloutobsError):

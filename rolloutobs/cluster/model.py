@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol
+from typing import Final, Protocol
 
 from rolloutobs.identity import Track
 
@@ -240,6 +240,9 @@ class ChangeKind(StrEnum):
     """An Event of Kubernetes, new or repeated."""
 
 
+_ENDS: Final = (ChangeKind.COMPLETED, ChangeKind.ROLLED_BACK, ChangeKind.SUPERSEDED)
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One thing that has happened. The same change may come again after a restart: see `key`."""
@@ -266,10 +269,13 @@ class Change:
         if self.event is not None:
             return f"{self.event.uid}/{self.event.count}"
         rollout = self.rollout
-        what = self.pod.uid if self.pod else ""
-        if rollout is not None and self.kind is ChangeKind.SCALED:
-            what = f"{rollout.updated}/{rollout.weight_ratio}"
-        return f"{rollout.id if rollout else ''}/{self.kind}/{what}/{self.time:.0f}"
+        what = self.pod.uid if self.pod else f"{self.time:.0f}"
+        if self.kind in (ChangeKind.STARTED, *_ENDS):
+            # Of these there is one each, and after a restart the time may be known less well.
+            what = ""
+        elif rollout is not None and self.kind is ChangeKind.SCALED:
+            what += f"/{rollout.updated}/{rollout.weight_ratio}"
+        return f"{rollout.id if rollout else ''}/{self.kind}/{what}"
 
 
 class Sink(Protocol):

@@ -6,7 +6,7 @@ the changes are the same whichever it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any, Final
 
@@ -39,7 +39,8 @@ class State:
     """
 
     def __init__(self, *, knows_sets: bool = True) -> None:
-        self._knows_sets = knows_sets
+        self.knows_sets = knows_sets
+        """Whether ReplicaSets can be read; only before `begin` may it change."""
         self._has_begun = False
         self._controllers: dict[str, Controller] = {}
         self._sets: dict[str, TemplateSet] = {}
@@ -53,14 +54,14 @@ class State:
         self._memories: dict[str, Memory] = {}
         self._waiting: dict[str, list[Controller]] = {}
         self._told: set[tuple[str, ChangeKind]] = set()
-        self._counts: dict[str, int] = {}
-        """How often each event had happened when it was last told."""
+        self._counts: dict[str, tuple[int, str]] = {}
+        """How often each event had happened when it was last told, and its namespace."""
 
     # --- objects in -------------------------------------------------------------------------------------
     def begin(self) -> list[Change]:
         """Return what can be told of the past; from now on what is applied is told as it comes.
 
-        Call it once all kinds have been given to `reset`.
+        Call it once the first list of all kinds has been applied.
         """
         self._has_begun = True
         workloads = [self._workload_of(controller) for controller in self._controllers.values()]
@@ -68,14 +69,10 @@ class State:
         changes = [change for item in unique.values() for change in self._advance(item)]
         return [replace(change, is_backfill=True) for change in sorted(changes, key=lambda c: c.time)]
 
-    def reset(self, kind: Kind, objects: Iterable[Plain]) -> list[Change]:
-        """Take the full list of a kind: what is not in it is gone; return the changes."""
-        listed = list(objects)
-        uids = {plain["metadata"]["uid"] for plain in listed}
-        changes = [change for uid in self._known(kind) - uids for change in self._forget(kind, uid, None)]
-        for plain in listed:
-            changes += self.apply(kind, "MODIFIED", plain)
-        return changes
+    def retain(self, kind: Kind, uids: Set[str], namespace: str = "") -> list[Change]:
+        """Forget what a full list of a kind, in one namespace or all, does not have; return the changes."""
+        gone = self._known(kind, namespace) - uids
+        return [change for uid in sorted(gone) for change in self._forget(kind, uid, None)]
 
     def apply(self, kind: Kind, word: str, plain: Plain) -> list[Change]:
         """Take one line of a watch; return the changes.
@@ -98,14 +95,18 @@ class State:
             return self._take_event(event_of(plain))
         return self._take_controller(kind, _CONTROLLERS[kind](plain))
 
-    def _known(self, kind: Kind) -> set[str]:
-        if kind is Kind.POD:
-            return set(self._pods)
-        if kind is Kind.REPLICA_SET:
-            return set(self._sets)
+    def _known(self, kind: Kind, namespace: str) -> set[str]:
         if kind is Kind.EVENT:
-            return set(self._counts)
-        return {uid for uid, item in self._controllers.items() if item.kind.value == kind.value.lower()}
+            return {uid for uid, (_, place) in self._counts.items() if namespace in ("", place)}
+        places: Iterable[tuple[str, str]]
+        if kind is Kind.POD:
+            places = ((uid, owned.pod.namespace) for uid, owned in self._pods.items())
+        elif kind is Kind.REPLICA_SET:
+            places = ((uid, item.namespace) for uid, item in self._sets.items())
+        else:
+            word = kind.value.lower()
+            places = ((uid, c.namespace) for uid, c in self._controllers.items() if c.kind.value == word)
+        return {uid for uid, place in places if namespace in ("", place)}
 
     def _take_controller(self, kind: Kind, seen: Controller) -> list[Change]:
         self._controllers[seen.uid] = seen
@@ -130,9 +131,9 @@ class State:
         return self._tell_pods(workload, [owned]) if workload and self._has_begun else []
 
     def _take_event(self, event: Event) -> list[Change]:
-        if self._counts.get(event.uid, 0) >= event.count:
+        if self._counts.get(event.uid, (0, ""))[0] >= event.count:
             return []
-        self._counts[event.uid] = event.count
+        self._counts[event.uid] = (event.count, event.namespace)
         found, version = self._about(event)
         name, app = (found.name, found.app) if found else ("", "")
         event = replace(event, workload=name, app=app, version=version)
@@ -276,7 +277,7 @@ class State:
 
     def _must_wait(self, seen: Controller, templates: Templates) -> bool:
         return (
-            self._knows_sets
+            self.knows_sets
             and seen.is_current
             and seen.revision > 0
             and seen.kind is not WorkloadKind.CANARY

@@ -1,0 +1,256 @@
+"""The watcher: readers, the state that they feed, and the sinks that hear of what changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+
+from rolloutobs import semconv
+from rolloutobs.cluster._http import Api
+from rolloutobs.cluster.figures import families
+from rolloutobs.cluster.journal import Journal
+from rolloutobs.cluster.model import Change, Sink
+from rolloutobs.cluster.reading import Pace, Reader
+from rolloutobs.cluster.resources import RESOURCES, Kind
+from rolloutobs.cluster.serving import Answer
+from rolloutobs.cluster.state import State
+
+__all__ = ["BACKFILL_SECONDS", "Clocks", "Watcher"]
+
+_LOG: Final = logging.getLogger("rolloutobs.cluster")
+BACKFILL_SECONDS: Final = 3600.0
+"""For so long an API server keeps events. Source: kube-apiserver, ``--event-ttl``."""
+_QUEUE: Final = 10_000
+"""Changes that wait for the sinks; when it is full, the watches wait."""
+_CLOSE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Both in seconds."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class Watcher:
+    """Reads a cluster and tells sinks what changes.
+
+    Args:
+        api: of the cluster.
+        namespaces: to watch; none: all.
+        journal: keeps changes; the first of the sinks.
+        sinks: those besides.
+        pace: how long to wait for what.
+        clocks: the time.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        namespaces: Sequence[str] = (),
+        journal: Journal | None = None,
+        sinks: Sequence[Sink] = (),
+        pace: Pace = Pace(),  # noqa: B008 - frozen
+        clocks: Clocks = Clocks(),
+    ) -> None:
+        self.state = State()
+        self.journal = journal or Journal()
+        self.has_begun = asyncio.Event()
+        """Set once the first lists are there and the past has been told."""
+        self._sinks: tuple[Sink, ...] = (self.journal, *sinks)
+        self._clocks, self._pace = clocks, pace
+        self._queue: asyncio.Queue[Change] = asyncio.Queue()
+        self._changes: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
+        self.readers = [
+            Reader(api, resource, namespace, self, pace, clocks.monotonic)
+            for resource in RESOURCES
+            for namespace in (namespaces or ("",))
+        ]
+        self._registry = CollectorRegistry()
+        self._registry.register(_Collected(self._metrics))
+
+    # --- running ----------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Watch until cancelled; then give the sinks what is left."""
+        tasks = [asyncio.create_task(reader.run()) for reader in self.readers]
+        tasks.append(asyncio.create_task(self._begin()))
+        teller = asyncio.create_task(self._tell())
+        try:
+            # None of them ends by itself but `_begin`; an error in any of them is one of ours and ends all.
+            await asyncio.gather(*tasks, teller)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._close(teller)
+
+    async def _begin(self) -> None:
+        for reader in self.readers:
+            await reader.settled.wait()
+        sets = [r for r in self.readers if r.resource.kind is Kind.REPLICA_SET]
+        self.state.knows_sets = not any(reader.problem for reader in sets)
+        self._hear(self._worth_telling(self.state.begin()))
+        self.has_begun.set()
+
+    def _worth_telling(self, past: list[Change]) -> Iterator[Change]:
+        """Yield what of the past is of the last hour and has not been told by a watcher before this one.
+
+        All of a rollout or nothing: whoever heard of its beginning may have ended since.
+        """
+        oldest = self._clocks.wall() - BACKFILL_SECONDS
+        recent = [change for change in past if change.time >= oldest or not _has_ended(change)]
+        news = {c.rollout.id for c in recent if c.rollout and not self.journal.is_known(c.key)}
+        for change in recent:
+            if change.rollout and (change.rollout.id in news or not _has_ended(change)):
+                yield change
+
+    async def _close(self, teller: asyncio.Task[None]) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._queue.join()
+        except TimeoutError:
+            _LOG.warning("%d changes were not told before the end", self._queue.qsize())
+        teller.cancel()
+        await asyncio.gather(teller, return_exceptions=True)
+        for sink in self._sinks:
+            await self._guarded(sink, sink.close())
+
+    async def _tell(self) -> None:
+        while True:
+            change = await self._queue.get()
+            for sink in self._sinks:
+                await self._guarded(sink, sink.take(change))
+            self._queue.task_done()
+
+    async def _guarded(self, sink: Sink, doing: Any) -> None:
+        """Wait for a sink; what it raises, against its promise, must not stop the others."""
+        name = type(sink).__name__
+        try:
+            await doing
+        except Exception:
+            if not self._lost[name]:
+                _LOG.exception("the sink %s has failed; this is said once", name)
+            self._lost[name] += 1
+
+    # --- what the readers give --------------------------------------------------------------------------
+    def apply(self, kind: Kind, word: str, plain: Mapping[str, Any]) -> None:
+        """Take one object."""
+        self._hear(self.state.apply(kind, word, plain))
+
+    def retain(self, kind: Kind, uids: Set[str], namespace: str) -> None:
+        """Forget what a full list did not have."""
+        self._hear(self.state.retain(kind, uids, namespace))
+
+    def _hear(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            is_old = change.event is not None and self.journal.is_known(change.key)
+            if is_old:
+                continue
+            if self._queue.qsize() >= _QUEUE:
+                self._lost["queue"] += 1
+                continue
+            self._changes[change.kind.value] += 1
+            self._queue.put_nowait(change)
+
+    # --- what it shows ----------------------------------------------------------------------------------
+    def answer(self, path: str, query: Mapping[str, str]) -> Answer:
+        """Return what is shown under `path`.
+
+        Raises:
+            ValueError: the query is wrong.
+        """
+        if path == "/metrics":
+            return Answer(generate_latest(self._registry), CONTENT_TYPE_LATEST)
+        if path in ("/healthz", "/readyz"):
+            problems = self.silences() if path == "/healthz" else [*self.problems(), *self.silences()]
+            text = "; ".join(problems) or "ok"
+            return Answer(f"{text}\n".encode(), status="503 Service Unavailable" if problems else "200 OK")
+        if path == "/v1/events":
+            found = self.journal.find(
+                query.get("namespace", ""),
+                query.get("workload", ""),
+                _seconds(query.get("since", "0")),
+                int(query.get("limit", "1000")),
+            )
+            return Answer(json.dumps(found).encode(), "application/json")
+        return Answer(b"there are /metrics, /healthz and /v1/events\n", status="404 Not Found")
+
+    def problems(self) -> list[str]:
+        """Return why this watcher cannot be relied on, in sentences; none: it can."""
+        found = [r.problem for r in self.readers if r.resource.is_required and r.problem]
+        if not self.has_begun.is_set():
+            found.append("the first lists are not complete")
+        return list(dict.fromkeys(found))
+
+    def silences(self) -> list[str]:
+        """Return of what nothing was heard for so long that a new process may do better.
+
+        One without rights, or with an API server that is away, is not among them: it waits.
+        """
+        patience = 2.0 * self._pace.watch_seconds + 2.0 * self._pace.most_seconds
+        now = self._clocks.monotonic()
+        required = (r for r in self.readers if r.resource.is_required and not r.problem)
+        quiet = (r for r in required if now - r.heard > patience)
+        return [f"nothing heard of {r.resource.plural} for {now - r.heard:.0f} s" for r in quiet]
+
+    def _metrics(self) -> Iterator[Metric]:
+        yield from families(self.state.workloads(), self._clocks.wall())
+        lists = CounterMetricFamily(
+            semconv.WATCHER_LISTS_TOTAL, "Full lists read.", labels=[semconv.LABEL_RESOURCE]
+        )
+        readable = GaugeMetricFamily(
+            semconv.WATCHER_READABLE, "Whether a resource can be read.", labels=[semconv.LABEL_RESOURCE]
+        )
+        failures = CounterMetricFamily(
+            semconv.WATCHER_FAILURES_TOTAL, "What has failed.", labels=[semconv.LABEL_WHERE]
+        )
+        for kind in dict.fromkeys(reader.resource for reader in self.readers):
+            readers = [reader for reader in self.readers if reader.resource is kind]
+            lists.add_metric([kind.plural], sum(reader.lists for reader in readers))
+            readable.add_metric([kind.plural], float(all(r.lists and not r.problem for r in readers)))
+            failures.add_metric([kind.plural], sum(reader.failures for reader in readers))
+        for name, count in (*self._lost.items(), ("journal", self.journal.failures)):
+            failures.add_metric([name], count)
+        changes = CounterMetricFamily(
+            semconv.WATCHER_CHANGES_TOTAL, "Changes seen.", labels=[semconv.LABEL_KIND]
+        )
+        for name, count in self._changes.items():
+            changes.add_metric([name], count)
+        yield from (lists, readable, failures, changes)
+
+
+class _Collected:
+    """What prometheus_client asks."""
+
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterator[Metric]:
+        return self._collect()
+
+
+def _has_ended(change: Change) -> bool:
+    return change.rollout is None or change.rollout.ended is not None
+
+
+def _seconds(text: str) -> float:
+    """Return a time in seconds since the epoch; dashboards have milliseconds."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"since is {text!r}; use seconds or milliseconds since the epoch") from None
+    # As seconds, this would be after the year 5000.
+    return number / 1000.0 if number > 1e11 else number
