@@ -289,9 +289,6 @@ WATCHER_READABLE: Final = "rolloutobs_watcher_readable"
 """1 where the watcher may read a resource, 0 where it is not installed or a right is missing."""
 LABEL_RESOURCE: Final = "resource"
 
-# --- annotations of workloads -------------------------------------------------------------------------------
-ANNOTATIONS: Final = "rolloutobs.io/"
-"""Ours begin so."""
 
 # --- span and log attributes --------------------------------------------------------------------------------
 ATTR_VERSION: Final = "app.version"
@@ -382,6 +379,8 @@ VERDICT_ATTR_RATIO_HIGH: Final = "rolloutobs.verdict.ratio.high"
 """Upper end of it; left out where it is infinite."""
 
 # --- annotations of workloads -------------------------------------------------------------------------------
+ANNOTATIONS: Final = "rolloutobs.io/"
+"""Ours begin so."""
 ANNOTATION_ROLLBACK: Final = "rolloutobs.io/rollback"
 """``safe`` (as if it were not there), ``unsafe`` or ``unsafe: why``: no machine rolls it back."""
 ANNOTATION_OWNER: Final = "rolloutobs.io/owner"
