@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import urllib.error
-import urllib.parse
-import urllib.request
 from dataclasses import asdict
 from typing import Any, Final
 
-from rolloutobs.checkup import cluster, exposition
+from rolloutobs.checkup import exposition
 from rolloutobs.checkup.cost import HEALTHY, TROUBLED, Cost, cost
 from rolloutobs.checkup.exposition import Exposed
 from rolloutobs.checkup.model import Finding, Level
+from rolloutobs.cli.asking import Asker, address, of_the_cluster
 from rolloutobs.cli.options import seconds
-from rolloutobs.errors import ConfigurationError, SourceError
+from rolloutobs.errors import ConfigurationError
 
 __all__ = ["add_parser", "run"]
 
 HEALTHY_EXIT: Final = 0
 TROUBLED_EXIT: Final = 1
-_ACCEPT: Final = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
-_MOST_BYTES: Final = 256 * 1024 * 1024
-"""Of an answer; 50 times what a large app has."""
 _TOP: Final = 10
 _MARKS: Final = {Level.GOOD: "ok  ", Level.NOTE: "note", Level.BAD: "BAD "}
 
 _DESCRIPTION: Final = """\
-Look at the /metrics of one process, or at the Prometheus that scrapes many, and say what is wrong: identity
-labels that are missing or renamed, label sets that overflow, failures of telemetry itself; and what it costs.
+Look at the /metrics of one process, or at the Prometheus that scrapes many, and say what is wrong, and how to
+mend it: identity labels that are missing or renamed, label sets that overflow, failures of telemetry itself;
+and what it costs. Of a Prometheus also: whether both tracks are scraped and told apart, synthetic traffic is
+kept apart, buckets are fine and the same on both sides, kube-state-metrics knows the versions of pods, clocks
+agree, scrapes come often enough for the rules, and all rules are loaded.
 """
 
 _EPILOG: Final = """\
@@ -38,6 +35,7 @@ examples:
   rolloutobs doctor --url localhost:8000               one pod (kubectl port-forward deploy/shop 8000)
   rolloutobs doctor --url localhost:8000 --json | jq '.findings[] | select(.level == "bad")'
   rolloutobs doctor --prometheus http://prometheus:9090
+  rolloutobs doctor --prometheus http://prometheus:9090 --app shop     during its rollout, best of all
   rolloutobs doctor --routes 50                        what an app with 50 routes will cost
 
 exit codes:
@@ -61,6 +59,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--prometheus", metavar="URL", help="the Prometheus (Thanos, Mimir) that scrapes the apps"
     )
+    parser.add_argument("--app", default="", help="look at this app only (with --prometheus)")
     parser.add_argument("--routes", type=int, metavar="N", help="state what an app with N routes costs")
     parser.add_argument("--timeout", type=seconds, default=10.0, metavar="TIME", help="of one answer (10s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -80,11 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.routes is not None and arguments.routes < 0:
         raise ConfigurationError(f"--routes is {arguments.routes}; use 0 or more")
-    ask = _Asker(arguments.token, arguments.timeout)
-    exposed = None if arguments.url is None else _exposed(ask, arguments.url)
+    ask = Asker(arguments.token, arguments.timeout)
+    exposed = None if arguments.url is None else exposition.read(*ask(address(arguments.url, "/metrics")))
     findings = [] if exposed is None else exposition.check(exposed)
     if arguments.prometheus is not None:
-        findings += cluster.check(_cluster_answers(ask, arguments.prometheus))
+        findings += of_the_cluster(ask, arguments.prometheus, arguments.app)
     costs = (
         []
         if arguments.routes is None
@@ -95,60 +94,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(findings, exposed, costs)
     return TROUBLED_EXIT if any(finding.level is Level.BAD for finding in findings) else HEALTHY_EXIT
-
-
-class _Asker:
-    """Asks by HTTP, with what a bare install has."""
-
-    def __init__(self, token: str, timeout_seconds: float) -> None:
-        self._headers = {"Accept": _ACCEPT, "Accept-Encoding": "gzip"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-        self._timeout = timeout_seconds
-
-    def __call__(self, url: str) -> tuple[str, bytes]:
-        """Return content type and body.
-
-        Raises:
-            SourceError: there was no answer, or one that is no good.
-        """
-        request = urllib.request.Request(url, headers=self._headers)  # noqa: S310 - `_address` checks the scheme
-        try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as answer:  # noqa: S310
-                body = answer.read(_MOST_BYTES)
-                if answer.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                return answer.headers.get("Content-Type", ""), body
-        except urllib.error.HTTPError as error:
-            hint = "; give --token" if error.code == 401 else ""
-            raise SourceError(f"{url} answers {error.code} {error.reason}{hint}") from None
-        except (OSError, EOFError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise SourceError(f"{url} does not answer: {reason}") from None
-
-
-def _address(text: str, path: str) -> str:
-    url = text if "//" in text else f"http://{text}"
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ConfigurationError(f"{text!r} is no address; use for example localhost:8000")
-    return url if parts.path.strip("/") else urllib.parse.urljoin(url, path)
-
-
-def _exposed(ask: _Asker, url: str) -> Exposed:
-    return exposition.read(*ask(_address(url, "/metrics")))
-
-
-def _cluster_answers(ask: _Asker, url: str) -> dict[str, list[cluster.Row]]:
-    base = _address(url, "/").rstrip("/")
-    answers = {}
-    for name, query in cluster.QUERIES.items():
-        _, body = ask(f"{base}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
-        try:
-            answers[name] = cluster.rows_of(json.loads(body))
-        except ValueError as error:
-            raise SourceError(f"{base} is no Prometheus: {error}") from None
-    return answers
 
 
 def _to_mapping(findings: list[Finding], exposed: Exposed | None, costs: list[Cost]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the files of `k8s/` are: in the wheel beside this module, in a checkout at its top."""
+"""Reading and writing YAML."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["FOLDER", "load", "load_all", "parsed", "text"]
+__all__ = ["load", "load_all", "parsed", "text"]
 
-_HERE: Final = Path(__file__).resolve().parent
-_IN_WHEEL: Final = _HERE / "k8s"
-FOLDER: Final = _IN_WHEEL if _IN_WHEEL.is_dir() else _HERE.parent.parent / "k8s"
-"""The folder `k8s/`."""
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast where PyYAML has it."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from rolloutobs.manifests.files import FOLDER, text
+from rolloutobs.manifests.files import text
 from rolloutobs.manifests.kustomize import Manifest, build
 from rolloutobs.manifests.model import Controller, Wanted
 from rolloutobs.manifests.personal import EXAMPLE, personal
+from rolloutobs.manifests.place import FOLDER
 
 __all__ = ["for_the_app", "for_the_cluster", "in_files", "together"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from k8s.source import foreign
-from rolloutobs import semconv
+from rolloutobs import foreign, semconv
 
 _SUFFIXES: Final = ("_bucket", "_count", "_sum")
 _PROMQL: Final = {

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from k8s.source import foreign
 from k8s.source.dashboards.model import IDENTITY, Board, Kind, Panel, Query, Row, rate
-from rolloutobs import semconv
+from rolloutobs import foreign, semconv
 
 __all__ = ["BOARD"]
 

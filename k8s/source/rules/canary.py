@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from k8s.source import foreign
 from k8s.source.rules.model import APP, CANARY, STABLE, Alert, Group, Severity, promql
 from k8s.source.rules.recording import LIVE_CANARY, MINIMUM
+from rolloutobs import foreign
 
 __all__ = ["BURN_FAST", "GROUP", "Z"]
 

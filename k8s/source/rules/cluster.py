@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from k8s.source import foreign
 from k8s.source.rules.model import Alert, Group, Severity, promql
+from rolloutobs import foreign
 
 __all__ = ["GROUP"]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from k8s.source import foreign
 from k8s.source.rules.model import APP, CANARY, IDENTITY, STABLE, USERS, Group, Recording, promql
-from rolloutobs import semconv
+from rolloutobs import foreign, semconv
 
 __all__ = ["GROUPS", "LIVE_CANARY", "MINIMUM"]
 

@@ -1,5 +1,8 @@
+import contextlib
 import json
+import re
 import threading
+import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -7,6 +10,8 @@ import pytest
 
 from rolloutobs import cli
 from rolloutobs.checkup import cluster
+from rolloutobs.checkup.answers import ALL_APPS, APPS
+from rolloutobs.manifests.place import FOLDER
 from rolloutobs.settings import Settings
 from rolloutobs.telemetry import hub as hubs
 from rolloutobs.telemetry.serving import serve_metrics
@@ -79,36 +84,118 @@ def test_a_token(pod, capsys):
     assert cli.main(["doctor", "--url", url, "--token", "secret"]) == 0
 
 
-def prometheus(rows):
+QUERIES = {query.replace(APPS, ALL_APPS): name for name, query in cluster.QUERIES.items()}
+RULES = re.findall("- (?:record|alert): (.*)", "".join(
+    (FOLDER / "rules" / f"{name}.yaml").read_text("utf-8") for name in ("recording", "alerts")
+))  # fmt: skip
+HEALTHY = {
+    "identities": [({"app": "shop", "version": "1.2.0", "track": "stable"}, 4)],
+    "sides": [({"namespace": "web", "app": "shop", "version": "1.2.0", "track": "stable"}, 4)],
+    "kube": [({}, 9)],
+    "kube labels": [({}, 9)],
+    "age": [({"app": "shop", "job": "shop"}, 3)],
+    "samples": [({"job": "shop"}, 20)],
+}
+
+
+@contextlib.contextmanager
+def prometheus(rows=None, rules=RULES, version="2.53.3", error=""):
+    """A server that answers as a Prometheus with these rows, and the list of what it was asked."""
     asked = []
 
     def reply(path):
-        query = urllib.parse.parse_qs(urllib.parse.urlsplit(path).query)["query"][0]
-        asked.append(query)
-        name = next(name for name, known in cluster.QUERIES.items() if known == query)
-        result = [{"metric": labels, "value": [0, "1"]} for labels in rows.get(name, [])]
-        answer = {"status": "success", "data": {"resultType": "vector", "result": result}}
-        return 200, "application/json", json.dumps(answer).encode()
+        parts = urllib.parse.urlsplit(path)
+        if parts.path.endswith("buildinfo"):
+            data = {"version": version}
+        elif parts.path.endswith("rules"):
+            if rules is None:
+                return 404, "text/plain", b"not found"
+            named = [{"name": name, "lastError": error if name == rules[0] else ""} for name in rules]
+            data = {"groups": [{"name": "all", "rules": named}]}
+        else:
+            query = urllib.parse.parse_qs(parts.query)["query"][0]
+            asked.append(query)
+            found = {**HEALTHY, "now": [({}, time.time())], **(rows or {})}.get(QUERIES[query], [])
+            data = {"result": [{"metric": labels, "value": [0, str(value)]} for labels, value in found]}
+        return 200, "application/json", json.dumps({"status": "success", "data": data}).encode()
 
     server, url = answering(reply)
-    return server, url, asked
-
-
-@pytest.mark.parametrize(
-    ("more", "code"), [({}, 0), ({"exported_version": [{"job": "shop", "exported_version": "1"}]}, 1)]
-)
-def test_a_cluster(more, code, capsys):
-    identities = [{"app": "shop", "version": "1.2.0", "track": "stable"}]
-    server, url, asked = prometheus({"identities": identities, **more})
     try:
-        assert cli.main(["doctor", "--prometheus", url]) == code
+        yield url, asked
     finally:
         server.shutdown()
         server.server_close()
-    assert sorted(asked) == sorted(cluster.QUERIES.values())
+
+
+def test_a_cluster(capsys):
+    with prometheus() as (url, asked):
+        assert cli.main(["doctor", "--prometheus", url]) == 0
+    assert sorted(asked) == sorted(QUERIES)
     out = capsys.readouterr().out
     assert "app 'shop', version '1.2.0'" in out
-    assert ("honor_labels" in out) is bool(code)
+    assert "note  track: app 'shop' in 'web': there is no canary\n      -> look again while" in out
+    assert "BAD" not in out
+
+
+def row(query, labels=None, value=0):
+    return {"rows": {query: [] if labels is None else [(labels, value)]}}
+
+
+EXPORTED = {"job": "shop", "exported_version": "1"}
+MISSING = f"1 of {len(RULES)} rules and alerts are not loaded, such as {RULES[0]}"
+SIDE = {"namespace": "web", "app": "shop", "version": "1.2.0"}
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "advice"),
+    [
+        (row("exported_version", EXPORTED, 1), "exported_version", "honor_labels"),
+        (row("anonymous", {"job": "shop"}, 2), "2 instances without the label app", "labeldrop"),
+        (row("down", {"job": "shop"}, 2), "2 targets cannot be scraped", "/targets"),
+        (row("sides", {**SIDE, "track": "blue"}, 1), "the track is 'blue'", "stable, canary"),
+        (row("sides", {**SIDE, "track": "canary"}, 1), "only the canary is scraped", "label of the monitor"),
+        (row("buckets", {"app": "shop", "le": "+Inf"}, 1), "fewer than two bounds", "duration_bounds"),
+        ({"rows": {"in pods": [({}, 4)], "kube": []}}, "no series of kube_pod_info", "have it scraped"),
+        (row("kube renamed", {"job": "ksm"}, 9), "label exported_pod", "honorLabels: true"),
+        (row("kube labels"), "no kube_pod_labels with the version", "--metric-labels-allowlist=pods="),
+        (row("age", {"app": "shop", "job": "fed"}, 300), "samples are 300 s old", "federation"),
+        (row("nodes", {"instance": "n1"}, 40), "clock of n1 is 40 s", "NTP"),
+        ({"rules": RULES[1:]}, MISSING, "ruleSelector"),
+        ({"error": "many-to-many"}, f"{RULES[0]} cannot be evaluated: many-to-many", "/rules"),
+        ({"version": "2.37.1"}, "version 2.37.1 does not know keep_firing_for", "2.42"),
+        (row("errors", {"app": "shop", "where": "record"}, 3), "3 failures of telemetry", "log"),
+        (row("overflow", {"app": "shop", "metric": "orders"}, 3), "orders has too many", "--url"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_cluster_and_how_it_is_mended(given, what, advice, capsys):
+    with prometheus(**given) as (url, _):
+        assert cli.main(["doctor", "--prometheus", url, "--json"]) == 1
+    bad = [each for each in json.loads(capsys.readouterr().out)["findings"] if each["level"] == "bad"]
+    assert len(bad) == 1
+    assert what in bad[0]["what"]
+    assert advice in bad[0]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"rules": None}, "this server does not list its rules"),
+        ({"rows": {"kube": [], "kube labels": []}}, "no series of kube_pod_info"),
+        (row("now", {}, 1000), "Prometheus' clock is -"),
+        (row("samples", {"job": "shop"}, 6), "job 'shop' is scraped every 50 s"),
+        (row("some tracks", {}, 1), "no kube_pod_labels with the track"),
+        (
+            row("no version", {"job": "old"}, 5),
+            "job 'old' has 5 series of requests without a version",
+        ),
+    ],
+)
+def test_what_is_worth_knowing_about_a_cluster(given, what, capsys):
+    with prometheus(**given) as (url, _):
+        assert cli.main(["doctor", "--prometheus", url, "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    (note,) = [each for each in findings if each["level"] == "note" and what in each["what"]]
+    assert note["advice"]
 
 
 def test_what_routes_cost(capsys):
