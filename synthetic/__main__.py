@@ -15,11 +15,13 @@ from random import SystemRandom
 from typing import Any
 
 from rolloutobs.errors import RolloutobsError
+from synthetic.checks import checks_of, chosen
+from synthetic.load.options import plan_of
 from synthetic.load.results import judge_load
 from synthetic.load.swarm import run_load, run_users
 from synthetic.load.tables import load_as_dict, load_text
 from synthetic.metrics import CheckMetrics, serve
-from synthetic.options import checks_of, chosen, make_parser, option_rows, plan_of, targets_of
+from synthetic.options import make_parser, option_rows
 from synthetic.publishing import Publisher
 from synthetic.pushing import otlp_sender, pushgateway_sender
 from synthetic.redaction import Secrets
@@ -28,6 +30,7 @@ from synthetic.result import ExitCode
 from synthetic.runner import PairRunner, run_pairs
 from synthetic.settings import parse_base_url, parse_listen
 from synthetic.starting import write_first_journey
+from synthetic.targeting import targets_of
 
 __all__ = ["main", "option_rows"]
 
