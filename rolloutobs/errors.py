@@ -7,6 +7,7 @@
         StateError            a saved state is damaged, or of another policy or version
       SourceError             metrics could not be read: the analysis holds, it never fails or passes on this
       ClusterError            the Kubernetes API could not be read
+      GrafanaError            an annotation could not be written; knows whether it is worth another try
       BeaconError             a browser's body cannot be used; carries the reason that is counted
 
 A message says what is wrong, shows the value, and says what to do.
@@ -16,6 +17,7 @@ __all__ = [
     "BeaconError",
     "ClusterError",
     "ConfigurationError",
+    "GrafanaError",
     "MissingExtraError",
     "RolloutobsError",
     "SettingError",
@@ -65,6 +67,20 @@ class SourceError(RolloutobsError):
 
 class ClusterError(RolloutobsError):
     """The Kubernetes API could not be read."""
+
+
+class GrafanaError(RolloutobsError):
+    """Grafana has not taken an annotation.
+
+    Attributes:
+        is_passing: whether the same may be taken a moment later.
+        after_seconds: how long Grafana wants to be left alone before; 0: it does not say.
+    """
+
+    def __init__(self, message: str, *, is_passing: bool = False, after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.is_passing = is_passing
+        self.after_seconds = after_seconds
 
 
 class BeaconError(RolloutobsError):

@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -16,7 +16,7 @@ import httpx2
 
 from rolloutobs.errors import ConfigurationError, SourceError
 
-__all__ = ["Access", "Http", "Retries", "base_url"]
+__all__ = ["Access", "Answer", "Http", "Retries", "base_url"]
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """Of a decompressed answer; 2,000 series take 0.3 MB, so this is room for 400,000."""
@@ -98,6 +98,16 @@ class Retries:
         return random.uniform(0.0, self.first_seconds * 2.0 ** (attempt - 1))
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server has said, whatever it is."""
+
+    status: int
+    text: str
+    retry_after_seconds: float = 0.0
+    """How long it wants to be left alone; 0: it does not say."""
+
+
 class _BusyError(SourceError):
     """Worth another attempt."""
 
@@ -172,6 +182,34 @@ class Http:
             "POST", url, headers={"content-type": content_type}, content=body.encode()
         )
         return await self._attempts(request, any_status=False)
+
+    async def exchange(
+        self, method: str, url: str, *, params: Sequence[tuple[str, str]] = (), body: str = ""
+    ) -> Answer:
+        """Send JSON once and return the answer, whatever its status: for APIs whose statuses mean something.
+
+        Raises:
+            SourceError: no answer in time, or one that is too long.
+        """
+        headers = {"accept": "application/json", **self._access.authorization()}
+        if body:
+            headers["content-type"] = "application/json"
+        request = self._client.build_request(
+            method, url, headers=headers, params=list(params) or None, content=body.encode()
+        )
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                response = await self._client.send(request, stream=True)
+                try:
+                    after = response.headers.get("retry-after", "")
+                    seconds = float(after) if after.isascii() and after.isdigit() else 0.0
+                    return Answer(response.status_code, await _body(response), seconds)
+                finally:
+                    await response.aclose()
+        except (TimeoutError, httpx2.TimeoutException):
+            raise SourceError(f"no answer within {self._timeout_seconds:g} s") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise SourceError(f"{type(error).__name__}: {_cause(error)}") from None
 
     async def _attempts(self, request: httpx2.Request, any_status: bool) -> str:
         # The last failure explains more than that time ran out while waiting to ask again.

@@ -18,7 +18,19 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from rolloutobs._version import __version__
-from rolloutobs.cli import calibrate, compare, doctor, gate, identity, policy, render, replay, run, simulate
+from rolloutobs.cli import (
+    annotate,
+    calibrate,
+    compare,
+    doctor,
+    gate,
+    identity,
+    policy,
+    render,
+    replay,
+    run,
+    simulate,
+)
 from rolloutobs.cli.options import EXIT_CODES
 from rolloutobs.errors import RolloutobsError
 
@@ -31,6 +43,7 @@ Subparsers = Any
 """argparse gives the type no public name."""
 
 COMMANDS: Final[Sequence[Callable[[Subparsers], None]]] = (
+    annotate.add_parser,
     calibrate.add_parser,
     compare.add_parser,
     doctor.add_parser,
@@ -51,6 +64,7 @@ examples:
   rolloutobs simulate --rps 10 --share 0.05
   rolloutobs calibrate --app shop --prometheus http://prometheus:9090 --last 6h
   rolloutobs replay --app shop --prometheus http://prometheus:9090 2026-11-20T10:00Z/45m
+  rolloutobs annotate start --key shop-1.2.0 --text 'shop 1.1.0 -> 1.2.0'
   rolloutobs policy show
   rolloutobs render --app shop --image registry.example.com/shop:1.1.0
   rolloutobs identity
