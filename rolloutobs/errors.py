@@ -35,7 +35,7 @@ class ConfigurationError(RolloutobsError):
 
 
 class SettingError(ConfigurationError):
-    """One setting of a policy is wrong.
+    """One setting of a file is wrong.
 
     Attributes:
         setting: dotted path of the setting, from the owner that complains; of a file, from its top.

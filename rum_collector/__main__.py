@@ -9,20 +9,14 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
+from typing import Any
 
 from rolloutobs.errors import ConfigurationError, MissingExtraError
-from rum_collector.settings import (
-    DEFAULTS,
-    ENVIRONMENT_PREFIX,
-    HELP,
-    OPTIONS,
-    Settings,
-    as_env,
-    from_env,
-    parse_option,
-)
+from rum_collector.configuration import CONFIG, Configured, configured, tell
+from rum_collector.options import ENVIRONMENT_PREFIX, HELP, option_of, parse_option, variable_of
+from rum_collector.settings import DEFAULTS, OPTIONS, Settings
 
-__all__ = ["main", "parser", "settings_from"]
+__all__ = ["configured_by", "main", "parser"]
 
 _ADDING = ("apps", "origins", "trusted_proxies", "versions", "version_urls")
 
@@ -32,9 +26,18 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="rolloutobs-collector",
         description="Counts what browsers measure per app, version, track and route, for Prometheus.",
-        epilog=f"Each option is also read from the environment, as {ENVIRONMENT_PREFIX}PORT for --port; the "
-        "command line wins. View tokens are signed with ROLLOUTOBS_SECRET, or ROLLOUTOBS_SECRET_FILE. "
+        epilog=f"Each option is also read from the environment, as {ENVIRONMENT_PREFIX}PORT for --port, and "
+        "from the file, as port = 8320; the command line wins over the environment, and that over the file. "
+        "View tokens are signed with ROLLOUTOBS_SECRET, or ROLLOUTOBS_SECRET_FILE. "
         "Keep /metrics away from the internet: publish the other paths only.",
+    )
+    result.add_argument(
+        "--config", metavar="FILE", help=f"a TOML file with settings (also {variable_of(CONFIG)})"
+    )
+    result.add_argument(
+        "--check-config",
+        action="store_true",
+        help="print every setting, and where its value comes from, and end: 0 if they can be used, else 2",
     )
     for name in OPTIONS:
         default = DEFAULTS[name]
@@ -57,35 +60,36 @@ def parser() -> argparse.ArgumentParser:
 _NOTHING: Mapping[str, str] = {"apps": " (default: any)", "origins": " (default: any)"}
 
 
-def option_of(setting: str) -> str:
-    """Return the option of a setting."""
-    return "--app" if setting == "apps" else "--" + setting.replace("_", "-")
-
-
-def settings_from(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """Return the settings of a command line and an environment.
+def configured_by(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Configured:
+    """Return the settings of a parsed command line and an environment.
 
     Raises:
-        ConfigurationError: an option or a variable cannot be used.
-        SystemExit: the command line is not understood, or asks for help.
+        ConfigurationError: an option, a variable or the file cannot be used.
     """
-    given = from_env(environ)
-    for name, text in vars(parser().parse_args(arguments)).items():
+    given = {}
+    for name in (CONFIG, *OPTIONS):
+        text, option = arguments[name], option_of(name)
         if text is not None:
-            given[name] = parse_option(name, ",".join(text) if name in _ADDING else text, option_of(name))
-    return Settings(**given)
+            text = ",".join(text) if name in _ADDING else text
+            given[name] = option, text if name == CONFIG else parse_option(name, text, option)
+    return configured(environ, given)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the collector until SIGINT or SIGTERM; return 0 after a clean stop, 2 where it could not start."""
+    options = parser().parse_args(arguments)
     try:
-        settings = settings_from(sys.argv[1:] if arguments is None else arguments, os.environ)
+        found = configured_by(vars(options), os.environ)
+        if options.check_config:
+            sys.stdout.write(found.text())
+            return 0
+        settings = found.settings
         serve = _server()
     except ConfigurationError as error:
         print(f"rolloutobs-collector: {error}", file=sys.stderr)
         return 2
     # Workers are processes of their own, and are told by the environment.
-    os.environ.update(as_env(settings))
+    tell(os.environ, settings)
     # uvicorn raises the signal once more after a clean stop: this command was asked to end, and did not fail.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stopped)

@@ -22,11 +22,12 @@ from prometheus_client.exposition import choose_encoder
 
 from rolloutobs.errors import BeaconError
 from rum_collector.bundle import FULL_BUNDLE_PATH, Bundle
+from rum_collector.configuration import configured
 from rum_collector.formats import Format, formats_of
 from rum_collector.http import Headers, Response, cors, preflight, refusal, text_of
 from rum_collector.last_scrape import LastScrape
 from rum_collector.reception import Reception
-from rum_collector.settings import Settings, from_env
+from rum_collector.settings import Settings
 from rum_collector.upkeep import Upkeep
 from rum_collector.words import BeaconOutcome
 
@@ -95,7 +96,7 @@ def for_command(settings: Settings | None = None) -> CollectorApp:
     Args:
         settings: ``None`` reads those of the environment, as workers do.
     """
-    app = create_app(Settings(**from_env(os.environ)) if settings is None else settings)
+    app = create_app(configured(os.environ, {}).settings if settings is None else settings)
     app.waits_for_last_scrape = app.settings.last_scrape_seconds > 0
     return app
 

@@ -1,33 +1,20 @@
-"""Settings of the collector: one frozen object, from the environment and the command line.
+"""Settings of the collector: one frozen object.
 
-Belongs here: every option with its meaning, its check and its default. Nothing else reads the environment.
+Belongs here: every setting with its meaning, its check and its default. Where their values come from is
+`rum_collector.configuration`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
 from typing import Any, Final
 
-from rolloutobs import variables
-from rolloutobs.errors import ConfigurationError
+from rolloutobs.errors import ConfigurationError, SettingError
 from rolloutobs.identity import Track
 
-__all__ = [
-    "DEFAULTS",
-    "ENVIRONMENT_PREFIX",
-    "HELP",
-    "OPTIONS",
-    "Settings",
-    "as_env",
-    "from_env",
-    "known_version",
-    "parse_option",
-]
-
-ENVIRONMENT_PREFIX: Final = "ROLLOUTOBS_COLLECTOR_"
+__all__ = ["DEFAULTS", "OPTIONS", "Settings", "known_version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,16 +145,19 @@ class Settings:
         """Check every value.
 
         Raises:
-            ConfigurationError: a path is not absolute or used twice, a bound is too small, the port is none,
-                a network or a version cannot be read.
+            ConfigurationError: a path is used twice, or a version cannot be read.
+            SettingError: a path is not absolute, a bound is too small, the port is none, a network or an
+                address cannot be read.
         """
         self._check_paths()
         for bound in fields(self):
             least = _LEAST.get(bound.name, 1 if bound.name.startswith(("max_", "version_idle")) else None)
-            if least is not None and getattr(self, bound.name) < least:
-                raise ConfigurationError(f"{bound.name} is {getattr(self, bound.name)}; use at least {least}")
+            # Not below it, and a number at all.
+            if least is not None and not getattr(self, bound.name) >= least:
+                text = f"{bound.name} is {getattr(self, bound.name)}; use at least {least}"
+                raise SettingError(bound.name, text)
         if not 0 <= self.port <= 65_535:
-            raise ConfigurationError(f"port is {self.port}; use 0 to 65535")
+            raise SettingError("port", f"port is {self.port}; use 0 to 65535")
         self._check_lists()
 
     def _check_lists(self) -> None:
@@ -176,20 +166,24 @@ class Settings:
                 ip_network(network, strict=False)
             except ValueError:
                 text = f"trusted_proxies has {network!r}; use networks such as 10.0.0.0/8"
-                raise ConfigurationError(text) from None
-        for url in (*self.version_urls, *filter(None, (self.forward_url,))):
-            if not url.startswith(("http://", "https://")):
-                raise ConfigurationError(f"{url!r} is not an address; use http:// or https://")
+                raise SettingError("trusted_proxies", text) from None
+        for name, urls in (("version_urls", self.version_urls), ("forward_url", (self.forward_url,))):
+            for url in filter(None, urls):
+                if not url.startswith(("http://", "https://")):
+                    text = f"{name} has {url!r}, which is not an address; use http:// or https://"
+                    raise SettingError(name, text)
         for entry in self.versions:
-            known_version(entry)
+            try:
+                known_version(entry)
+            except ConfigurationError as error:
+                raise SettingError("versions", str(error)) from None
 
     def _check_paths(self) -> None:
         paths = {name: getattr(self, name) for name in _PATHS}
         for name, path in paths.items():
             if not path.startswith("/") or path in _RESERVED:
-                raise ConfigurationError(
-                    f"{name} is {path!r}; use an absolute path other than /metrics, /healthz"
-                )
+                text = f"{name} is {path!r}; use an absolute path other than /metrics, /healthz"
+                raise SettingError(name, text)
         if len(set(paths.values())) != len(paths):
             raise ConfigurationError(
                 f"paths must differ: {', '.join(f'{n} is {p!r}' for n, p in paths.items())}"
@@ -224,115 +218,9 @@ _LEAST: Final = {
 }
 _RESERVED: Final = frozenset({"/metrics", "/healthz"})
 
-HELP: Final[Mapping[str, str]] = {
-    "apps": "accept beacons of these apps only, comma-separated; the first is meant where none is named",
-    "beacon_path": "where the browser script posts",
-    "simple_path": 'where bodies like {"metric": "page_load_time", "value": 1234, "version": "1.2.0"} go',
-    "script_path": "where the browser script is served",
-    "faro_path": "where Grafana's Faro SDK posts",
-    "otlp_path": "below it are logs, traces and metrics of OTLP/HTTP",
-    "origins": "origins of the pages that may post, comma-separated; others get 403",
-    "max_body_bytes": "longer bodies get 413",
-    "max_inflated_bytes": "what a gzip body may become; more gets 413",
-    "body_seconds": "how long the head or the body of a request may take",
-    "client_rate": "bodies a second from one address, per worker; more get 429",
-    "client_burst": "bodies that one address may send at once",
-    "total_rate": "bodies a second from everybody together, per worker",
-    "total_burst": "bodies that all together may send at once",
-    "max_clients": "addresses whose rate is remembered, hashed",
-    "trusted_proxies": "networks whose X-Forwarded-For is believed, comma-separated; without any, nobody's",
-    "count_bots": "count crawlers and browsers that a program drives like people; for tests",
-    "versions": "versions that are out, as 1.2.0, 1.2.0:canary or shop/1.2.0:canary; others are 'other'",
-    "version_urls": "addresses of the app's /metrics, asked every 15 seconds which versions are out",
-    "max_apps": "apps kept apart; further ones count as 'other'",
-    "max_versions": "versions kept apart per app",
-    "version_idle_seconds": "after so long without a beacon a version may lose its series to a new one",
-    "max_routes": "routes kept apart per app",
-    "max_events": "names of business events kept apart per app",
-    "max_fingerprints": "different JavaScript errors kept apart per app and version",
-    "max_label_sets": "sets of app, version, track, route and device kept apart in all",
-    "max_views": "page views, and used tokens, remembered in 16 bytes each: none counts twice",
-    "secret": "what view tokens are signed with; given as ROLLOUTOBS_SECRET or ROLLOUTOBS_SECRET_FILE only",
-    "data_dir": "folder where counts are kept over a kill or a restart; without one they end with it",
-    "forward_url": "OpenTelemetry Collector to which errors and traces are sent on; without one nothing is",
-    "forward_max_bytes": "what may wait to be sent on; then the oldest is dropped and counted",
-    "source_maps": "folder with source maps, as app.js.map or 1.2.0/app.js.map",
-    "last_scrape_seconds": "how long SIGTERM waits for one more scrape",
-    "workers": "processes that count",
-    "host": "address to listen on; 0.0.0.0 in a container",
-    "port": "port to listen on; 0 takes a free one",
-}
-"""One line per setting, for ``--help`` and the docs."""
-
-
-def parse_option(name: str, text: str, source: str) -> Any:
-    """Return the value of the setting `name` written as `text`; `source` names where it was written.
-
-    Raises:
-        ConfigurationError: `text` is not a number, or not yes or no, where one is needed.
-    """
-    default = DEFAULTS[name]
-    if isinstance(default, tuple):
-        return variables.words(source, text)
-    if isinstance(default, bool):
-        return variables.boolean(source, text)
-    if isinstance(default, float):
-        return variables.number(source, text)
-    if isinstance(default, str):
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigurationError(f"{source} is {text!r}; use a whole number") from None
-
-
-def from_env(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that `environ` gives, by name; an empty variable counts as not given.
-
-    Kubernetes puts the address of a Service called rolloutobs-collector into variables with our prefix, as in
-    ``ROLLOUTOBS_COLLECTOR_PORT=tcp://10.0.0.1:80``: those are passed over.
-
-    Raises:
-        ConfigurationError: a variable cannot be read, or starts with our prefix and is no setting.
-    """
-    given: dict[str, Any] = {}
-    for variable, text in environ.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or _is_service_link(variable, text):
-            continue
-        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if name not in OPTIONS:
-            known = ", ".join(ENVIRONMENT_PREFIX + known.upper() for known in OPTIONS)
-            raise ConfigurationError(f"{variable} is no setting of the collector; use one of {known}")
-        if text:
-            given[name] = parse_option(name, text, variable)
-    secret = variables.secrets(environ, "ROLLOUTOBS_SECRET")
-    if secret:
-        given["secret"] = secret
-    return given
-
-
-def as_env(settings: Settings) -> dict[str, str]:
-    """Return what `from_env` reads `settings` from, but for the secret: how workers are told."""
-    texts = {}
-    for name in OPTIONS:
-        value = getattr(settings, name)
-        if value != DEFAULTS[name]:
-            texts[ENVIRONMENT_PREFIX + name.upper()] = (
-                ",".join(value) if isinstance(value, tuple) else str(value)
-            )
-    return texts
-
-
-def _is_service_link(variable: str, text: str) -> bool:
-    """Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables."""
-    if re.search(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_|$)", variable):
-        return True
-    return re.match(r"(tcp|udp|sctp)://", text) is not None
-
-
 DEFAULTS: Final[Mapping[str, Any]] = {
     setting.name: () if setting.name == "secret" else setting.default for setting in fields(Settings)
 }
 """The default of every setting."""
 OPTIONS: Final = tuple(name for name in DEFAULTS if name != "secret")
-"""Settings that an option of the command line gives: a secret on it would be seen by every user."""
+"""Settings that a file or an option gives: a secret there would be seen by others."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rolloutobs.analysis.presets import PRESETS
-from rolloutobs.cli.lines import line_of, toml_lines, yaml_lines
 from rolloutobs.errors import ConfigurationError, MissingExtraError, SettingError
+from rolloutobs.lines import line_of, toml_lines, yaml_lines
 
 if TYPE_CHECKING:
     from rolloutobs.analysis.policy import Policy

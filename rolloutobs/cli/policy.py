@@ -12,8 +12,8 @@ from typing import Any, Final
 from rolloutobs.analysis.loading import flat
 from rolloutobs.analysis.presets import PRESETS
 from rolloutobs.analysis.provenance import source_of
-from rolloutobs.cli.lines import yaml_lines
 from rolloutobs.cli.options import policy_lines, read_policy, require
+from rolloutobs.lines import yaml_lines
 
 __all__ = ["add_parser", "run"]
 

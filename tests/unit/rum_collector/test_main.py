@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from rolloutobs.errors import ConfigurationError, MissingExtraError
+from rolloutobs.errors import MissingExtraError
 from rum_collector import __main__ as command
 from rum_collector.settings import Settings
 
@@ -19,13 +19,37 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_command_line_wins_over_the_environment() -> None:
     environ = {"ROLLOUTOBS_COLLECTOR_PORT": "9000", "ROLLOUTOBS_COLLECTOR_HOST": "0.0.0.0"}
-    settings = command.settings_from(["--port", "9001", "--app", "shop", "--app", "blog,docs"], environ)
-    assert settings == Settings(apps=("shop", "blog", "docs"), port=9001, host="0.0.0.0")
+    options = command.parser().parse_args(["--port", "9001", "--app", "shop", "--app", "blog,docs"])
+    found = command.configured_by(vars(options), environ)
+    assert found.settings == Settings(apps=("shop", "blog", "docs"), port=9001, host="0.0.0.0")
 
 
-def test_a_bad_option_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="--port is 'x'; use a whole number"):
-        command.settings_from(["--port", "x"], {})
+def test_a_bad_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--port", "x"]) == 2
+    assert "--port is 'x'; use a whole number" in capsys.readouterr().err
+
+
+def test_a_configuration_is_checked_without_being_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "collector.toml"
+    file.write_text('apps = ["shop"]\nworkers = 2\nhost = "0.0.0.0"\n')
+    monkeypatch.setenv("ROLLOUTOBS_COLLECTOR_WORKERS", "4")
+    assert command.main(["--config", str(file), "--port", "9000", "--check-config"]) == 0
+    printed = capsys.readouterr().out
+    lines = dict(line.split(" = ", 1) for line in printed.splitlines())
+    assert lines["apps"] == f'["shop"]  # {file}, line 1'
+    assert lines["workers"] == "4  # ROLLOUTOBS_COLLECTOR_WORKERS"
+    assert (lines["port"], lines["max_routes"]) == ("9000  # --port", "200")
+    # What is printed is a file like the one that was given.
+    file.write_text(printed)
+    monkeypatch.delenv("ROLLOUTOBS_COLLECTOR_WORKERS")
+    assert command.main(["--config", str(file), "--check-config"]) == 0
+    assert capsys.readouterr().out.startswith(f'apps = ["shop"]  # {file}, line 1\n')
+    file.write_text("workers = 2\n\nprot = 9000\n")
+    assert command.main(["--config", str(file), "--check-config"]) == 2
+    expected = f"{file}, line 3: 'prot' is no setting of the collector; did you mean 'port'?"
+    assert expected in capsys.readouterr().err
 
 
 def test_help_shows_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:

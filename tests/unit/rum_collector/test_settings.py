@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from rolloutobs.errors import ConfigurationError
-from rum_collector.settings import HELP, Settings, from_env
+from rum_collector.configuration import from_env
+from rum_collector.options import HELP
+from rum_collector.settings import Settings
 
 
 def test_every_setting_has_its_help_line() -> None:
@@ -66,6 +68,10 @@ def test_a_bad_variable_is_named(variable: str, text: str, message: str) -> None
         {"script_path": "/metrics"},
         {"beacon_path": "/x", "simple_path": "/x"},
         {"max_label_sets": 0},
+        {"client_rate": float("nan")},
+        {"trusted_proxies": ("10.0.0.0/8", "here")},
+        {"version_urls": ("shop:8000/metrics",)},
+        {"forward_url": "otel:4318"},
         {"version_idle_seconds": 0},
         {"port": 65_536},
         {"port": -1},

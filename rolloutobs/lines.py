@@ -1,6 +1,6 @@
-"""Which line of a policy file a setting stands on: YAML and TOML. Pure, but for what they are parsed with.
+"""Which line of a file a setting stands on: YAML and TOML. Pure, but for what they are parsed with.
 
-Belongs here: positions. What a setting means is `rolloutobs.analysis.policy`.
+Belongs here: positions. What a setting means is `rolloutobs.analysis.policy`, or the settings of a command.
 """
 
 from __future__ import annotations
