@@ -20,7 +20,7 @@ from k8s.source.rules import GROUPS, Recording
 from rolloutobs.detection.track import TRACK_KEYS
 from rolloutobs.manifests.kustomize import build
 from rolloutobs.settings import DEFAULT_LABELS_FILE, VARIABLES
-from rum_collector.__main__ import settings_from
+from rum_collector.configuration import configured
 from synthetic.discovery import load_journey
 from tests.rules.naming import metrics_of
 
@@ -186,7 +186,7 @@ def test_the_collector_understands_its_configuration() -> None:
             for each in of_kind(name, "ConfigMap")
             if each["metadata"]["name"].startswith("rolloutobs-collector")
         ]
-        settings = settings_from([], data)
+        settings = configured(data, {}).settings
         assert (settings.host, settings.data_dir) == ("0.0.0.0", "/data")
         assert settings.apps == (("shop",) if name == "overlays/shop" else ())
         ((_, collector),) = [pair for pair in containers(name) if pair[0] == "rolloutobs-collector"]
