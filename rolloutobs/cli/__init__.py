@@ -30,6 +30,8 @@ from rolloutobs.cli import (
     replay,
     run,
     simulate,
+    status,
+    watch,
 )
 from rolloutobs.cli.options import EXIT_CODES
 from rolloutobs.errors import RolloutobsError
@@ -54,6 +56,8 @@ COMMANDS: Final[Sequence[Callable[[Subparsers], None]]] = (
     replay.add_parser,
     run.add_parser,
     simulate.add_parser,
+    status.add_parser,
+    watch.add_parser,
 )
 
 _EPILOG: Final = f"""\
@@ -67,6 +71,8 @@ examples:
   rolloutobs annotate start --key shop-1.2.0 --text 'shop 1.1.0 -> 1.2.0'
   rolloutobs policy show
   rolloutobs render --app shop --image registry.example.com/shop:1.1.0
+  rolloutobs status deployment/shop -n shop
+  rolloutobs watch --namespace shop
   rolloutobs identity
   rolloutobs doctor --url localhost:8000
   rolloutobs run -- uvicorn shop:app --workers 4

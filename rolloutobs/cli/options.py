@@ -61,15 +61,15 @@ def output_file(text: str) -> Path:
     return path
 
 
-def require(command: str, *modules: str) -> None:
-    """Check that the analysis extra is installed.
+def require(command: str, *modules: str, extra: str = "analysis") -> None:
+    """Check that an extra is installed.
 
     Raises:
         MissingExtraError: one of `modules` is not; its message is the ``pip install`` line.
     """
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            raise MissingExtraError("analysis", f"rolloutobs {command}", module)
+            raise MissingExtraError(extra, f"rolloutobs {command}", module)
 
 
 def read_policy(path: Path | None, command: str = "policy", metrics: str = "default") -> Policy:

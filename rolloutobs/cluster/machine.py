@@ -108,13 +108,15 @@ def _next(memory: Memory, seen: Controller, templates: Templates, changes: list[
     last = memory.last
     if last is not None:
         for item in templates.missed(last.revision, seen.revision):
-            memory = _begun(memory, _unseen(memory, seen, item), changes, is_undo=False)
+            before = memory.last.to_version if memory.last else ""
+            memory = _begun(memory, _unseen(seen, item, before), changes, is_undo=False)
     previous = templates.previous(seen.revision)
     target = templates.of(seen.revision)
     is_undo = _is_undo(memory.last, seen, target, previous)
     if memory.last is None and is_undo and previous is not None:
         # Whoever had marked its beginning before a restart is still waiting for its end.
-        undone = replace(_unseen(memory, seen, previous), phase=Phase.COMPLETED)
+        older = templates.previous(previous.revision)
+        undone = replace(_unseen(seen, previous, older.version if older else ""), phase=Phase.COMPLETED)
         memory = memory.and_then(undone)
     started = target.created if target and not target.past else seen.touched
     rollout = Rollout(
@@ -138,9 +140,8 @@ def _next(memory: Memory, seen: Controller, templates: Templates, changes: list[
     return _phased(memory, rollout if memory.last is None else memory.last, seen, changes)
 
 
-def _unseen(memory: Memory, seen: Controller, item: TemplateSet) -> Rollout:
+def _unseen(seen: Controller, item: TemplateSet, from_version: str) -> Rollout:
     """Return the rollout of a template that came and went while nobody looked."""
-    last = memory.last
     return Rollout(
         seen.uid,
         seen.namespace,
@@ -148,7 +149,7 @@ def _unseen(memory: Memory, seen: Controller, item: TemplateSet) -> Rollout:
         seen.kind,
         seen.app,
         item.revision,
-        last.to_version if last else "",
+        from_version,
         item.version,
         item.created,
         Phase.PROGRESSING,
