@@ -31,7 +31,7 @@ HELP: Final[Mapping[str, str]] = {
     "trusted_proxies": "networks whose X-Forwarded-For is believed, comma-separated; without any, nobody's",
     "count_bots": "count crawlers and browsers that a program drives like people; for tests",
     "versions": "versions that are out, as 1.2.0, 1.2.0:canary or shop/1.2.0:canary; others are 'other'",
-    "version_urls": "addresses of the app's /metrics, asked every 15 seconds which versions are out",
+    "version_urls": "/metrics of the app or rolloutobs watch, asked every 15 seconds which versions are out",
     "max_apps": "apps kept apart; further ones count as 'other'",
     "max_versions": "versions kept apart per app",
     "version_idle_seconds": "after so long without a beacon a version may lose its series to a new one",

@@ -81,7 +81,9 @@ class Settings:
     `version_urls` are set, all others count as ``other``. The track is used where a beacon has none."""
 
     version_urls: tuple[str, ...] = ()
-    """Addresses of ``/metrics`` of the app's processes, asked every 15 seconds which versions are out."""
+    """Addresses of ``/metrics`` of the app's processes, or of ``rolloutobs watch``, which knows all pods of a
+    cluster: asked every 15 seconds which versions are out. A version stays known for two hours after nobody
+    tells of it any more: pages of it are still open."""
 
     max_apps: int = 20
     """Apps kept apart; further ones count as ``other``. Not used when `apps` is given."""

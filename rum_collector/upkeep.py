@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -91,7 +92,7 @@ class Upkeep:
                 await asyncio.sleep(ASK_SECONDS)
 
     async def ask(self, client: Client) -> None:
-        """Ask every process once which version it is; who does not answer is still what it was."""
+        """Ask everybody once which versions are out; where nobody answers, what was said last holds."""
         for url in self._settings.version_urls:
             try:
                 found = versions_in(await client.get_text(url))
@@ -99,7 +100,7 @@ class Upkeep:
                 self._reception.ingest.instruments.failed("versions")
                 _logger.warning("%s", problem)
                 continue
-            self._reception.ingest.known.found(url, found)
+            self._reception.ingest.known.found(url, found, time.monotonic())
 
     async def stop(self) -> None:
         """End, and send on what still waits."""

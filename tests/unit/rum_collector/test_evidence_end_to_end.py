@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 
 import rolloutobs
+from rolloutobs.cluster.figures import families
+from rolloutobs.cluster.model import Pod, Replicas, Workload, WorkloadKind
+from rolloutobs.cluster.serving import Answer, Server
+from rolloutobs.identity import Track
 from rolloutobs.testing import isolated_telemetry
+from rum_collector._http import Client
 from rum_collector.app import create_app
 from rum_collector.known import versions_in
 from rum_collector.settings import Settings
@@ -23,6 +30,16 @@ async def page(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-type", b"text/html")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"<h1>Shop</h1>"})
+
+
+class Figures:
+    """What `rolloutobs watch` exposes of a workload."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+
+    def collect(self) -> Iterator[Metric]:
+        yield from families([self.workload], now=0.0)
 
 
 async def test_a_page_that_instrument_has_served_proves_its_version() -> None:
@@ -84,3 +101,31 @@ async def test_the_collector_asks_the_app_which_versions_are_out() -> None:
     assert sorted(found) == [("", "other"), ("canary", "1.2.0"), ("stable", "1.1.0")]
     assert 'rum_admission_overflow_total{kind="unknown_version"} 1.0' in text
     assert 'rolloutobs_internal_errors_total{where="versions"} 1.0' in text
+
+
+async def test_the_collector_asks_the_watcher_which_versions_are_out() -> None:
+    def pod(number: int, version: str, track: Track) -> Pod:
+        return Pod("shop", f"shop-{number}", f"uid-{number}", "shop", version, track, "hash", created=0.0)
+
+    pods = (pod(1, "1.1.0", Track.STABLE), pod(2, "1.1.0", Track.STABLE), pod(3, "1.2.0", Track.CANARY))
+    workload = Workload(
+        "uid", "shop", "shop", WorkloadKind.DEPLOYMENT, "shop", "1.2.0", Replicas(), (), pods, rollout=None
+    )
+    registry = CollectorRegistry()
+    registry.register(Figures(workload))
+
+    def metrics(path: str, query: Mapping[str, str]) -> Answer:
+        assert path == "/metrics"
+        return Answer(generate_latest(registry))
+
+    async with Server(("127.0.0.1", 0), metrics) as watcher:
+        app = create_app(Settings(version_urls=(f"http://127.0.0.1:{watcher.port}/metrics",)))
+        upkeep = Upkeep(app.settings, app.reception)
+        async with Client() as client:
+            await upkeep.ask(client)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://b") as client:
+        for version in ("1.1.0", "1.2.0", "9.9.9"):
+            await client.post("/b", content=json.dumps({"pv": version, "app": "shop", "ver": version}))
+        text = (await client.get("/metrics")).text
+    found = re.findall(r'^rum_page_views_total\{.*?(?:track="(\w+)",)?version="([^"]+)"\} 1.0$', text, re.M)
+    assert sorted(found) == [("", "other"), ("canary", "1.2.0"), ("stable", "1.1.0")]

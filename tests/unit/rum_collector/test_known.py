@@ -41,6 +41,18 @@ def test_what_processes_say_and_a_version_on_two_tracks_has_none() -> None:
     assert known.track("shop", "1.1.0") is Track.CANARY
 
 
+def test_a_version_stays_known_while_its_pages_may_be_open() -> None:
+    known = KnownVersions([("", "1.0.0", Track.NONE)], asks=True)
+    known.found("service", [("shop", "1.1.0", Track.STABLE)], 0.0)
+    known.found("service", [("shop", "1.2.0", Track.CANARY)], 10.0)
+    # The canary is promoted: what it is now counts, and stable is what it was.
+    known.found("service", [("shop", "1.2.0", Track.STABLE)], 7200.0)
+    assert [known.track("shop", version) for version in ("1.1.0", "1.2.0")] == [Track.STABLE, Track.STABLE]
+    known.found("service", [("shop", "1.2.0", Track.STABLE)], 7201.0)
+    assert not known.admits("shop", "1.1.0")
+    assert known.admits("shop", "1.0.0")
+
+
 def test_the_versions_of_an_exposition() -> None:
     text = (
         "# HELP app_build_info x\n"
@@ -48,8 +60,14 @@ def test_the_versions_of_an_exposition() -> None:
         'app_build_info{app="sh\\"op",version="1"} 1.0\n'
         'app_build_info{app="shop"} 1.0\n'
         'app_start_time_seconds{app="shop",version="9"} 1.0\n'
+        'rolloutobs_pods{namespace="a",workload="w",app="blog",version="3",track="stable"} 2.0 1700000000\n'
+        'rolloutobs_pods{namespace="a",workload="w",app="blog",version="2",track="stable"} 0.0\n'
     )
-    assert versions_in(text) == [("shop", "1.2.0", Track.CANARY), ('sh\\"op', "1", Track.NONE)]
+    assert versions_in(text) == [
+        ("shop", "1.2.0", Track.CANARY),
+        ('sh\\"op', "1", Track.NONE),
+        ("blog", "3", Track.STABLE),
+    ]
 
 
 @pytest.mark.parametrize("entry", ["", "shop/", "/1.2.0", "1.2.0:blue", "shop/:canary"])
