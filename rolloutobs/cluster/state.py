@@ -12,7 +12,17 @@ from typing import Any, Final
 
 from rolloutobs.cluster.controllers import PRIMARY, canary_of, deployment_of, rollout_of
 from rolloutobs.cluster.machine import NOTHING, Memory, Templates, advance, ended_by_deletion, pods_told
-from rolloutobs.cluster.model import Change, ChangeKind, Event, Pod, Replicas, Workload, WorkloadKind
+from rolloutobs.cluster.model import (
+    Change,
+    ChangeKind,
+    Event,
+    Phase,
+    Pod,
+    Replicas,
+    Rollout,
+    Workload,
+    WorkloadKind,
+)
 from rolloutobs.cluster.objects import Controller, OwnedPod, TemplateSet, event_of, pod_of, set_of, when
 from rolloutobs.cluster.resources import Kind
 from rolloutobs.cluster.tracks import expected_track
@@ -317,16 +327,17 @@ class State:
             all(part.is_current for part in parts),
             whole.deadline,
             whole.weight_ratio,
-            self._progress(whole),
+            self._progress(whole, rollout),
             whole.annotations,
         )
 
-    def _progress(self, seen: Controller) -> float:
-        if seen.is_current and seen.is_complete:
-            return 1.0
+    def _progress(self, seen: Controller, rollout: Rollout | None) -> float:
+        """Return how much of `rollout` is done; of nothing else, for what is shown belongs together."""
+        if rollout is None or rollout.phase is Phase.COMPLETED:
+            return 0.0 if rollout is None else 1.0
         if seen.weight_ratio is not None:
             return seen.weight_ratio
-        target = self._templates(seen).of(seen.revision)
+        target = self._templates(seen).of(rollout.revision)
         if target is None or not seen.replicas.desired:
             return 0.0
         return min(target.available / seen.replicas.desired, 1.0)

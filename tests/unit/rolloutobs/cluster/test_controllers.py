@@ -1,0 +1,157 @@
+"""Argo Rollouts and Flagger, in the terms of a Deployment; and the truth about tracks."""
+
+from rolloutobs.cluster.model import Phase
+from rolloutobs.cluster.resources import Kind
+from rolloutobs.identity import Track
+from tests.unit.rolloutobs.cluster.conftest import short
+from tests.unit.rolloutobs.cluster.made import (
+    canary,
+    deployment,
+    done,
+    event,
+    pod,
+    progressing,
+    replica_set,
+    rollout,
+)
+
+HEALTHY = rollout("1.0", 1, phase="Healthy", current="1.0", stable="1.0", conditions=[progressing("x", 10)])
+SETS = [replica_set("1.0", 1, 0, argo=True), replica_set("2.0", 2, 100, argo=True)]
+
+
+def moving(phase, at, weight=0, **more):
+    conditions = [progressing("ReplicaSetUpdated", at)]
+    return rollout(
+        "2.0", 2, phase=phase, current="2.0", stable="1.0", weight=weight, conditions=conditions, **more
+    )
+
+
+def test_a_rollout_of_argo_goes_by_weight_waits_and_completes(played):
+    played.begin(sets=SETS, rollouts=[HEALTHY])
+    assert played.say("rollouts", moving("Progressing", 100)) == [("started", 100, 2)]
+    assert played.say("rollouts", moving("Progressing", 110, 20)) == [("scaled", 110, 2)]
+    pause = [{"reason": "CanaryPauseStep", "startTime": "2027-01-15T08:02:10Z"}]
+    waits = moving("Paused", 115, 20, pauseConditions=pause)
+    assert played.say("rollouts", waits) == [("paused", 130, 2)]
+    assert (played.workload.rollout.reason, played.workload.progress_ratio) == ("CanaryPauseStep", 0.2)
+    told = played.say("rollouts", moving("Progressing", 200, 60))
+    assert told == [("scaled", 200, 2), ("resumed", 200, 2)]
+    end = rollout("2.0", 2, phase="Healthy", current="2.0", stable="2.0", conditions=[progressing("x", 300)])
+    assert played.say("rollouts", end)[-1] == ("completed", 300, 2)
+    assert played.workload.progress_ratio == 1.0
+
+
+def test_an_abort_is_a_rollback_by_the_controller_and_a_retry_goes_on(played):
+    played.begin(sets=SETS, rollouts=[HEALTHY])
+    played.say("rollouts", moving("Progressing", 100, 20))
+    aborted = moving(
+        "Degraded",
+        150,
+        0,
+        message="RolloutAborted: metric failed",
+        abort=True,
+        abortedAt="2027-01-15T08:02:30Z",
+    )
+    assert played.say("rollouts", aborted) == [("rolled_back", 150, 2)]
+    last = played.workload.rollout
+    assert (last.phase, last.reason) == (Phase.ROLLED_BACK, "RolloutAborted: metric failed")
+    assert played.say("rollouts", moving("Progressing", 400, 0)) == [("resumed", 400, 2)]
+    assert played.workload.rollout.ended is None
+    assert played.workload.rollout.phase is Phase.PROGRESSING
+
+
+def test_a_stale_status_of_argo_says_nothing(played):
+    played.begin(sets=SETS, rollouts=[HEALTHY])
+    stale = rollout("2.0", 2, phase="Healthy", current="1.0", stable="1.0", generation=5, observed="4")
+    assert played.say("rollouts", stale) == []
+
+
+def test_argo_labels_are_checked_against_its_hashes(played):
+    played.begin(sets=SETS, rollouts=[HEALTHY])
+    played.say("rollouts", moving("Progressing", 100, 20))
+    played.say("pods", pod("1.0", 1, 0, argo=True, role="stable"))
+    played.say("pods", pod("2.0", 2, 101, argo=True, role="canary"))
+    played.say("pods", pod("2.0", 3, 102, argo=True))
+    assert not any(found.is_mismatched for found in played.workload.pods)
+    # Promoted, and the labels were not: argo-rollouts #4944.
+    end = rollout("2.0", 2, phase="Healthy", current="2.0", stable="2.0", conditions=[progressing("x", 300)])
+    played.say("rollouts", end)
+    wrong = {found.name: found.expected_track for found in played.workload.pods if found.is_mismatched}
+    assert wrong == {"shop-hash2.0-00002": Track.STABLE}
+
+
+# --- Flagger ------------------------------------------------------------------------------------------------
+
+
+def flagger(played, phase="Succeeded", applied="a", moved=10):
+    """Begin with a Canary, its target (scaled to zero) and its primary, on version 1.0."""
+    target = deployment("1.0", 1, [progressing("NewReplicaSetAvailable", 5)], desired=0)
+    primary = deployment("1.0", 1, [progressing("NewReplicaSetAvailable", 5)], name="shop-primary", **done())
+    return played.begin(
+        sets=[replica_set("1.0", 1, 0), replica_set("1.0", 1, 0, owner="shop-primary")],
+        deployments=[target, primary],
+        canaries=[canary(phase, applied, moved)],
+    )
+
+
+def test_a_canary_of_flagger_is_one_workload_with_two_deployments(played):
+    past = flagger(played)
+    assert [short(change) for change in past] == [("started", 0, 1), ("completed", 10, 1)]
+    played.say("sets", replica_set("2.0", 2, 100))
+    # The target has its new revision up to a minute before Flagger looks at it.
+    played.say("deployments", deployment("2.0", 2, [progressing("NewReplicaSetCreated", 100)], desired=0))
+    assert played.workload.rollout.phase is Phase.COMPLETED
+    assert played.say("canaries", canary("Progressing", "b", 130)) == [("started", 100, 2)]
+    assert played.say("canaries", canary("Progressing", "b", 190, 10)) == [("scaled", 190, 2)]
+    last = played.workload.rollout
+    assert (last.from_version, last.to_version, last.weight_ratio) == ("1.0", "2.0", 0.1)
+    assert played.say("canaries", canary("WaitingPromotion", "b", 250, 10)) == [("paused", 250, 2)]
+    assert played.say("canaries", canary("Promoting", "b", 310, 10)) == [("resumed", 310, 2)]
+    assert played.say("canaries", canary("Succeeded", "b", 370))[-1] == ("completed", 370, 2)
+
+
+def test_a_failed_canary_is_rolled_back_by_flagger(played):
+    flagger(played)
+    played.say("sets", replica_set("2.0", 2, 100))
+    played.say("deployments", deployment("2.0", 2, [progressing("NewReplicaSetCreated", 100)], desired=0))
+    played.say("canaries", canary("Progressing", "b", 130))
+    told = played.say("canaries", canary("Failed", "b", 200, message="Canary analysis failed"))
+    assert told == [("rolled_back", 200, 2)]
+    assert played.workload.rollout.reason == "Canary analysis failed"
+
+
+def test_a_track_that_was_copied_to_the_primary_is_wrong_there(played):
+    flagger(played)
+    played.say("pods", pod("1.0", 1, 0, owner="shop-primary", track="canary"))
+    played.say("pods", pod("1.0", 2, 0, owner="shop", track="canary"))
+    suffixed = pod("1.0", 3, 0, owner="shop-primary")
+    suffixed["metadata"]["labels"]["app.kubernetes.io/name"] = "shop-primary"
+    played.say("pods", suffixed)
+    found = [(p.name, p.app, p.track, p.is_mismatched) for p in played.workload.pods]
+    assert found == [
+        ("shop-hash1.0-00002", "shop", Track.CANARY, False),
+        ("shop-primary-hash1.0-00001", "shop", Track.CANARY, True),
+        ("shop-primary-hash1.0-00003", "shop", Track.STABLE, False),
+    ]
+
+
+# --- events -------------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_told_once_for_each_count_and_knows_its_workload(played):
+    flagger(played)
+    first = event("e1", 1, ("Deployment", "shop"), "ScalingReplicaSet", 20)
+    assert played.say("events", first) == [("event", 20, 1)]
+    assert played.say("events", first) == []
+    assert played.say("events", event("e1", 2, ("Deployment", "shop"), "ScalingReplicaSet", 30)) != []
+    assert played.say("events", event("e1", 1, ("Deployment", "shop"), "ScalingReplicaSet", 20)) == []
+
+
+def test_an_event_of_a_pod_that_is_gone_still_belongs_to_its_workload(played):
+    flagger(played)
+    (change,) = played.state.apply(
+        Kind.EVENT, "ADDED", event("e2", 1, ("Pod", "shop-hash1.0-gone1"), "Killing", 20)
+    )
+    assert (change.workload, change.event.version) == ("shop", "1.0")
+    (change,) = played.state.apply(Kind.EVENT, "ADDED", event("e3", 1, ("Node", "node-0"), "Rebooted", 20))
+    assert (change.workload, change.event.workload, change.rollout) == ("", "", None)
