@@ -178,7 +178,8 @@ class FakeCluster:
         try:
             while await self._answer(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            # Streams would log a handler that was cancelled at the end of a test.
             pass
         finally:
             self._tasks.discard(task)

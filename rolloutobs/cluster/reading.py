@@ -127,7 +127,8 @@ class Reader:
         """When the server last said anything."""
         self._api, self._namespace, self._target = api, namespace, target
         self._pace, self._clock = pace, clock
-        self._version = ""
+        self.version = ""
+        """Up to which all is read; empty: there is no list yet."""
         self._in_a_row = 0
         self._has_spoken = False
 
@@ -141,8 +142,8 @@ class Reader:
     async def _attempt(self) -> float:
         """List if need be, watch until that ends; return how long to wait before the next time."""
         try:
-            if not self._version:
-                self._version = await read_once(self._api, self.resource, self._namespace, self._target)
+            if not self.version:
+                self.version = await read_once(self._api, self.resource, self._namespace, self._target)
                 self.lists += 1
                 self._is_well()
             if await self._watch():
@@ -150,14 +151,14 @@ class Reader:
         except ClusterError as error:
             return self._after(error)
         # Silence for a whole watch: the server may not know the version that we wait for.
-        self._version = ""
+        self.version = ""
         return self._later()
 
     def _after(self, error: ClusterError) -> float:
         """Return how long to wait after `error`."""
         if isinstance(error, ExpiredError):
             # That happens to every long watch now and then; twice in a row it is something else.
-            self._version = ""
+            self.version = ""
             self._in_a_row += 1
             return self._pace.wait(self._in_a_row) if self._in_a_row > 1 else 0.0
         if isinstance(error, BrokenError) and self._has_spoken:
@@ -167,7 +168,7 @@ class Reader:
             return 0.0
         self._fails(error)
         if isinstance(error, AbsentError | ForbiddenError):
-            self._version = ""
+            self.version = ""
             self.is_absent = isinstance(error, AbsentError)
             return self._pace.unreadable_seconds
         if isinstance(error, BusyError) and error.wait_seconds is not None:
@@ -181,7 +182,7 @@ class Reader:
     async def _watch(self) -> bool:
         """Watch from where we are; return whether anything was said."""
         self._has_spoken = False
-        lines = self._api.watch(self.resource, self._namespace, self._version, self._pace.watch_seconds)
+        lines = self._api.watch(self.resource, self._namespace, self.version, self._pace.watch_seconds)
         async with aclosing(lines):
             async for word, plain in lines:
                 self._has_spoken = True
@@ -189,7 +190,7 @@ class Reader:
                 if word != "BOOKMARK" and not _apply(self._target, self.resource.kind, word, plain, set()):
                     self.failures += 1
                 version = (plain.get("metadata") or {}).get("resourceVersion")
-                self._version = str(version or self._version)
+                self.version = str(version or self.version)
         return self._has_spoken
 
     def _is_well(self) -> None:
@@ -200,7 +201,8 @@ class Reader:
     def _fails(self, error: ClusterError) -> None:
         self.failures += 1
         if str(error) != self.problem:
-            _LOG.warning("%s: %s", self.resource.plural, error)
+            level = logging.INFO if isinstance(error, AbsentError) else logging.WARNING
+            _LOG.log(level, "%s: %s", self.resource.plural, error)
         self.problem = str(error)
         if isinstance(error, AbsentError | ForbiddenError):
             self.settled.set()

@@ -72,7 +72,8 @@ class Watcher:
         self._sinks: tuple[Sink, ...] = (self.journal, *sinks)
         self._clocks, self._pace = clocks, pace
         self._queue: asyncio.Queue[Change] = asyncio.Queue()
-        self._changes: Counter[str] = Counter()
+        self.told: Counter[str] = Counter()
+        """Changes by kind."""
         self._lost: Counter[str] = Counter()
         self.readers = [
             Reader(api, resource, namespace, self, pace, clocks.monotonic)
@@ -90,7 +91,7 @@ class Watcher:
         teller = asyncio.create_task(self._tell())
         try:
             # None of them ends by itself but `_begin`; an error in any of them is one of ours and ends all.
-            await asyncio.gather(*tasks, teller)
+            await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -111,10 +112,13 @@ class Watcher:
         All of a rollout or nothing: whoever heard of its beginning may have ended since.
         """
         oldest = self._clocks.wall() - BACKFILL_SECONDS
-        recent = [change for change in past if change.time >= oldest or not _has_ended(change)]
-        news = {c.rollout.id for c in recent if c.rollout and not self.journal.is_known(c.key)}
-        for change in recent:
-            if change.rollout and (change.rollout.id in news or not _has_ended(change)):
+        pairs = [(change, change.rollout.id) for change in past if change.rollout is not None]
+        over = {name for change, name in pairs if change.rollout and change.rollout.ended is not None}
+        news = {
+            name for change, name in pairs if change.time >= oldest and not self.journal.is_known(change.key)
+        }
+        for change, name in pairs:
+            if name in news or name not in over:
                 yield change
 
     async def _close(self, teller: asyncio.Task[None]) -> None:
@@ -162,7 +166,7 @@ class Watcher:
             if self._queue.qsize() >= _QUEUE:
                 self._lost["queue"] += 1
                 continue
-            self._changes[change.kind.value] += 1
+            self.told[change.kind.value] += 1
             self._queue.put_nowait(change)
 
     # --- what it shows ----------------------------------------------------------------------------------
@@ -227,7 +231,7 @@ class Watcher:
         changes = CounterMetricFamily(
             semconv.WATCHER_CHANGES_TOTAL, "Changes seen.", labels=[semconv.LABEL_KIND]
         )
-        for name, count in self._changes.items():
+        for name, count in self.told.items():
             changes.add_metric([name], count)
         yield from (lists, readable, failures, changes)
 
@@ -240,10 +244,6 @@ class _Collected:
 
     def collect(self) -> Iterator[Metric]:
         return self._collect()
-
-
-def _has_ended(change: Change) -> bool:
-    return change.rollout is None or change.rollout.ended is not None
 
 
 def _seconds(text: str) -> float:

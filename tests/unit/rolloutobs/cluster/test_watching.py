@@ -1,0 +1,416 @@
+"""The watcher against an API server that misbehaves, over real HTTP."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+
+from rolloutobs.cluster._http import Api
+from rolloutobs.cluster.access import Connection
+from rolloutobs.cluster.journal import Journal
+from rolloutobs.cluster.model import ChangeKind
+from rolloutobs.cluster.reading import Pace
+from rolloutobs.cluster.serving import Server
+from rolloutobs.cluster.watching import Clocks, Watcher
+from rolloutobs.testing import FakeClock, parse_metrics, sample_value
+from tests.kubernetes_api import CUSTOM, PLURALS, RECORDINGS, FakeCluster
+from tests.unit.rolloutobs.cluster.made import BEGAN, deployment, done, event, progressing, replica_set
+
+QUICK = Pace(watch_seconds=30.0, first_seconds=0.01, most_seconds=0.05, unreadable_seconds=0.05)
+DEADLINE_SECONDS = 60
+RECORDED = 1_795_391_240.0
+"""A moment after all recordings."""
+
+
+class Heard:
+    """A sink that keeps what it is given."""
+
+    def __init__(self):
+        self.changes = []
+        self.is_closed = False
+
+    async def take(self, change):
+        self.changes.append(change)
+
+    async def close(self):
+        self.is_closed = True
+
+    @property
+    def told(self):
+        return sorted((c.time, c.kind.value, c.text) for c in self.changes if c.event is None)
+
+    @property
+    def events(self):
+        return sorted(c.key for c in self.changes if c.event is not None)
+
+
+async def until(condition):
+    """Wait until `condition` holds, however long a busy machine takes."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def watching(cluster, *, connection=None, begin=True, **options):
+    """Run a watcher; yield it and the sink that hears it."""
+    heard = Heard()
+    clock = FakeClock(RECORDED)
+    settings = {"pace": QUICK, "clocks": Clocks(wall=clock), **options}
+    async with Api(connection or cluster.connection(), timeout_seconds=DEADLINE_SECONDS) as api:
+        watcher = Watcher(api, sinks=[heard], **settings)
+        task = asyncio.create_task(watcher.run())
+        try:
+            if begin:
+                await until(watcher.has_begun.is_set)
+            yield watcher, heard
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    assert heard.is_closed
+
+
+def shown(watcher):
+    """Return the metrics of workloads as text, without those of the watcher itself."""
+    text = watcher.answer("/metrics", {}).body.decode()
+    return [line for line in text.splitlines() if "rolloutobs_watcher" not in line]
+
+
+def samples(watcher):
+    return parse_metrics(watcher.answer("/metrics", {}).body.decode())
+
+
+async def replayed(name, **faults):
+    """Return what was told and shown of a recording, and the cluster that played it."""
+    async with FakeCluster() as cluster:
+        cluster.begin(name)
+        for fault, number in faults.items():
+            setattr(cluster, fault, number)
+        async with watching(cluster) as (watcher, heard):
+            cluster.play(name)
+            last = {plural: cluster.kinds[plural].version for plural in PLURALS}
+
+            def is_there():
+                readers = {r.resource.plural: r for r in watcher.readers}
+                return all(readers[plural].version == str(last[plural]) for plural in PLURALS)
+
+            await until(is_there)
+            await until(lambda: len(heard.changes) == sum(watcher.told.values()))
+            return heard.told, heard.events, shown(watcher), cluster
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+async def test_a_connection_that_breaks_off_at_every_line_changes_nothing(name):
+    told, events, metrics, quiet = await replayed(name)
+    cut = await replayed(name, cut_every=1)
+    assert (told, events, metrics) == cut[:3]
+    for plural in PLURALS:
+        lines = len(quiet.kinds[plural].lines)
+        assert (quiet.watches(plural), cut[3].watches(plural) >= lines) == (1, True)
+        # It went on from where it was: there was no need to list again.
+        assert cut[3].lists(plural) == 1
+
+
+async def test_lists_come_in_pages():
+    async with FakeCluster() as cluster:
+        cluster.begin("03_rollback")
+        cluster.page = 2
+        async with watching(cluster) as (watcher, _):
+            (workload,) = watcher.state.workloads()
+            assert len(workload.pods) == 5
+            assert cluster.lists("pods") == 3
+
+
+async def test_an_expired_version_means_to_list_again():
+    async with FakeCluster() as cluster:
+        cluster.begin("03_rollback")
+        cluster.expired["pods"] = 1
+        async with watching(cluster) as (watcher, _):
+            await until(lambda: cluster.lists("pods") == 2 and cluster.watches("pods") == 2)
+            cluster.play("03_rollback")
+            await until(lambda: len(next(iter(watcher.state.workloads())).pods) == 4)
+            assert sample_value(samples(watcher), "rolloutobs_watcher_lists_total", resource="pods") == 2
+            assert sample_value(samples(watcher), "rolloutobs_watcher_readable", resource="pods") == 1
+
+
+async def test_a_busy_server_is_asked_again_when_it_says():
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        cluster.busy["deployments"] = 2
+        async with watching(cluster) as (watcher, _):
+            assert cluster.lists("deployments") == 3
+            assert (
+                sample_value(samples(watcher), "rolloutobs_watcher_failures_total", where="deployments") == 2
+            )
+            assert watcher.problems() == []
+
+
+async def test_a_watch_that_hears_nothing_is_begun_again_from_a_list():
+    """A version from the future is answered with 200 and silence."""
+    pace = Pace(watch_seconds=1.0, first_seconds=0.01, most_seconds=0.05, unreadable_seconds=0.05)
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        cluster.silent["deployments"] = 1
+        async with watching(cluster, pace=pace) as (watcher, _):
+            cluster.play("01_healthy")
+            await until(lambda: next(iter(watcher.state.workloads())).rollout.revision == 2)
+            assert cluster.lists("deployments") >= 2
+
+
+async def test_a_token_that_was_renewed_is_read_again():
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        cluster.token = "new"
+        asked = []
+
+        def token(is_again):
+            asked.append(is_again)
+            return "new" if is_again else "old"
+
+        connection = Connection(cluster.url, "shop", token)
+        async with watching(cluster, connection=connection) as (watcher, _):
+            assert len(list(watcher.state.workloads())) == 1
+        assert True in asked
+
+
+async def test_credentials_that_are_refused_are_told():
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        cluster.token = "new"
+        async with watching(cluster, begin=False) as (watcher, _):
+            await until(lambda: all(reader.problem for reader in watcher.readers))
+            answer = watcher.answer("/readyz", {})
+            assert answer.status == "503 Service Unavailable"
+            assert b"does not accept our credentials (401)" in answer.body
+            # A new process would fare no better.
+            assert watcher.answer("/healthz", {}).status == "200 OK"
+            cluster.token = ""
+            await until(watcher.has_begun.is_set)
+            assert watcher.answer("/readyz", {}).status == "200 OK"
+
+
+async def test_crds_that_are_not_installed_are_done_without_until_they_are():
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        async with watching(cluster) as (watcher, _):
+            assert watcher.problems() == []
+            for plural in CUSTOM:
+                assert sample_value(samples(watcher), "rolloutobs_watcher_readable", resource=plural) == 0
+            cluster.put("rollouts", [])
+            await until(
+                lambda: sample_value(samples(watcher), "rolloutobs_watcher_readable", resource="rollouts")
+            )
+
+
+@pytest.mark.parametrize(
+    ("plural", "right"), [("pods", "list and watch pods in all"), ("deployments", "deployments.apps in all")]
+)
+async def test_a_right_that_is_missing_is_named_and_the_rest_goes_on(plural, right):
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        cluster.forbidden.add(plural)
+        async with watching(cluster) as (watcher, _):
+            (problem,) = watcher.problems()
+            assert problem.startswith("missing right: ")
+            assert right in problem
+            cluster.forbidden.clear()
+            await until(lambda: watcher.problems() == [])
+            (workload,) = watcher.state.workloads()
+            assert len(workload.pods) == 4
+
+
+async def test_without_replica_sets_versions_are_those_of_the_deployments():
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        cluster.forbidden.add("replicasets")
+        slow = Pace(watch_seconds=30.0, first_seconds=0.01, most_seconds=0.05, unreadable_seconds=60.0)
+        async with watching(cluster, pace=slow) as (watcher, heard):
+            cluster.play("01_healthy")
+            await until(
+                lambda: any(c.kind is ChangeKind.COMPLETED and not c.is_backfill for c in heard.changes)
+            )
+            last = next(iter(watcher.state.workloads())).rollout
+            assert (last.from_version, last.to_version) == ("1.4.0", "1.5.0")
+
+
+async def test_namespaces_are_watched_one_by_one():
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        async with watching(cluster, namespaces=["shop", "other"]) as (watcher, _):
+            assert [w.name for w in watcher.state.workloads()] == ["pay"]
+            cluster.play("01_healthy")
+            await until(lambda: next(iter(watcher.state.workloads())).rollout.revision == 2)
+
+
+async def test_an_object_that_is_none_is_counted_and_the_rest_goes_on():
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        async with watching(cluster) as (watcher, _):
+            cluster.say("pods", "ADDED", {"metadata": {"uid": "odd", "namespace": "shop"}})
+            await until(
+                lambda: sample_value(samples(watcher), "rolloutobs_watcher_failures_total", where="pods") == 1
+            )
+            assert len(next(iter(watcher.state.workloads())).pods) == 4
+
+
+# --- the past, and what is kept of it -------------------------------------------------------------------
+
+V1 = replica_set("1.0", 1, 0)
+V2 = replica_set("2.0", 2, 4000)
+
+
+def complete(version, revision, at):
+    return deployment(version, revision, [progressing("NewReplicaSetAvailable", at)], **done())
+
+
+async def test_only_the_last_hour_is_told_at_the_start():
+    async with FakeCluster() as cluster:
+        cluster.put("replicasets", [V1])
+        cluster.put("deployments", [complete("1.0", 1, 10)])
+        old = event("e1", 1, ("Deployment", "shop"), "ScalingReplicaSet", 20)
+        cluster.put("events", [old])
+        now = FakeClock(BEGAN + 7200.0)
+        async with watching(cluster, clocks=Clocks(wall=now)) as (watcher, heard):
+            await until(lambda: len(heard.changes) == sum(watcher.told.values()))
+            assert (heard.told, heard.events) == ([], ["e1/1"])
+        now = FakeClock(BEGAN + 3000.0)
+        async with watching(cluster, clocks=Clocks(wall=now)) as (_, heard):
+            await until(lambda: len(heard.told) == 2)
+            assert all(change.is_backfill for change in heard.changes)
+
+
+async def test_what_was_kept_is_not_told_again_and_what_was_missed_is(tmp_path):
+    now = FakeClock(BEGAN + 4100.0)
+    async with FakeCluster() as cluster:
+        cluster.put("replicasets", [V1, V2])
+        going = deployment("2.0", 2, [progressing("ReplicaSetUpdated", 4001)], replicas=5, updatedReplicas=1)
+        cluster.put("deployments", [going])
+        cluster.put("events", [event("e1", 1, ("Deployment", "shop"), "ScalingReplicaSet", 4001)])
+        async with watching(cluster, journal=Journal(tmp_path), clocks=Clocks(wall=now)) as (_, heard):
+            await until(lambda: heard.told and heard.events)
+            assert [kind for _, kind, _ in heard.told] == ["started"]
+        # It was complete while nobody watched.
+        cluster.put("deployments", [complete("2.0", 2, 4050)])
+        cluster.put("events", [event("e1", 2, ("Deployment", "shop"), "ScalingReplicaSet", 4049)])
+        async with watching(cluster, journal=Journal(tmp_path), clocks=Clocks(wall=now)) as (watcher, heard):
+            await until(lambda: len(heard.told) == 2 and heard.events)
+            assert [kind for _, kind, _ in heard.told] == ["started", "completed"]
+            assert heard.events == ["e1/2"]
+            kept = json.loads(watcher.answer("/v1/events", {"workload": "shop"}).body)
+            assert [(one["kind"], one["time"] - BEGAN) for one in kept] == [
+                ("completed", 4050),
+                ("event", 4049),
+                ("event", 4001),
+                ("started", 4000),
+            ]
+        async with watching(cluster, journal=Journal(tmp_path), clocks=Clocks(wall=now)) as (watcher, heard):
+            assert (heard.changes, sum(watcher.told.values())) == ([], 0)
+
+
+async def test_what_is_kept_is_found_by_namespace_workload_and_time():
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        async with watching(cluster) as (watcher, heard):
+            await until(lambda: len(heard.changes) == sum(watcher.told.values()) > 10)
+
+            def found(**query):
+                return json.loads(watcher.answer("/v1/events", query).body)
+
+            every = found()
+            assert [one["time"] for one in every] == sorted((one["time"] for one in every), reverse=True)
+            assert found(namespace="other") == found(workload="other") == []
+            assert found(namespace="shop", workload="pay") == every
+            assert len(found(limit="3")) == 3
+            assert found(since="1795391186") == found(since="1795391186000")
+            assert {one["time"] >= 1795391186 for one in found(since="1795391186")} == {True}
+            with pytest.raises(ValueError, match="since is 'yesterday'"):
+                watcher.answer("/v1/events", {"since": "yesterday"})
+
+
+async def test_a_sink_that_raises_does_not_stop_the_others(caplog):
+    class Broken:
+        async def take(self, change):
+            raise RuntimeError("no")
+
+        async def close(self):
+            raise RuntimeError("no")
+
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        heard = Heard()
+        async with Api(cluster.connection()) as api:
+            watcher = Watcher(
+                api, sinks=[Broken(), heard], pace=QUICK, clocks=Clocks(wall=FakeClock(RECORDED))
+            )
+            task = asyncio.create_task(watcher.run())
+            await until(lambda: len(heard.told) > 5)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert heard.is_closed
+        assert sample_value(samples(watcher), "rolloutobs_watcher_failures_total", where="Broken") > 5
+        assert [record.message for record in caplog.records].count(
+            "the sink Broken has failed; this is said once"
+        ) == 1
+
+
+# --- files ----------------------------------------------------------------------------------------------
+
+
+async def test_files_are_bounded_and_half_a_line_is_left_out(tmp_path):
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        journal = Journal(tmp_path, most_bytes=2000, files=3)
+        async with watching(cluster, journal=journal) as (_, heard):
+            await until(lambda: len(heard.changes) > 20)
+        files = sorted(path.name for path in tmp_path.iterdir())
+        assert files == ["changes.jsonl", "changes.jsonl.1", "changes.jsonl.2"]
+        assert all(path.stat().st_size < 4000 for path in tmp_path.iterdir())
+        with (tmp_path / "changes.jsonl").open("a") as file:
+            file.write('{"time": 1, "key": "ha')
+        again = Journal(tmp_path, most_bytes=2000, files=3)
+        assert len(again.find()) >= 5
+        await again.take(heard.changes[0])
+        await again.close()
+        last = Journal(tmp_path)
+        assert last.is_known(heard.changes[0].key)
+        await last.close()
+
+
+async def test_memory_is_bounded():
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        async with watching(cluster, journal=Journal(most_records=3)) as (watcher, heard):
+            await until(lambda: len(heard.changes) == sum(watcher.told.values()) > 10)
+            assert len(watcher.journal.find()) == 3
+
+
+# --- what it listens on ---------------------------------------------------------------------------------
+
+
+async def asked(port, text):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(text.encode())
+    answer = await reader.read()
+    writer.close()
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    return head.splitlines()[0], body
+
+
+async def test_the_server_answers_and_refuses():
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        async with watching(cluster) as (watcher, _), Server(("127.0.0.1", 0), watcher.answer) as server:
+            status, body = await asked(server.port, "GET /metrics HTTP/1.1\r\n\r\n")
+            assert status == "HTTP/1.1 200 OK"
+            assert sample_value(parse_metrics(body), "rolloutobs_rollout_revision", workload="pay") == 1
+            status, body = await asked(server.port, "HEAD /healthz HTTP/1.1\r\n\r\n")
+            assert (status, body) == ("HTTP/1.1 200 OK", "")
+            for text, code in (
+                ("GET /v1/events?since=x HTTP/1.1\r\n\r\n", 400),
+                ("GET /v1/events?limit=x HTTP/1.1\r\n\r\n", 400),
+                ("GET /elsewhere HTTP/1.1\r\n\r\n", 404),
+                ("POST /metrics HTTP/1.1\r\n\r\n", 405),
+            ):
+                status, _ = await asked(server.port, text)
+                assert f" {code} " in status, text
