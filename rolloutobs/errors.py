@@ -75,12 +75,21 @@ class GrafanaError(RolloutobsError):
     Attributes:
         is_passing: whether the same may be taken a moment later.
         after_seconds: how long Grafana wants to be left alone before; 0: it does not say.
+        is_unauthorized: whether other credentials would do.
     """
 
-    def __init__(self, message: str, *, is_passing: bool = False, after_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_passing: bool = False,
+        after_seconds: float = 0.0,
+        is_unauthorized: bool = False,
+    ) -> None:
         super().__init__(message)
         self.is_passing = is_passing
         self.after_seconds = after_seconds
+        self.is_unauthorized = is_unauthorized
 
 
 class BeaconError(RolloutobsError):

@@ -6,27 +6,23 @@ import argparse
 import asyncio
 import importlib.util
 import json
-import os
 import secrets
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rolloutobs.cli.grafana import TOKEN, URL, access_of, add_grafana
 from rolloutobs.cli.options import seconds
-from rolloutobs.errors import ConfigurationError, GrafanaError, MissingExtraError
+from rolloutobs.errors import GrafanaError, MissingExtraError
 
 if TYPE_CHECKING:
-    from rolloutobs.analysis._http import Access
     from rolloutobs.cluster.annotations import Annotation
     from rolloutobs.cluster.grafana import Done, Grafana
     from rolloutobs.cluster.regions import Ending
 
-__all__ = ["TOKEN", "URL", "access_of", "add_grafana", "add_parser", "run"]
+__all__ = ["add_parser", "run"]
 
-URL: Final = "ROLLOUTOBS_GRAFANA_URL"
-TOKEN: Final = "ROLLOUTOBS_GRAFANA_TOKEN"  # noqa: S105 - a name, not a secret
 _ATTEMPTS: Final = 6
 """With waits of up to 1, 2, 4, 8 and 16 seconds."""
 
@@ -96,38 +92,6 @@ def add_parser(subparsers: Any) -> None:
         each.add_argument("--dry-run", action="store_true", help="say what would be written; ask nobody")
         each.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
         each.set_defaults(run=run)
-
-
-def add_grafana(parser: argparse._ActionsContainer) -> None:
-    """Add where Grafana is, and how to be let in: never the token itself, which every process could see."""
-    grafana = parser.add_argument_group("Grafana")
-    grafana.add_argument("--grafana", metavar="URL", help=f"address (default: the variable {URL})")
-    grafana.add_argument(
-        "--grafana-token-file",
-        "--token-file",
-        dest="grafana_token_file",
-        type=Path,
-        metavar="FILE",
-        help=f"holds the token of a service account, read for each request (default: the variable {TOKEN})",
-    )
-    grafana.add_argument("--grafana-ca", type=Path, metavar="FILE", help="trust these certificates (PEM)")
-
-
-def access_of(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> tuple[str, Access]:
-    """Return the address of Grafana, and how to be let in.
-
-    Raises:
-        ConfigurationError: an address or a token is missing.
-    """
-    from rolloutobs.analysis._http import Access
-
-    url = arguments.grafana or environ.get(URL, "").strip()
-    if not url:
-        raise ConfigurationError(f"no address of Grafana: use --grafana, or the variable {URL}")
-    token = "" if arguments.grafana_token_file else environ.get(TOKEN, "").strip()
-    if not (token or arguments.grafana_token_file):
-        raise ConfigurationError(f"no token for Grafana: use --token-file, or the variable {TOKEN}")
-    return url, Access(token=token, token_file=arguments.grafana_token_file, ca_file=arguments.grafana_ca)
 
 
 def run(arguments: argparse.Namespace) -> int:

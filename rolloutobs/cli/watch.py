@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rolloutobs.cli.cluster_options import add_cluster, connection_of
 from rolloutobs.cli.exporter import address
+from rolloutobs.cli.grafana import URL, access_of, add_grafana, is_wanted
 
 if TYPE_CHECKING:
     from rolloutobs.cluster.access import Connection
@@ -25,17 +26,21 @@ __all__ = ["add_parser", "run"]
 LISTEN: Final = ":9109"
 
 _DESCRIPTION: Final = """\
-Watch the rollouts of a cluster, and keep what happens: metrics, events beyond their hour, log events where
-an OTLP endpoint is configured. Run one replica; it lists and watches, and writes nothing to the cluster.
+Watch the rollouts of a cluster, and keep what happens: metrics, events beyond their hour; log events and a
+trace of each rollout where an OTLP endpoint is configured; regions in Grafana. Run one replica; it lists and
+watches, and writes nothing to the cluster.
 """
 
-_EPILOG: Final = """\
+_EPILOG: Final = f"""\
 It listens on one address: /metrics, /healthz, /readyz and /v1/events?namespace=&workload=&since=&limit=.
-Changes go out as OpenTelemetry log events where OTEL_EXPORTER_OTLP_ENDPOINT (or ..._LOGS_ENDPOINT) is set.
+Changes go out as OpenTelemetry log events, and each rollout that has ended as one trace, where
+OTEL_EXPORTER_OTLP_ENDPOINT (or ..._LOGS_ENDPOINT, ..._TRACES_ENDPOINT) is set. Rollouts are marked in Grafana
+where --grafana or {URL} says where it is.
 
 examples:
   rolloutobs watch                                     in a pod: every namespace
   rolloutobs watch --namespace shop --data-dir /var/lib/rolloutobs
+  rolloutobs watch --grafana https://grafana.example --grafana-token-file /run/secrets/grafana/token
   rolloutobs watch --kubeconfig ~/.kube/config --listen 127.0.0.1:9109
 
 exit codes:
@@ -48,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "watch",
-        help="watch the rollouts of a cluster: metrics, events, log events",
+        help="watch the rollouts of a cluster: metrics, events, traces, regions in Grafana",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -74,6 +79,10 @@ def add_parser(subparsers: Any) -> None:
         help="keep changes there as JSON lines, at most 64 MB (default: in memory, until the end)",
     )
     add_cluster(parser)
+    grafana = add_grafana(parser)
+    grafana.add_argument(
+        "--grafana-dashboard", default="", metavar="UID", help="only on this dashboard (default: on all)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -99,9 +108,15 @@ def run(arguments: argparse.Namespace) -> int:
 def _sinks(arguments: argparse.Namespace) -> list[Sink]:
     """Return what changes are given to besides the journal."""
     from rolloutobs.cluster.logs import log_sink
+    from rolloutobs.cluster.traces import trace_sink
 
-    logs = log_sink(os.environ)
-    return [logs] if logs is not None else []
+    sinks: list[Sink | None] = [log_sink(os.environ), trace_sink(os.environ)]
+    if is_wanted(arguments):
+        from rolloutobs.cluster.grafana import Grafana
+        from rolloutobs.cluster.marking import GrafanaSink
+
+        sinks.append(GrafanaSink(Grafana(*access_of(arguments)), arguments.grafana_dashboard))
+    return [sink for sink in sinks if sink is not None]
 
 
 async def _watched(

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
-from rolloutobs.analysis._http import BUSY, Access, Answer, Http, Retries, base_url
+from rolloutobs.analysis._http import BUSY, REFUSED, Access, Answer, Http, Retries, base_url
 from rolloutobs.cluster.annotations import Annotation, Written, changes, key_tag
 from rolloutobs.errors import GrafanaError, SourceError
 
@@ -153,7 +153,7 @@ class Grafana:
             # A file that is not there will not be there in a second.
             self._access.authorization()
         except SourceError as error:
-            raise GrafanaError(str(error)) from None
+            raise GrafanaError(str(error), is_unauthorized=True) from None
         try:
             answer = await self._http.exchange(method, self._url + path, params=params, body=text)
         except SourceError as error:
@@ -172,6 +172,7 @@ class Grafana:
             f"{said}; {hint}" if hint else said,
             is_passing=answer.status in _PASSING,
             after_seconds=answer.retry_after_seconds,
+            is_unauthorized=answer.status in REFUSED,
         )
 
     def _odd(self, found: object) -> GrafanaError:

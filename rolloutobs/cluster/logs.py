@@ -93,6 +93,7 @@ def _attributes(change: Change) -> dict[str, str | int]:
             semconv.ROLLOUT_ATTR_PHASE: rollout.phase.value,
             semconv.ROLLOUT_ATTR_REVISION: rollout.revision,
             semconv.ROLLOUT_ATTR_UNDOES: rollout.undoes,
+            semconv.ROLLOUT_ATTR_OWNER: rollout.annotations.get(semconv.ANNOTATION_OWNER, ""),
         }
     if event is not None:
         found |= {

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from rolloutobs.identity import Track
 
@@ -18,6 +18,7 @@ __all__ = [
     "Change",
     "ChangeKind",
     "Condition",
+    "CountedSink",
     "Event",
     "Phase",
     "Pod",
@@ -291,4 +292,19 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Send what is left, within a few seconds."""
+        ...
+
+
+@runtime_checkable
+class CountedSink(Sink, Protocol):
+    """A sink that hands over to a server, which may fail long after a change was taken."""
+
+    @property
+    def name(self) -> str:
+        """For the metric of failures."""
+        ...
+
+    @property
+    def failures(self) -> int:
+        """Attempts that have failed, and what was lost."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rolloutobs import semconv
 from rolloutobs.cluster.model import Change, Rollout
 
 __all__ = ["record"]
@@ -49,4 +50,5 @@ def _rollout(rollout: Rollout) -> dict[str, Any]:
         "undoes": rollout.undoes,
         "undone_by": rollout.undone_by,
         "cause": rollout.reason,
+        "owner": rollout.annotations.get(semconv.ANNOTATION_OWNER, ""),
     }

@@ -20,7 +20,7 @@ from rolloutobs import semconv
 from rolloutobs.cluster._http import Api
 from rolloutobs.cluster.figures import families
 from rolloutobs.cluster.journal import Journal
-from rolloutobs.cluster.model import Change, Sink
+from rolloutobs.cluster.model import Change, CountedSink, Sink
 from rolloutobs.cluster.reading import Pace, Reader
 from rolloutobs.cluster.resources import RESOURCES, Kind
 from rolloutobs.cluster.serving import Answer
@@ -226,7 +226,8 @@ class Watcher:
             lists.add_metric([kind.plural], sum(reader.lists for reader in readers))
             readable.add_metric([kind.plural], float(all(r.lists and not r.problem for r in readers)))
             failures.add_metric([kind.plural], sum(reader.failures for reader in readers))
-        for name, count in (*self._lost.items(), ("journal", self.journal.failures)):
+        handed_over = [(sink.name, sink.failures) for sink in self._sinks if isinstance(sink, CountedSink)]
+        for name, count in (*self._lost.items(), ("journal", self.journal.failures), *handed_over):
             failures.add_metric([name], count)
         changes = CounterMetricFamily(
             semconv.WATCHER_CHANGES_TOTAL, "Changes seen.", labels=[semconv.LABEL_KIND]

@@ -24,7 +24,15 @@ from rolloutobs.settings import Settings
 from rolloutobs.telemetry.failures import Failures, Where
 from rolloutobs.telemetry.sampling import sampler_for
 
-__all__ = ["CountedBatches", "CountedExporter", "Flushable", "flush", "resource_of", "set_exporting_provider"]
+__all__ = [
+    "CountedBatches",
+    "CountedExporter",
+    "Flushable",
+    "flush",
+    "resource_of",
+    "set_exporting_provider",
+    "span_exporter",
+]
 
 _logger = logging.getLogger("rolloutobs")
 _HTTP = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
@@ -88,7 +96,7 @@ def set_exporting_provider(settings: Settings, failures: Failures) -> TracerProv
     if not settings.export_traces or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
     try:
-        exporter = _exporter(settings)
+        exporter = span_exporter(settings)
     except MissingExtraError as error:
         failures.record(Where.EXPORT, error)
         return None
@@ -99,7 +107,12 @@ def set_exporting_provider(settings: Settings, failures: Failures) -> TracerProv
     return provider
 
 
-def _exporter(settings: Settings) -> SpanExporter:
+def span_exporter(settings: Settings) -> SpanExporter:
+    """Return what sends spans over OTLP, as the ``OTEL_*`` variables say.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     module = _GRPC if settings.otlp_grpc else _HTTP
     try:
         exporter: SpanExporter = import_module(module).OTLPSpanExporter()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rolloutobs import cli
-from tests.unit.cluster.grafana_server import TOKEN, grafana_server
+from tests.unit.rolloutobs.cluster.grafana_server import TOKEN, grafana_server
 
 NAMES = ("ROLLOUTOBS_GRAFANA_URL", "ROLLOUTOBS_GRAFANA_TOKEN")
 

@@ -10,7 +10,7 @@ from rolloutobs.cluster.grafana import Act, Done, Grafana, retried
 from rolloutobs.cluster.model import Phase, Rollout, WorkloadKind
 from rolloutobs.cluster.regions import Ending, begin, finish
 from rolloutobs.errors import ConfigurationError, GrafanaError
-from tests.unit.cluster.grafana_server import READER, TOKEN, grafana_server
+from tests.unit.rolloutobs.cluster.grafana_server import READER, TOKEN, grafana_server
 
 UID = "0c1f7a52-9b2e-4a0e-8d3c-5b1f6f0e7a11"
 STARTED = Annotation("shop-1.2.0", "shop 1.1.0 -> 1.2.0", 1_790_000_000.25, tags=("app:shop",))
