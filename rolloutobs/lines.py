@@ -17,6 +17,8 @@ __all__ = ["line_of", "toml_lines", "yaml_lines"]
 def yaml_lines(text: str) -> Mapping[str, int]:
     """Return the line of each key of a YAML text that is known to parse, by dotted path, from 1.
 
+    An entry of a list is named by its number, from 0.
+
     Raises:
         ConfigurationError: a key stands twice in the same mapping, of which YAML would silently drop one.
     """
@@ -25,8 +27,14 @@ def yaml_lines(text: str) -> Mapping[str, int]:
     found: dict[str, int] = {}
     node = yaml.compose(text, Loader=yaml.SafeLoader)
 
-    def walk(mapping: Any, path: str) -> None:
-        for key, value in mapping.value:
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, yaml.SequenceNode):
+            for number, each in enumerate(node.value):
+                found[f"{path}.{number}"] = each.start_mark.line + 1
+                walk(each, f"{path}.{number}")
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for key, value in node.value:
             name = f"{path}.{key.value}" if path else str(key.value)
             line = key.start_mark.line + 1
             if name in found:
@@ -34,11 +42,9 @@ def yaml_lines(text: str) -> Mapping[str, int]:
                     f"line {line}: {name} stands here and on line {found[name]}; keep one of them"
                 )
             found[name] = line
-            if isinstance(value, yaml.MappingNode):
-                walk(value, name)
+            walk(value, name)
 
-    if isinstance(node, yaml.MappingNode):
-        walk(node, "")
+    walk(node, "")
     return found
 
 

@@ -256,6 +256,18 @@ GATE_LOOKS_TOTAL: Final = "rolloutobs_gate_looks_total"
 """Readings that a gate has taken; it stands still where the gate's source no longer answers."""
 GATE_FAILED_READS_TOTAL: Final = "rolloutobs_gate_failed_reads_total"
 
+# --- verdicts over HTTP, labels namespace and workload ------------------------------------------------------
+GATE_LAST_LOOK_TIMESTAMP_SECONDS: Final = "rolloutobs_gate_last_look_timestamp_seconds"
+"""When the source was last read; an old one passes nothing."""
+GATE_ROLLBACK_HELD: Final = "rolloutobs_gate_rollback_held"
+"""1 while a rollback is decided that is marked as unsafe: label owner, who has to be called."""
+GATE_ANSWERS_TOTAL: Final = "rolloutobs_gate_answers_total"
+"""What callers were told: labels hook (a type of Flagger's webhooks, or ``verdict``) and status."""
+GATE_FAILURES_TOTAL: Final = "rolloutobs_gate_failures_total"
+"""What could not be done: label where (``look``, ``state``, ``notify``, ``tokens``, ``workloads``)."""
+LABEL_HOOK: Final = "hook"
+LABEL_OWNER: Final = "owner"
+
 # --- cluster, labels namespace and workload -----------------------------------------------------------------
 LABEL_NAMESPACE: Final = "namespace"
 LABEL_WORKLOAD: Final = "workload"

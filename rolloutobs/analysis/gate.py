@@ -70,6 +70,8 @@ class GateSettings:
     only_rollback: bool = False
     """True: nothing but a rollback ends it before the deadline (a bake: the new version is promoted already).
     A source that does not answer is then waited for, from the start."""
+    is_endless: bool = False
+    """True: nothing ends it but `stop`; a rollback is final, and is told at every look after it (`serve`)."""
     keep_seconds: float = 0.0
     """How long a time of ticks `Gate.kept` returns, for a bake after this; 0: none."""
     give_up_seconds: float = 60.0
@@ -266,6 +268,8 @@ class Gate:
         return self._settings.until_decided and _decided(self._verdict)
 
     def _is_over(self, at: float) -> bool:
+        if self._settings.is_endless:
+            return False
         zero = self._ticker.zero
         since = max(zero if zero is not None else self._began, 0.0)
         decided = self._is_decided() and not self._unverified
@@ -309,19 +313,23 @@ class Gate:
             notes.append(f"{lost} requests were not compared, for their target did not answer at the time")
         return tuple(notes)
 
+    def report(self) -> Report:
+        """Return the report of what is known after the last look, while the gate goes on."""
+        return Report(
+            app=self._app(),
+            began=self._began,
+            ended=self._at,
+            verdict=self._verdict or self._nothing(self._at),
+            history=self._history(),
+            notes=self._notes(),
+        )
+
     def _report(self, at: float, interrupted: bool = False) -> Report:
         if self._verdict is None:
             for tick in self._ticker.flush():
                 self._recorder.tick(tick, None)
-        return Report(
-            app=self._app(),
-            began=self._began,
-            ended=at,
-            verdict=self._verdict or self._nothing(at),
-            history=self._history(),
-            notes=self._notes(),
-            interrupted=interrupted,
-        )
+        verdict = self._verdict or self._nothing(at)
+        return replace(self.report(), ended=at, verdict=verdict, interrupted=interrupted)
 
     def _app(self) -> str:
         before = self._resumed.app if self._resumed else ""

@@ -34,6 +34,7 @@ from rolloutobs.analysis.words import (
 
 __all__ = ["to_html"]
 
+_NOTHING: Final = Markup()
 _FOREST_LOW: Final = 1 / 8
 _FOREST_HIGH: Final = 32.0
 """The range of ratios that is drawn; the mixture of the engine looks for at most 32 times as often."""
@@ -83,8 +84,14 @@ class _Route:
     stable_of: str
 
 
-def to_html(report: Report) -> str:
-    """Return the page; a bake comes before the rollout that it followed."""
+def to_html(report: Report, *, above: Markup = _NOTHING, below: Markup = _NOTHING) -> str:
+    """Return the page; a bake comes before the rollout that it followed.
+
+    Args:
+        report: what is shown.
+        above: HTML that goes before it.
+        below: HTML that goes after it.
+    """
     phases = [_phase(report, "The rollout, until it was promoted")]
     if report.bake is not None:
         phases.insert(0, _phase(report.bake, "The bake, after promotion"))
@@ -92,6 +99,8 @@ def to_html(report: Report) -> str:
     return _template().render(
         report=report,
         verdict=latest.verdict,
+        above=above,
+        below=below,
         version=__version__,
         began=_local(report.began),
         took=duration(max(latest.ended - report.began, 0.0)),

@@ -16,7 +16,7 @@ from typing import Final, Self
 from rolloutobs.analysis._http import Access
 from rolloutobs.analysis.model import Reading, Sample
 from rolloutobs.analysis.promql import PUSHED, PromQL
-from rolloutobs.analysis.sides import AS_EXPOSED, Matcher, Shape
+from rolloutobs.analysis.sides import AS_EXPOSED, Shape
 from rolloutobs.analysis.summing import Summing
 from rolloutobs.analysis.sums import selected
 from rolloutobs.errors import SourceError
@@ -55,9 +55,8 @@ class PrometheusSource:
         shape: Shape = AS_EXPOSED,
     ) -> None:
         metrics = frozenset(metrics)
-        app = str(Matcher("app", "=", shape.app)) if shape.app else ""
         self._selector = " or ".join(
-            selected(metrics, app, condition) for condition in shape.selectors() or ("",)
+            selected(metrics, shape.common, condition) for condition in shape.selectors() or ("",)
         )
         self._shape = shape
         self._clock = clock

@@ -323,6 +323,15 @@ class Shape:
     """Seconds per unit of ``le``, by name of the bucket metric: 0.001 for milliseconds."""
     summable: Summable | None = None
     """``None``: every process is read by itself."""
+    where: Sequence[Matcher] = ()
+    """Further conditions that every series of a Prometheus has to satisfy: its namespace. Processes that are
+    scraped do not know theirs, and are not asked."""
+
+    @property
+    def common(self) -> str:
+        """Return the conditions on all series, as in PromQL; none: the empty string."""
+        app = (Matcher(semconv.LABEL_APP, "=", self.app),) if self.app else ()
+        return ",".join(map(str, (*app, *self.where)))
 
     def applied(self, reading: Reading) -> Reading:
         """Return `reading` with tracks, and with bounds in seconds."""

@@ -23,7 +23,7 @@ from rolloutobs.analysis.counters import BUCKET, Need
 from rolloutobs.analysis.lives import GAUGES
 from rolloutobs.analysis.model import Reading, Sample
 from rolloutobs.analysis.promql import Found, PromQL
-from rolloutobs.analysis.sides import Matcher, Shape, Summable
+from rolloutobs.analysis.sides import Shape, Summable
 from rolloutobs.analysis.sums import (
     PROCESS,
     Totals,
@@ -102,8 +102,8 @@ class Summing:
     def __init__(self, promql: PromQL, metrics: Collection[str], shape: Shape) -> None:
         self._promql, self._metrics, self._shape = promql, frozenset(metrics), shape
         self._settings = shape.summable or Summable(())
-        app = f"{Matcher('app', '=', shape.app)}," if shape.app else ""
-        self._canary, self._stable = (app + condition for condition in shape.apart() or ("", ""))
+        common = f"{shape.common}," if shape.common else ""
+        self._canary, self._stable = (common + condition for condition in shape.apart() or ("", ""))
         every = [need.metric for need in self._settings.needs]
         # Buckets are many; what has them has other counters too.
         self._counters = [name for name in every if not name.endswith(BUCKET)] or every

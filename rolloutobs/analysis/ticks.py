@@ -51,6 +51,9 @@ class TickSettings:
     """Unix time at which the canary first took traffic, known from before; ``None``: it will be seen."""
     canary_versions: frozenset[str] = frozenset()
     """Versions known from before to be the canary's and not stable's."""
+    since: float = 0.0
+    """Unix time at which the rollout began. What a process that is older than that has counted by its first
+    reading is a baseline, however late it is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,12 @@ class Ticker:
         if known is not None and _went_back(known.counters.started, started):
             return "its start time went back: several processes answer here; give the address of each"
         first = self._clock.first
-        born = known is None and first is not None and started is not None and started >= first
+        born = (
+            known is None
+            and first is not None
+            and started is not None
+            and started >= max(first, self._settings.since)
+        )
         target = known or self._targets.setdefault(name, _Target(self._catalog, reading.at))
         lost = self._is_lost(target)
         if lost and started is not None and started > target.answered:

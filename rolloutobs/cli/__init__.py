@@ -29,6 +29,7 @@ from rolloutobs.cli import (
     render,
     replay,
     run,
+    serve,
     simulate,
     status,
     watch,
@@ -55,6 +56,7 @@ COMMANDS: Final[Sequence[Callable[[Subparsers], None]]] = (
     render.add_parser,
     replay.add_parser,
     run.add_parser,
+    serve.add_parser,
     simulate.add_parser,
     status.add_parser,
     watch.add_parser,
@@ -69,6 +71,7 @@ examples:
   rolloutobs calibrate --app shop --prometheus http://prometheus:9090 --last 6h
   rolloutobs replay --app shop --prometheus http://prometheus:9090 2026-11-20T10:00Z/45m
   rolloutobs annotate start --key shop-1.2.0 --text 'shop 1.1.0 -> 1.2.0'
+  rolloutobs serve --workloads workloads.yaml --state state/
   rolloutobs policy show
   rolloutobs render --app shop --image registry.example.com/shop:1.1.0
   rolloutobs status deployment/shop -n shop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,13 +10,13 @@ from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from rolloutobs import semconv
 from rolloutobs.analysis.gate import Look
-from rolloutobs.analysis.model import Decision, Verdict
+from rolloutobs.console.families import families
 from rolloutobs.errors import ConfigurationError
 
 __all__ = ["Exporter", "address"]
@@ -98,7 +97,7 @@ class Exporter:
         failures.add_metric((self._app,), self._failures)
         yield from (looks, failures)
         if look is not None:
-            yield from _families(self._app, look.verdict)
+            yield from families((semconv.LABEL_APP,), [((self._app,), look.verdict)])
 
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
@@ -114,34 +113,6 @@ class Exporter:
             return [f"the last look was {age:.0f} s ago\n".encode()]
         start("404 Not Found", [("Content-Type", "text/plain")])
         return [b"there are /metrics and /healthz\n"]
-
-
-def _families(app: str, verdict: Verdict | None) -> Iterator[Metric]:
-    current = GaugeMetricFamily(
-        semconv.VERDICT, "1 for the decision that holds now.", labels=("app", "decision")
-    )
-    now = verdict.decision if verdict else Decision.HOLD
-    for decision in Decision:
-        current.add_metric((app, decision.value), float(decision is now))
-    nats = GaugeMetricFamily(
-        semconv.EVIDENCE_NATS, "Log evidence of a signal.", labels=("app", "metric", "side")
-    )
-    threshold = GaugeMetricFamily(
-        f"{semconv.EVIDENCE_NATS}_threshold", "Evidence that decides.", labels=("app", "metric", "side")
-    )
-    ratio = GaugeMetricFamily(
-        semconv.RATIO, "canary / stable, with its confidence sequence.", labels=("app", "metric", "bound")
-    )
-    for metric in verdict.metrics if verdict else ():
-        for each in metric.evidence:
-            if not math.isnan(each.nats):
-                nats.add_metric((app, metric.signal, each.side.value), each.nats)
-                threshold.add_metric((app, metric.signal, each.side.value), each.threshold)
-        found = metric.ratio
-        for bound, value in (("low", found.low), ("estimate", found.estimate), ("high", found.high)):
-            if value is not None:
-                ratio.add_metric((app, metric.signal, bound), value)
-    yield from (current, nats, threshold, ratio)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

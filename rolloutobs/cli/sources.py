@@ -238,9 +238,11 @@ async def history(
 
 
 def _shape(arguments: argparse.Namespace, metrics: frozenset[str]) -> Shape:
-    from rolloutobs.analysis.sides import Shape
+    from rolloutobs.analysis.sides import Shape, parse_selector
 
-    return Shape(arguments.app, _sides(arguments), bucket_factors(metrics))
+    # Only workloads of `serve` have conditions of their own.
+    where = parse_selector(text) if (text := getattr(arguments, "match", "")) and text.strip() != "{}" else ()
+    return Shape(arguments.app, _sides(arguments), bucket_factors(metrics), where=where)
 
 
 def _sides(arguments: argparse.Namespace) -> Sides | None:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from rolloutobs.analysis.gate import Gate, GateSettings, Look, RolloutChangedError, of_present_canary
+from rolloutobs.analysis.gate import (
+    Gate,
+    GateSettings,
+    Look,
+    RolloutChangedError,
+    of_canaries,
+    of_present_canary,
+)
 from rolloutobs.analysis.model import Decision, Reading, Tick
 from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.prometheus import PrometheusSource
@@ -26,7 +33,7 @@ from rolloutobs.cli.keeping import StateFile
 from rolloutobs.cli.sources import history, open_source
 from rolloutobs.errors import SourceError
 
-__all__ = ["Watch", "watch"]
+__all__ = ["Watch", "gap", "past_or_why", "ticker_of", "watch"]
 
 _PATIENCE_INTERVALS = 3.5
 """A target may miss three readings before the others go on without it: a hiccup loses nothing."""
@@ -47,6 +54,8 @@ class Watch:
     """One look, and then this decision."""
     weight: Weight | None = None
     """Who says which share of the traffic is configured for the canary."""
+    since: float = 0.0
+    """When the rollout began, in unix seconds, where that is known: no canary counts before it."""
     is_bake: bool = False
     """Whether the canary is promoted already: time 0 is now."""
     stable_past: Sequence[Tick] = ()
@@ -66,7 +75,7 @@ async def watch(
     stop = asyncio.Event()
     with _stopped_by_signals(stop):
         before = _before(wanted)
-        notes = _gap(arguments, before)
+        notes = gap(arguments, before)
         if wanted.override:
             stop.set()
         try:
@@ -89,7 +98,7 @@ def _before(wanted: Watch) -> tuple[Saved, Engine] | None:
     return (wanted.state.load_bake if wanted.is_bake else wanted.state.load)(wanted.policy)
 
 
-def _gap(arguments: Namespace, before: tuple[Saved, Engine] | None) -> tuple[str, ...]:
+def gap(arguments: Namespace, before: tuple[Saved, Engine] | None) -> tuple[str, ...]:
     """Say what no gate has seen: processes tell what they have counted, not when."""
     if before is None or arguments.prometheus:
         return ()
@@ -104,13 +113,13 @@ async def _watch(
     before: tuple[Saved, Engine] | None,
 ) -> tuple[Report, tuple[Tick, ...]]:
     settings = wanted.settings
-    ticker = _ticker(wanted, before)
+    ticker = ticker_of(wanted, before)
     engine = before[1] if before else _engine(wanted, ticker.zero)
     timeout = arguments.timeout or min(max(settings.interval_seconds, 2.0), 5.0)
     async with AsyncExitStack() as stack:
         source = open_source(arguments, ticker.metrics, timeout, ticker.needs)
         await stack.enter_async_context(source)
-        past, unread = await _past_or_why(source, arguments.prometheus, wanted, before)
+        past, unread = await past_or_why(source, arguments.prometheus, wanted, before)
 
         def observed(look: Look) -> None:
             if wanted.state:
@@ -137,7 +146,8 @@ def _engine(wanted: Watch, zero: float | None) -> Engine:
     return engine
 
 
-def _ticker(wanted: Watch, before: tuple[Saved, Engine] | None) -> Ticker:
+def ticker_of(wanted: Watch, before: tuple[Saved, Engine] | None) -> Ticker:
+    """Return the ticker for `wanted`, which goes on from `before`."""
     patience = max(_PATIENCE_INTERVALS * wanted.settings.interval_seconds, _PATIENCE_SECONDS)
     versions = (
         frozenset({before[0].canary_version}) - {"", before[0].stable_version} if before else frozenset()
@@ -146,12 +156,13 @@ def _ticker(wanted: Watch, before: tuple[Saved, Engine] | None) -> Ticker:
         canary_versions=versions,
         warmup_seconds=wanted.policy.warmup_seconds,
         patience_seconds=patience,
+        since=wanted.since,
         zero=before[0].zero if before else time.time() if wanted.is_bake else None,
     )
     return Ticker(wanted.policy.compared, settings)
 
 
-async def _past_or_why(
+async def past_or_why(
     source: PrometheusSource | ScrapeSource,
     url: str,
     wanted: Watch,
@@ -192,7 +203,12 @@ async def _past(
         )
     if before:
         return past
-    return of_present_canary(past, past[-1]) if past else []
+    return _since(wanted.since, of_present_canary(past, past[-1])) if past else []
+
+
+def _since(began: float, past: list[Reading]) -> list[Reading]:
+    """Return `past` without canaries from before the rollout, whatever version they had."""
+    return [reading if reading.at >= began else of_canaries(reading, ()) for reading in past]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,238 @@
+"""``rolloutobs serve``: verdicts of many workloads over HTTP, for Flagger, Argo Rollouts and people."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rolloutobs.cli.options import require
+from rolloutobs.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rolloutobs.cli.workloads import WorkloadFile
+    from rolloutobs.console.app import Console
+    from rolloutobs.console.model import Happening, Status
+    from rolloutobs.console.tokens import Tokens
+
+__all__ = ["TOKEN", "add_parser", "run"]
+
+TOKEN: Final = "ROLLOUTOBS_SERVE_TOKEN"  # noqa: S105 - a name, not a secret
+"""Tokens that are accepted, several with blanks between them."""
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_REREAD_SECONDS: Final = 5.0
+_MOST_AT_ONCE: Final = 200
+"""Requests; more are refused at once, which is no for every webhook."""
+_GRACE_SECONDS: Final = 5
+
+_DESCRIPTION: Final = """\
+Watch the rollouts of many workloads, and answer over HTTP what is to be done: to Flagger's webhooks, to the
+web provider of Argo Rollouts, and to people, with a live page.
+
+Every answer comes from the last finished look, at once. What is not known is never a pass."""
+
+_EPILOG: Final = f"""\
+the file of workloads (YAML; read again when it changes):
+  unlisted: ["*"]                      # namespaces whose workloads need no entry
+  defaults:
+    prometheus: http://prometheus:9090
+  workloads:
+    - namespace: shop
+      name: shop                       # app: shop, unless it says otherwise
+      owner: team-shop
+      rollback: unsafe                 # hold and call the owner instead
+
+  An entry has the options of gate that say where to read and which side a series is on, with _ for -, and
+  namespace, name, match, owner, rollback, notify.
+
+paths:
+  GET  /v1/verdict?namespace=&workload=[&rollout=ID]   for Argo Rollouts: pass, fail or inconclusive
+  POST /flagger/TYPE                                   for Flagger: its webhooks of that type
+  POST /v1/override                                    a person decides, with a reason
+  GET  /  /rollouts/NAMESPACE/WORKLOAD                 pages
+  GET  /v1/workloads  /healthz  /readyz  /metrics
+
+tokens (as "Authorization: Bearer ...", or as the password of basic authentication) stand one a line in
+--token-file, or in {TOKEN}.
+
+exit codes:
+  0  stopped by SIGTERM or SIGINT
+  2  usage or infrastructure: it could not start
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="verdicts over HTTP, for Flagger, Argo Rollouts and people",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--workloads", type=Path, required=True, metavar="FILE", help="what is watched, as YAML"
+    )
+    parser.add_argument(
+        "--state", type=Path, metavar="FOLDER", help="keep evidence and logs there, and go on after a restart"
+    )
+    parser.add_argument(
+        "--listen", default="127.0.0.1:9400", metavar="ADDRESS", help="host:port (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"holds accepted tokens, one a line; read again when it changes (or the variable {TOKEN})",
+    )
+    parser.add_argument(
+        "--no-token",
+        action="store_true",
+        help="let everybody in, beyond this machine too; overrides are refused then",
+    )
+    parser.add_argument(
+        "--parallel",
+        type=int,
+        default=8,
+        metavar="N",
+        help="how many workloads are read at once (default: 8)",
+    )
+    parser.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="serve HTTPS with this certificate (PEM)"
+    )
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, if it is not in there")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes; return the exit code."""
+    require("serve", "starlette", "uvicorn", "numpy", "httpx2", "yaml", "jinja2")
+    import uvicorn
+
+    from rolloutobs.cli.exporter import address
+    from rolloutobs.cli.workloads import WorkloadFile
+    from rolloutobs.console.app import application
+
+    host, port = address(arguments.listen)
+    tokens = _tokens(arguments, host, os.environ)
+    if arguments.parallel < 1:
+        raise ConfigurationError(f"--parallel is {arguments.parallel}; use 1 or more")
+    file = WorkloadFile(arguments.workloads)
+    _log_to_stderr()
+    console = _console(arguments, file, tokens)
+    console.looker.start()
+    app = application(console)
+    app.router.lifespan_context = lambda _: _upkeep(console, file)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        log_level="warning",
+        limit_concurrency=_MOST_AT_ONCE,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        ssl_certfile=arguments.tls_cert,
+        ssl_keyfile=arguments.tls_key,
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run()
+    except SystemExit:
+        # uvicorn's own way to say that the address cannot be listened on; it has told why.
+        return 2
+    finally:
+        console.looker.close()
+    return 0 if server.started else 2
+
+
+def _tokens(arguments: argparse.Namespace, host: str, environ: Mapping[str, str]) -> Tokens:
+    from rolloutobs.console.tokens import Tokens
+
+    tokens = Tokens(environ.get(TOKEN, "").split(), arguments.token_file)
+    if tokens and arguments.no_token:
+        raise ConfigurationError(f"--no-token, and there are tokens; drop it, or --token-file and {TOKEN}")
+    if not tokens and not arguments.no_token and host not in _LOOPBACK:
+        raise ConfigurationError(
+            f"--listen {arguments.listen} is open to others: add --token-file (or {TOKEN}), or --no-token"
+        )
+    return tokens
+
+
+def _console(arguments: argparse.Namespace, file: WorkloadFile, tokens: Tokens) -> Console:
+    from rolloutobs.cli.following import Follower
+    from rolloutobs.console.app import Console
+    from rolloutobs.console.board import Board
+    from rolloutobs.console.keeping import Folder
+    from rolloutobs.console.looking import Looker
+    from rolloutobs.console.metrics import Metrics
+
+    folder = Folder(arguments.state) if arguments.state else None
+    board = Board(folder, time.time, _log)
+    for key in folder.keys() if folder else ():
+        file.cover(key)
+    for workload in file.workloads.values():
+        board.put(workload)
+    looker = Looker(board, Follower(folder, arguments.parallel))
+    return Console(
+        board,
+        looker,
+        tokens,
+        Metrics(board, time.time),
+        time.time,
+        cover=file.cover,
+        unreadable=lambda: file.failed,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _upkeep(console: Console, file: WorkloadFile) -> AsyncIterator[None]:
+    """Read the file of workloads again, as long as the application runs."""
+
+    async def often() -> None:
+        while True:
+            await asyncio.sleep(_REREAD_SECONDS)
+            before = file.failed
+            if await asyncio.to_thread(file.reread):
+                _taken_over(console, file)
+            if file.failed and file.failed != before:
+                console.metrics.failed("workloads")
+                logging.getLogger("rolloutobs.serve").error("what was there before holds: %s", file.failed)
+
+    task = asyncio.create_task(often())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _taken_over(console: Console, file: WorkloadFile) -> None:
+    wanted = file.workloads
+    console.board.remove([s.workload.key for s in console.board.all() if s.workload.key not in wanted])
+    for workload in wanted.values():
+        console.board.put(workload)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s rolloutobs: %(message)s"))
+    logger = logging.getLogger("rolloutobs.serve")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _log(status: Status, happening: Happening) -> None:
+    by = f" ({happening.by})" if happening.by else ""
+    place = f"{status.workload.namespace}/{status.workload.name}"
+    logging.getLogger("rolloutobs.serve").info("%s: %s: %s%s", place, happening.kind, happening.text, by)

@@ -1,0 +1,177 @@
+"""What is watched and what is known of it. Pure: times are Unix seconds that somebody else has read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from rolloutobs.analysis.model import Decision
+from rolloutobs.analysis.report import Report
+from rolloutobs.errors import StateError
+
+__all__ = [
+    "Follow",
+    "Happening",
+    "Key",
+    "Overriding",
+    "Rollback",
+    "Rollout",
+    "RolloutOverError",
+    "Seen",
+    "Status",
+    "Workload",
+]
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+class Rollback(StrEnum):
+    """What may be done with a version that is proven to be worse."""
+
+    SAFE = "safe"
+    """Roll it back."""
+    UNSAFE = "unsafe"
+    """Going back is worse than staying (a migration, the format of a queue): hold, and call its owner."""
+
+
+class RolloutOverError(StateError):
+    """What is watched is another rollout by now: the evidence so far says nothing about it.
+
+    Attributes:
+        since: Unix time at which the new one began, as far as that was seen.
+        is_same: whether the rollout goes on, and only its evidence is lost.
+    """
+
+    def __init__(self, message: str, since: float, *, is_same: bool = False) -> None:
+        super().__init__(message)
+        self.since = since
+        self.is_same = is_same
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One entry of the file, or one that its defaults cover."""
+
+    namespace: str
+    name: str
+    app: str
+    """Which series are its own, by their label ``app``; empty: all that are read."""
+    interval_seconds: float = 15.0
+    owner: str = ""
+    """Who is called; empty: nobody in particular."""
+    rollback: Rollback = Rollback.SAFE
+    notify: str = ""
+    """Where decisions are posted to; empty: nowhere."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """How it is watched: for whoever follows it, and compared with those of a file that has changed."""
+    is_listed: bool = True
+    """Whether it has an entry of its own."""
+
+    @property
+    def key(self) -> Key:
+        """Return what it is found by."""
+        return self.namespace, self.name
+
+    @property
+    def patience_seconds(self) -> float:
+        """Return the age at which a look is too old to say anything: four intervals, and as long as a read
+        may take."""
+        return 4.0 * self.interval_seconds + 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Overriding:
+    """What a person decided, for as long as the rollout lasts and at most until `until`."""
+
+    decision: Decision
+    reason: str
+    by: str
+    at: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """Which rollout evidence is of. Another one has another number, and begins with nothing."""
+
+    number: int
+    began: float
+    why: str
+    """How it was noticed, for the reader."""
+    id: str = ""
+    """By what the controller tells it from others: Flagger's checksum, Argo's hash of the pods' template.
+    Empty: the controller has said nothing yet."""
+    phase: str = ""
+    """``Succeeded`` or ``Failed``, or whatever the controller called its end; empty: it goes on."""
+    first_step: float | None = None
+    """When the first share of the traffic was granted: to a canary of which nothing can be known before."""
+    gone_since: float | None = None
+    """Since when there has been no canary; ``None``: there is one, or there has not been any."""
+    overriding: Overriding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One finished look."""
+
+    at: float
+    report: Report
+    has_canary: bool
+    """Whether the canary's series were there."""
+    gone_since: float | None
+    answered: bool
+    """Whether the source was there to be read. One that is not leaves the last report as it is."""
+    failed: tuple[str, ...] = ()
+    """Why targets could not be read."""
+    weight: float | None = None
+    """Share of the traffic that is configured for the canary, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line of a workload's log."""
+
+    at: float
+    kind: str
+    """``began``, ``verdict``, ``override``, ``flagger``, ``over``, ``trouble``, ``settings`` or
+    ``notified``."""
+    text: str
+    by: str = ""
+    """Who, where it was a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that an answer about one workload may depend on, at one moment."""
+
+    workload: Workload
+    rollout: Rollout
+    seen: Seen | None = None
+    """The last look at this rollout; ``None``: there has been none."""
+    answered: float | None = None
+    """When the source last answered, whichever rollout it was."""
+    trouble: str = ""
+    """Why it cannot be followed at all; empty: it can."""
+    looks: int = 0
+    failed_reads: int = 0
+    """Targets that did not answer a look, added up."""
+    happenings: tuple[Happening, ...] = ()
+    """The latest, oldest first."""
+
+
+class Follow(Protocol):
+    """Looks at one rollout of a workload for as long as it lasts."""
+
+    def __call__(
+        self, workload: Workload, rollout: Rollout, tell: Callable[[Seen], Rollout], stop: asyncio.Event
+    ) -> Awaitable[None]:
+        """Call `tell` after each look, which returns the rollout as it is then, until `stop` is set.
+
+        Raises:
+            RolloutOverError: it is another rollout by now.
+            RolloutobsError: it cannot be followed.
+        """

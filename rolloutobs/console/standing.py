@@ -1,0 +1,184 @@
+"""What holds for a workload now, and what each caller is told. Pure.
+
+The rule above all others: what is not known is never a pass, and no reason to roll back either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, assert_never
+
+from rolloutobs.analysis.model import Decision
+from rolloutobs.analysis.wording import duration
+from rolloutobs.console.model import Overriding, Rollback, Status
+
+__all__ = ["WORDS", "Answer", "Hook", "Standing", "answer", "standing"]
+
+WORDS: Final = {Decision.PROMOTE: "pass", Decision.HOLD: "inconclusive", Decision.ROLLBACK: "fail"}
+"""The decision as `Outcome` calls it, for Argo Rollouts."""
+
+_OK: Final = 200
+_NO: Final = 409
+"""Flagger takes everything up to 202 for a yes, whatever is said."""
+_CANNOT_LOOK: Final = 503
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What holds now."""
+
+    decision: Decision
+    sentence: str
+    evidence: Decision | None = None
+    """What the evidence alone says; ``None``: nothing is known."""
+    trouble: str = ""
+    """Why nothing can be said; empty: something can."""
+    is_held_back: bool = False
+    """Whether a rollback was decided that may not be done: its owner has to be called."""
+
+
+class Hook(StrEnum):
+    """Types of Flagger's webhooks. Source: https://docs.flagger.app/usage/webhooks"""
+
+    CONFIRM_ROLLOUT = "confirm-rollout"
+    PRE_ROLLOUT = "pre-rollout"
+    ROLLOUT = "rollout"
+    CONFIRM_TRAFFIC_INCREASE = "confirm-traffic-increase"
+    CONFIRM_PROMOTION = "confirm-promotion"
+    POST_ROLLOUT = "post-rollout"
+    ROLLBACK = "rollback"
+    EVENT = "event"
+
+    @property
+    def is_of_a_rollout(self) -> bool:
+        """Whether its checksum is that of the rollout under way; an event may still be the last one's."""
+        return self not in (Hook.EVENT, Hook.POST_ROLLOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Flagger is told."""
+
+    status: int
+    text: str
+    """For its events and alerts, which show it."""
+    is_first_step: bool = False
+    """Whether the canary is given its first traffic by this answer."""
+
+
+def standing(status: Status, now: float) -> Standing:
+    """Return what holds for a workload at `now`."""
+    trouble = _trouble(status, now)
+    found = Standing(Decision.HOLD, f"HOLD: {trouble}.", trouble=trouble) if trouble else _by_evidence(status)
+    overriding = status.rollout.overriding
+    if overriding is None or now >= overriding.until or status.rollout.phase:
+        return found
+    return _by_person(overriding, found, status)
+
+
+def _trouble(status: Status, now: float) -> str:
+    if status.trouble:
+        return status.trouble
+    if status.answered is None:
+        why = "; ".join(status.seen.failed[:3]) if status.seen else ""
+        return "nothing has been read yet" + (f" ({why})" if why else "")
+    age = now - status.answered
+    if age <= status.workload.patience_seconds:
+        return ""
+    why = "; ".join(status.seen.failed[:3]) if status.seen else ""
+    return f"the last finished look was {duration(age)} ago" + (f" ({why})" if why else "")
+
+
+def _by_evidence(status: Status) -> Standing:
+    seen, rollout = status.seen, status.rollout
+    if seen is None:
+        return Standing(
+            Decision.HOLD, f"HOLD: the first look at this rollout is not over yet ({rollout.why})."
+        )
+    decision, reason = seen.report.decision, seen.report.reason
+    if rollout.phase:
+        text = f"HOLD: the rollout is over ({rollout.phase}). The last look at it said: {reason}"
+        return Standing(Decision.HOLD, text, decision)
+    if decision is Decision.ROLLBACK:
+        return _rolling_back(status, reason)
+    if decision is Decision.PROMOTE and not seen.has_canary:
+        return Standing(
+            Decision.HOLD, f"HOLD: there is no canary any more. The last look at it said: {reason}", decision
+        )
+    return Standing(decision, reason, decision)
+
+
+def _rolling_back(status: Status, reason: str) -> Standing:
+    if status.workload.rollback is Rollback.SAFE:
+        return Standing(Decision.ROLLBACK, reason, Decision.ROLLBACK)
+    owner = status.workload.owner or "its owner"
+    text = (
+        f"HOLD: rolling back {status.workload.name} is marked as unsafe; {owner} has to decide "
+        f"(POST /v1/override). The evidence: {reason}"
+    )
+    return Standing(Decision.HOLD, text, Decision.ROLLBACK, is_held_back=True)
+
+
+def _by_person(overriding: Overriding, found: Standing, status: Status) -> Standing:
+    """Return what a person decided, beside what is known; a promotion needs something to promote."""
+    decision = overriding.decision
+    seen = status.seen
+    if decision is Decision.PROMOTE and not found.trouble and (seen is None or not seen.has_canary):
+        decision = Decision.HOLD
+    told = f"{decision.name} by {overriding.by} ({overriding.reason}); the evidence by then: {found.sentence}"
+    return Standing(decision, told, found.evidence)
+
+
+# --- Flagger ----------------------------------------------------------------------------------------------
+
+
+def answer(hook: Hook, status: Status, now: float) -> Answer:
+    """Return the answer to one of Flagger's webhooks.
+
+    Args:
+        hook: its type.
+        status: of the workload, whose rollout is the one that the webhook speaks of.
+        now: Unix time.
+    """
+    found = standing(status, now)
+    no = Answer(_CANNOT_LOOK if found.trouble else _NO, found.sentence)
+    yes = Answer(_OK, found.sentence)
+    match hook:
+        case Hook.ROLLBACK:
+            # The one that is the other way round: 200 rolls back.
+            return yes if found.decision is Decision.ROLLBACK else no
+        case Hook.CONFIRM_PROMOTION:
+            return yes if found.decision is Decision.PROMOTE else no
+        case Hook.CONFIRM_TRAFFIC_INCREASE:
+            if found.decision is Decision.PROMOTE:
+                return yes
+            return _first_step(status) if _may_begin(status, found) else no
+        case Hook.CONFIRM_ROLLOUT | Hook.PRE_ROLLOUT:
+            # Before there is a canary: all that can be known is whether one could be judged.
+            is_stopped = status.rollout.overriding is not None and found.decision is not Decision.PROMOTE
+            return no if found.trouble or is_stopped else Answer(_OK, f"{hook.value}: stable is being read")
+        case Hook.ROLLOUT:
+            # Each refusal counts towards Flagger's own rollback: only a proven one may refuse. The hooks that
+            # wait are confirm-traffic-increase and confirm-promotion.
+            return Answer(_NO, found.sentence) if found.decision is Decision.ROLLBACK else yes
+        case Hook.POST_ROLLOUT | Hook.EVENT:
+            return Answer(_OK, "noted")
+        case _ as never:
+            assert_never(never)
+
+
+def _may_begin(status: Status, found: Standing) -> bool:
+    """Tell whether the canary may get its first traffic: once in a rollout, or while its weight is known to
+    be zero."""
+    seen = status.seen
+    if found.trouble or seen is None or status.rollout.overriding or found.evidence is Decision.ROLLBACK:
+        return False
+    if seen.report.verdict.requests.canary_exposures > 0:
+        return False
+    return status.rollout.first_step is None or seen.weight == 0
+
+
+def _first_step(status: Status) -> Answer:
+    text = f"the canary of {status.workload.name} may have its first traffic; from then on there is evidence"
+    return Answer(_OK, text, is_first_step=True)
