@@ -18,8 +18,9 @@ import yaml
 
 from rolloutobs.cli.lines import line_of, yaml_lines
 from rolloutobs.cli.options import read_policy, seconds
+from rolloutobs.cli.rails import add_rails, rails_of
 from rolloutobs.cli.sources import add_sources, add_weight
-from rolloutobs.console.model import Key, Rollback, Workload
+from rolloutobs.console.model import Key, Workload
 from rolloutobs.errors import ConfigurationError, SettingError
 
 __all__ = ["KEYS", "WorkloadFile"]
@@ -44,6 +45,7 @@ def _actions() -> Mapping[str, argparse.Action]:
     parser = argparse.ArgumentParser(add_help=False)
     add_sources(parser)
     add_weight(parser)
+    add_rails(parser)
     parser.add_argument("--interval", type=seconds, default=15.0, help="time between looks (15s)")
     return {each.dest: each for each in parser._actions}
 
@@ -55,8 +57,6 @@ _OWN: Final[Mapping[str, str]] = {
     "name": "of the Deployment, Rollout or Canary",
     "match": "only series of the Prometheus that satisfy this selector (default: the label `namespace` is "
     "its own); `{}` for all",
-    "owner": "who is called, for pages and notifications",
-    "rollback": "`safe` (the default), or `unsafe`: a proven rollback holds, and its owner is called",
     "notify": "address that decisions and overrides are posted to, as JSON",
 }
 KEYS: Final[Mapping[str, str]] = {**_OWN, **{name: each.help or "" for name, each in _ACTIONS.items()}}
@@ -203,8 +203,7 @@ class WorkloadFile:
             name=names["name"],
             app=str(options["app"]),
             interval_seconds=float(options["interval"]),
-            owner=_text(entry, "owner", where),
-            rollback=_rollback(entry, where),
+            rails=rails_of(argparse.Namespace(**options)),
             notify=_text(entry, "notify", where),
             options=options,
         )
@@ -271,14 +270,6 @@ def _name(entry: Mapping[str, Any], key: str, where: str) -> str:
     if not _NAME.fullmatch(value):
         raise SettingError(f"{where}.{key}", f"{key} is {value!r}; use a name as Kubernetes has them")
     return value
-
-
-def _rollback(entry: Mapping[str, Any], where: str) -> Rollback:
-    word = _text(entry, "rollback", where, Rollback.SAFE.value)
-    try:
-        return Rollback(word)
-    except ValueError:
-        raise SettingError(f"{where}.rollback", f"rollback is {word!r}; use safe or unsafe") from None
 
 
 def _filled(value: Any, names: Mapping[str, str]) -> Any:

@@ -145,7 +145,7 @@ class _Handlers:
                 {
                     "namespace": status.workload.namespace,
                     "workload": status.workload.name,
-                    "owner": status.workload.owner or None,
+                    "owner": status.workload.rails.owner or None,
                     "decision": held.decision.value,
                     "sentence": held.sentence,
                     "trouble": held.trouble or None,
@@ -161,7 +161,7 @@ class _Handlers:
         if not self._is_known(call.key):
             return self._unknown(call.key)
         overriding = call.overriding(self._console.clock())
-        status = await asyncio.to_thread(self._board.override, call.key, overriding, call.by, call.reason)
+        status = await asyncio.to_thread(self._board.override, call.key, overriding, call.who, call.reason)
         if status is None:
             return self._unknown(call.key)
         return await self._told(status, "override", always=True)

@@ -113,6 +113,6 @@ def _held(statuses: list[Status], now: float) -> Metric:
         labels=(*_NAMES, semconv.LABEL_OWNER),
     )
     for status in statuses:
-        owner = status.workload.owner
-        held.add_metric((*_values(status), owner), float(standing(status, now).is_held_back))
+        owner = status.workload.rails.owner
+        held.add_metric((*_values(status), owner), float(standing(status, now).is_page))
     return held

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol
 
+from rolloutobs.analysis.conclusion import Override
+from rolloutobs.analysis.guardrails import Guardrails
 from rolloutobs.analysis.model import Decision
 from rolloutobs.analysis.report import Report
 from rolloutobs.errors import StateError
@@ -17,7 +18,6 @@ __all__ = [
     "Happening",
     "Key",
     "Overriding",
-    "Rollback",
     "Rollout",
     "RolloutOverError",
     "Seen",
@@ -27,15 +27,6 @@ __all__ = [
 
 Key = tuple[str, str]
 """Namespace and name."""
-
-
-class Rollback(StrEnum):
-    """What may be done with a version that is proven to be worse."""
-
-    SAFE = "safe"
-    """Roll it back."""
-    UNSAFE = "unsafe"
-    """Going back is worse than staying (a migration, the format of a queue): hold, and call its owner."""
 
 
 class RolloutOverError(StateError):
@@ -61,9 +52,8 @@ class Workload:
     app: str
     """Which series are its own, by their label ``app``; empty: all that are read."""
     interval_seconds: float = 15.0
-    owner: str = ""
-    """Who is called; empty: nobody in particular."""
-    rollback: Rollback = Rollback.SAFE
+    rails: Guardrails = field(default_factory=Guardrails)
+    """Who owns it, and whether it may be rolled back."""
     notify: str = ""
     """Where decisions are posted to; empty: nowhere."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -89,9 +79,14 @@ class Overriding:
 
     decision: Decision
     reason: str
-    by: str
+    who: str
     at: float
     until: float
+
+    @property
+    def override(self) -> Override:
+        """Return it as a report has it."""
+        return Override(self.decision, self.reason, f"by {self.who}", self.who)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from rolloutobs.console.standing import Standing, standing
 __all__ = ["list_page", "live_script", "workload_page"]
 
 _WORDS: Final = {
-    "held": "HELD BACK",
+    "held": "PAGE",
     "rollback": "ROLLBACK",
     "trouble": "BLIND",
     "hold": "HOLD",
@@ -32,7 +32,7 @@ _WORDS: Final = {
 }
 """Kinds of rows, the most urgent first, and what is written on them."""
 _LABELS: Final = {
-    "held": "held back",
+    "held": "to be decided",
     "rollback": "to roll back",
     "trouble": "cannot be looked at",
     "hold": "on hold",
@@ -107,7 +107,7 @@ def workload_page(status: Status, now: float, address: str) -> str:
     """
     found = standing(status, now)
     row = _row(status, found, now)
-    report = status.seen.report if status.seen else None
+    report = found.report or (status.seen.report if status.seen else None)
     shown: dict[str, Any] = {
         "workload": status.workload,
         "rollout": status.rollout,
@@ -166,7 +166,7 @@ def _row(status: Status, found: Standing, now: float) -> _Row:
         word=_WORDS[kind],
         namespace=workload.namespace,
         name=workload.name,
-        owner=workload.owner,
+        owner=workload.rails.owner,
         sentence=found.sentence,
         versions=versions,
         traffic=traffic,
@@ -176,7 +176,7 @@ def _row(status: Status, found: Standing, now: float) -> _Row:
 
 
 def _kind(status: Status, found: Standing) -> str:
-    if found.is_held_back and found.decision is Decision.HOLD:
+    if found.is_page:
         return "held"
     if found.decision is not Decision.HOLD:
         return found.decision.value

@@ -5,13 +5,14 @@ The rule above all others: what is not known is never a pass, and no reason to r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, assert_never
 
 from rolloutobs.analysis.model import Decision
+from rolloutobs.analysis.report import Report
 from rolloutobs.analysis.wording import duration
-from rolloutobs.console.model import Overriding, Rollback, Status
+from rolloutobs.console.model import Overriding, Status
 
 __all__ = ["WORDS", "Answer", "Hook", "Standing", "answer", "standing"]
 
@@ -34,8 +35,10 @@ class Standing:
     """What the evidence alone says; ``None``: nothing is known."""
     trouble: str = ""
     """Why nothing can be said; empty: something can."""
-    is_held_back: bool = False
-    """Whether a rollback was decided that may not be done: its owner has to be called."""
+    is_page: bool = False
+    """Whether a person has to come: a rollback is called for that is marked as unsafe."""
+    report: Report | None = None
+    """The last one, with guard rails and with what a person decided; ``None``: there is none."""
 
 
 class Hook(StrEnum):
@@ -69,12 +72,39 @@ class Answer:
 
 def standing(status: Status, now: float) -> Standing:
     """Return what holds for a workload at `now`."""
+    overriding = _overriding(status, now)
     trouble = _trouble(status, now)
-    found = Standing(Decision.HOLD, f"HOLD: {trouble}.", trouble=trouble) if trouble else _by_evidence(status)
-    overriding = status.rollout.overriding
-    if overriding is None or now >= overriding.until or status.rollout.phase:
-        return found
-    return _by_person(overriding, found, status)
+    seen = status.seen
+    if seen is None or trouble:
+        return _unknown(trouble or "the first look at this rollout is not over yet", trouble, overriding)
+    report = replace(
+        seen.report,
+        rails=status.workload.rails,
+        override=overriding.override if overriding else None,
+    )
+    evidence = report.verdict.decision
+    over = status.rollout.phase and f"the rollout is over ({status.rollout.phase})"
+    if not over and report.decision is Decision.PROMOTE and not seen.has_canary:
+        over = "there is no canary now"
+    if over:
+        text = f"HOLD: {over}. The last look at it said: {report.reason}"
+        return Standing(Decision.HOLD, text, evidence, report=report)
+    return Standing(report.decision, report.reason, evidence, is_page=report.is_page, report=report)
+
+
+def _overriding(status: Status, now: float) -> Overriding | None:
+    found = status.rollout.overriding
+    return None if found is None or now >= found.until or status.rollout.phase else found
+
+
+def _unknown(why: str, trouble: str, overriding: Overriding | None) -> Standing:
+    """Return what holds where nothing is known: hold, unless a person decided otherwise."""
+    sentence = f"HOLD: {why}."
+    if overriding is None:
+        return Standing(Decision.HOLD, sentence, trouble=trouble)
+    word = overriding.decision
+    told = f"{word.name} by {overriding.who} ({overriding.reason}); nothing is known: {why}."
+    return Standing(word, told, trouble=trouble)
 
 
 def _trouble(status: Status, now: float) -> str:
@@ -88,46 +118,6 @@ def _trouble(status: Status, now: float) -> str:
         return ""
     why = "; ".join(status.seen.failed[:3]) if status.seen else ""
     return f"the last finished look was {duration(age)} ago" + (f" ({why})" if why else "")
-
-
-def _by_evidence(status: Status) -> Standing:
-    seen, rollout = status.seen, status.rollout
-    if seen is None:
-        return Standing(
-            Decision.HOLD, f"HOLD: the first look at this rollout is not over yet ({rollout.why})."
-        )
-    decision, reason = seen.report.decision, seen.report.reason
-    if rollout.phase:
-        text = f"HOLD: the rollout is over ({rollout.phase}). The last look at it said: {reason}"
-        return Standing(Decision.HOLD, text, decision)
-    if decision is Decision.ROLLBACK:
-        return _rolling_back(status, reason)
-    if decision is Decision.PROMOTE and not seen.has_canary:
-        return Standing(
-            Decision.HOLD, f"HOLD: there is no canary any more. The last look at it said: {reason}", decision
-        )
-    return Standing(decision, reason, decision)
-
-
-def _rolling_back(status: Status, reason: str) -> Standing:
-    if status.workload.rollback is Rollback.SAFE:
-        return Standing(Decision.ROLLBACK, reason, Decision.ROLLBACK)
-    owner = status.workload.owner or "its owner"
-    text = (
-        f"HOLD: rolling back {status.workload.name} is marked as unsafe; {owner} has to decide "
-        f"(POST /v1/override). The evidence: {reason}"
-    )
-    return Standing(Decision.HOLD, text, Decision.ROLLBACK, is_held_back=True)
-
-
-def _by_person(overriding: Overriding, found: Standing, status: Status) -> Standing:
-    """Return what a person decided, beside what is known; a promotion needs something to promote."""
-    decision = overriding.decision
-    seen = status.seen
-    if decision is Decision.PROMOTE and not found.trouble and (seen is None or not seen.has_canary):
-        decision = Decision.HOLD
-    told = f"{decision.name} by {overriding.by} ({overriding.reason}); the evidence by then: {found.sentence}"
-    return Standing(decision, told, found.evidence)
 
 
 # --- Flagger ----------------------------------------------------------------------------------------------
@@ -153,10 +143,11 @@ def answer(hook: Hook, status: Status, now: float) -> Answer:
         case Hook.CONFIRM_TRAFFIC_INCREASE:
             if found.decision is Decision.PROMOTE:
                 return yes
-            return _first_step(status) if _may_begin(status, found) else no
+            may_begin = _overriding(status, now) is None and _may_begin(status, found)
+            return _first_step(status) if may_begin else no
         case Hook.CONFIRM_ROLLOUT | Hook.PRE_ROLLOUT:
             # Before there is a canary: all that can be known is whether one could be judged.
-            is_stopped = status.rollout.overriding is not None and found.decision is not Decision.PROMOTE
+            is_stopped = _overriding(status, now) is not None and found.decision is not Decision.PROMOTE
             return no if found.trouble or is_stopped else Answer(_OK, f"{hook.value}: stable is being read")
         case Hook.ROLLOUT:
             # Each refusal counts towards Flagger's own rollback: only a proven one may refuse. The hooks that
@@ -172,7 +163,7 @@ def _may_begin(status: Status, found: Standing) -> bool:
     """Tell whether the canary may get its first traffic: once in a rollout, or while its weight is known to
     be zero."""
     seen = status.seen
-    if found.trouble or seen is None or status.rollout.overriding or found.evidence is Decision.ROLLBACK:
+    if found.trouble or seen is None or status.rollout.phase or found.evidence is Decision.ROLLBACK:
         return False
     if seen.report.verdict.requests.canary_exposures > 0:
         return False

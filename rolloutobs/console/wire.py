@@ -21,7 +21,19 @@ __all__ = ["SCHEMA", "BadRequestError", "FlaggerCall", "OverrideCall", "error", 
 SCHEMA: Final = 1
 
 _LEFT_OUT: Final = frozenset(
-    {"schema", "tool", "exit_code", "history", "displays", "bake", "override", "app"}
+    {
+        "schema",
+        "tool",
+        "exit_code",
+        "history",
+        "displays",
+        "bake",
+        "override",
+        "app",
+        "page",
+        "owner",
+        "guard_rails",
+    }
 )
 _LONG: Final = 500
 """Characters of a text that somebody sends."""
@@ -74,7 +86,7 @@ class OverrideCall:
     decision: Decision | None
     """``None``: the evidence decides again."""
     reason: str
-    by: str
+    who: str
     seconds: float
 
     @classmethod
@@ -101,7 +113,7 @@ class OverrideCall:
             (_text(plain, "namespace"), _text(plain, "workload")),
             None if word == "none" else Decision(word),
             _text(plain, "reason"),
-            _text(plain, "by"),
+            _text(plain, "who"),
             float(seconds),
         )
 
@@ -109,7 +121,7 @@ class OverrideCall:
         """Return it as it holds from `now` on."""
         if self.decision is None:
             return None
-        return Overriding(self.decision, self.reason, self.by, now, now + self.seconds)
+        return Overriding(self.decision, self.reason, self.who, now, now + self.seconds)
 
 
 def _mapping(body: bytes) -> Mapping[str, Any]:
@@ -160,9 +172,9 @@ def verdict(status: Status, now: float, found_evidence: Mapping[str, Any] | None
         "namespace": workload.namespace,
         "workload": workload.name,
         "app": workload.app or None,
-        "owner": workload.owner or None,
-        "rollback": workload.rollback.value,
-        "rollback_held_back": found.is_held_back,
+        "owner": workload.rails.owner or None,
+        "page": found.is_page,
+        "guard_rails": {"rollback": workload.rails.rollback.value, "why": workload.rails.why or None},
         "rollout": {
             "number": rollout.number,
             "id": rollout.id or None,
@@ -195,7 +207,7 @@ def _override(overriding: Overriding | None, now: float) -> dict[str, Any] | Non
     return {
         "decision": overriding.decision.value,
         "reason": overriding.reason,
-        "by": overriding.by,
+        "who": overriding.who,
         "at": _timestamp(overriding.at),
         "until": _timestamp(overriding.until),
         "holds": now < overriding.until,
