@@ -115,7 +115,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes; return the exit code."""
-    require("serve", "starlette", "uvicorn", "numpy", "httpx2", "yaml", "jinja2")
+    require("serve", "starlette", "uvicorn", "numpy", "httpx2", "yaml", "jinja2", extra="serve")
     import uvicorn
 
     from rolloutobs.cli.exporter import address

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import yaml
 
-from rolloutobs.cli.lines import line_of, yaml_lines
 from rolloutobs.cli.options import read_policy, seconds
 from rolloutobs.cli.rails import add_rails, rails_of
 from rolloutobs.cli.sources import add_sources, add_weight
 from rolloutobs.console.model import Key, Workload
 from rolloutobs.errors import ConfigurationError, SettingError
+from rolloutobs.lines import line_of, yaml_lines
 
 __all__ = ["KEYS", "WorkloadFile"]
 

@@ -159,7 +159,8 @@ def _row(status: Status, found: Standing, now: float) -> _Row:
         if verdict.canary_version or verdict.stable_version:
             versions = f"{verdict.canary_version or '?'} beside {verdict.stable_version or '?'}"
         requests = verdict.requests
-        traffic = f"{count(requests.canary_exposures)} and {count(requests.stable_exposures)} requests"
+        if requests.canary_exposures or requests.stable_exposures:
+            traffic = f"{count(requests.canary_exposures)} and {count(requests.stable_exposures)} requests"
     answered = status.answered
     return _Row(
         css=kind,
