@@ -42,6 +42,8 @@ MAX_METRICS: Final = 20
 """Values read from one beacon; our script sends six."""
 MAX_REQUESTS: Final = 30
 """Targets of calls read from one beacon."""
+MAX_MARKS: Final = 10
+"""Marks of answers read from one beacon; the script sends no more."""
 MAX_DROPPED: Final = 1000
 """Values counted as too many for one beacon: saying so must not cost more than they would have."""
 MAX_OBSERVED_MS: Final = 24 * 3600 * 1000.0
@@ -98,7 +100,7 @@ class _WireBeacon(msgspec.Struct):
     re: list[_WireResource] = []
     rf: int = 0
     ab: int = 0
-    xp: tuple[int, int] | None = None
+    xp: list[int | str] = []
     f: list[_WireRequest] = []
     lf: tuple[float, float] | None = None
     np: list[_WireMetric] = []
@@ -163,7 +165,10 @@ def parse_beacon(body: bytes) -> Beacon:
         resources=_resources(wire.re) if wire.re else (),
         first_resource_error=bool(wire.re) and wire.rf != 0,
         aborted=wire.ab != 0 and wire.sq == 0,
-        calls=None if wire.xp is None else Calls(_bounded(wire.xp[0]), _bounded(wire.xp[1])),
+        calls=_calls(wire.xp) if wire.xp else None,
+        marks=tuple([mark for mark in wire.xp[2 : 2 + MAX_MARKS] if isinstance(mark, str)])
+        if wire.xp
+        else (),
         requests=_requests(wire.f, rejected) if wire.f else (),
         frames=None if wire.lf is None else _frames(wire.lf, rejected),
         phases=_phases(wire.np, rejected) if wire.np else (),
@@ -173,6 +178,18 @@ def parse_beacon(body: bytes) -> Beacon:
         traceparent=wire.tp[:55],
         rejected=tuple(rejected),
     )
+
+
+def _calls(answered: list[int | str]) -> Calls:
+    """Return the numbers that stand before the marks of answers."""
+    match answered:
+        case [int(same), int(other), *_]:
+            return Calls(_bounded(same), _bounded(other))
+    raise BeaconError(BeaconOutcome.INVALID, "xp does not begin with two whole numbers: same and other")
+
+
+def _marks(answered: list[int | str]) -> tuple[str, ...]:
+    return tuple([mark for mark in answered[2 : 2 + MAX_MARKS] if isinstance(mark, str)])
 
 
 def _check(wire: _WireBeacon) -> None:

@@ -78,6 +78,7 @@ class Beacon(msgspec.Struct, frozen=True):
         first_error: the view had no error in its earlier beacons and has one now.
         first_resource_error: the same for resources that did not load.
         aborted: the page was left before it was loaded.
+        marks: of answers to calls, which say who has answered to whom can read them; added to `calls` then.
         phases: seconds by part of the page load.
         token: the view token that the document came with; empty where it came with none.
         driven: a program drives the browser (``navigator.webdriver``).
@@ -106,6 +107,7 @@ class Beacon(msgspec.Struct, frozen=True):
     first_resource_error: bool = False
     aborted: bool = False
     calls: Calls | None = None
+    marks: tuple[str, ...] = ()
     requests: tuple[Request, ...] = ()
     frames: Frames | None = None
     phases: tuple[tuple[Phase, float], ...] = ()

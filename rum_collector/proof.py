@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from rolloutobs.telemetry.view_tokens import Served, TokenDoubt, TokenReader
-from rum_collector.model import Beacon
+from rum_collector.model import Beacon, Calls
 from rum_collector.seen import SeenTable, key_of
 from rum_collector.words import ValueRejection, Vital
 
@@ -56,7 +56,9 @@ class Proof:
         now = self._clock()
         served = self._reader.read(beacon.token, now)
         if not isinstance(served, Served):
-            return Proved(beacon, False, served.value)
+            return Proved(_without_marks(beacon), False, served.value)
+        if beacon.marks:
+            beacon = self._answered(beacon, served)
         beacon = msgspec.structs.replace(
             beacon, app=served.app, version=served.version, track=served.track or beacon.track
         )
@@ -66,6 +68,13 @@ class Proof:
         if beacon.new_view is not None and not self._used.use(key, _VIEW, served.expires, now):
             return Proved(beacon, False, TokenDoubt.USED.value)
         return Proved(self._once(beacon, key, served.expires, now), True, VALID)
+
+    def _answered(self, beacon: Beacon, served: Served) -> Beacon:
+        """Count the marks of answers as those of the page's own version, or of another one."""
+        same = sum(self._reader.is_same(mark, served) for mark in beacon.marks)
+        known = beacon.calls or Calls(0, 0)
+        calls = Calls(known.same + same, known.other + len(beacon.marks) - same)
+        return msgspec.structs.replace(beacon, calls=calls, marks=())
 
     def _once(self, beacon: Beacon, key: int, expires: float, now: float) -> Beacon:
         asked = (
@@ -95,3 +104,11 @@ class Proof:
             events=events,
             rejected=(*beacon.rejected, *[ValueRejection.REPEATED] * repeated),
         )
+
+
+def _without_marks(beacon: Beacon) -> Beacon:
+    """Leave out marks of answers where nothing says whose page it is."""
+    if not beacon.marks:
+        return beacon
+    rejected = (*beacon.rejected, *[ValueRejection.UNPROVED] * len(beacon.marks))
+    return msgspec.structs.replace(beacon, marks=(), rejected=rejected)

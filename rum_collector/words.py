@@ -50,6 +50,8 @@ class ValueRejection(StrEnum):
     """Errors or events beyond what one beacon may carry, here or already in the page."""
     REPEATED = "repeated"
     """A second time what one signed view counts once."""
+    UNPROVED = "unproved"
+    """Who has answered a call, without a token that says who served the page."""
 
 
 class Vital(StrEnum):

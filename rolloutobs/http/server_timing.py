@@ -16,7 +16,7 @@ from opentelemetry.trace import Span
 
 from rolloutobs import semconv
 from rolloutobs.telemetry.current import Live
-from rolloutobs.telemetry.view_tokens import seal
+from rolloutobs.telemetry.view_tokens import mark, seal
 
 __all__ = ["FROM_SCRIPT", "HTML", "SAME_ORIGIN", "ServerTiming", "is_shared"]
 
@@ -67,7 +67,8 @@ class ServerTiming:
     def _identity(self) -> str:
         who = self._live.stamp.identity
         token = seal(self._secret, who.service, who.version, who.track, time.time())
-        return f'{semconv.SERVER_TIMING_VIEW};desc="{token}"'
+        answer = mark(self._secret, who.version, who.track)
+        return f'{semconv.SERVER_TIMING_VIEW};desc="{token}", {semconv.SERVER_TIMING_ANSWER};desc="{answer}"'
 
     def add(self, message: Message, span: Span | None, synthetic: bool = False) -> Message:
         """Return a copy of the ``http.response.start`` in `message` with the header added.

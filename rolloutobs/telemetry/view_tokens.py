@@ -3,6 +3,9 @@
 A token says which app, version and track served one document, and until when that counts. Only who holds the
 secret can make or read one: outsiders do not learn which versions are out, and cannot make up views.
 
+A mark goes with every answer, and is smaller: whoever has read the token of a page can tell with it whether
+the same version and track have answered. To everybody else no two marks are alike.
+
 What it does not prove: that it is presented for the first time. Whoever counts keeps the ids that were used.
 
 Belongs here: the format, and nothing that knows a request or a beacon.
@@ -19,7 +22,7 @@ from enum import StrEnum
 from functools import lru_cache
 from struct import Struct
 
-__all__ = ["VIEW_SECONDS", "Served", "TokenDoubt", "TokenReader", "seal"]
+__all__ = ["VIEW_SECONDS", "Served", "TokenDoubt", "TokenReader", "mark", "seal"]
 
 VIEW_SECONDS = 7200
 """How long the beacons of a document count: longer than nearly all visits. A page that stays open for longer
@@ -33,6 +36,9 @@ _FORMAT = 1
 _TAG_BYTES = 16
 _BLOCK_BYTES = 32
 _MAX_CHARS = 512
+_MARK_BYTES = 6
+"""Of its random start, and of what is signed of it: a mark of another version is taken for one of the page's
+once in 2**48."""
 # What `Settings` takes as a service or a version is shorter; the token must never be refused for its length.
 _MAX_WORD_BYTES = 128
 
@@ -81,9 +87,26 @@ def seal(secret: str, app: str, version: str, track: str, now: float) -> str:
     plain = head + words
     # To a whole block, so that the length of a version is not told either.
     plain += bytes(-len(plain) % _BLOCK_BYTES)
-    signing, hiding = _keys(secret)
+    signing, hiding, _ = _keys(secret)
     tag = hmac.digest(signing, plain, "sha256")[:_TAG_BYTES]
     return urlsafe_b64encode(tag + _hidden(hiding, tag, plain)).rstrip(b"=").decode("ascii")
+
+
+def mark(secret: str, version: str, track: str) -> str:
+    """Return a new mark of an answer, safe between the quotes of a header: 16 characters.
+
+    Args:
+        secret: shared with whoever reads it.
+        version: what has answered.
+        track: of it, or empty.
+    """
+    start = secrets.token_bytes(_MARK_BYTES)
+    return urlsafe_b64encode(start + _marked(secret, start, version, track)).decode("ascii")
+
+
+def _marked(secret: str, start: bytes, version: str, track: str) -> bytes:
+    words = b"\0".join(word.encode()[:_MAX_WORD_BYTES] for word in (version, track))
+    return hmac.digest(_keys(secret)[2], start + words, "sha256")[:_MARK_BYTES]
 
 
 # Source of the construction: RFC 5297 (SIV): the tag over the plain text is the start of the key stream. Both
@@ -97,9 +120,12 @@ def _hidden(key: bytes, tag: bytes, text: bytes) -> bytes:
 
 
 @lru_cache(maxsize=16)
-def _keys(secret: str) -> tuple[bytes, bytes]:
+def _keys(secret: str) -> tuple[bytes, bytes, bytes]:
     raw = secret.encode("utf-8", "surrogateescape")
-    return hmac.digest(raw, _DOMAIN + b"sign", "sha256"), hmac.digest(raw, _DOMAIN + b"hide", "sha256")
+    signing, hiding, marking = (
+        hmac.digest(raw, _DOMAIN + use, "sha256") for use in (b"sign", b"hide", b"mark")
+    )
+    return signing, hiding, marking
 
 
 class TokenReader:
@@ -124,11 +150,22 @@ class TokenReader:
             return TokenDoubt.FORGED
         tag, hidden = sealed[:_TAG_BYTES], sealed[_TAG_BYTES:]
         for secret in self._secrets:
-            signing, hiding = _keys(secret)
+            signing, hiding, _ = _keys(secret)
             plain = _hidden(hiding, tag, hidden)
             if hmac.compare_digest(hmac.digest(signing, plain, "sha256")[:_TAG_BYTES], tag):
                 return _parsed(plain, now)
         return TokenDoubt.FORGED
+
+    def is_same(self, answer: str, served: Served) -> bool:
+        """Return whether the mark `answer` is of the version and track that `served` a page. Never raises."""
+        marked = _bytes(answer)
+        if len(marked) != 2 * _MARK_BYTES:
+            return False
+        start, signed = marked[:_MARK_BYTES], marked[_MARK_BYTES:]
+        return any(
+            hmac.compare_digest(_marked(secret, start, served.version, served.track), signed)
+            for secret in self._secrets
+        )
 
 
 def _bytes(token: str) -> bytes:

@@ -8,8 +8,8 @@ export type Calls = Map<string, [number, number, number]>;
 /** What of one view's calls is not sent yet. */
 export interface Called {
   _calls: Calls;
-  /** Answered by the version that served the page, and by another one. */
-  _exposure: [number, number];
+  /** Answered by the version that served the page, and by another one; then marks of answers, for the collector to judge. */
+  _exposure: [number, number, ...string[]];
 }
 
 /** What the page knows of itself. */
@@ -29,6 +29,9 @@ export interface Page {
 
 /** Targets per beacon; the rest is counted together. */
 const DISTINCT = 5;
+
+/** Numbers and marks per beacon, which must not grow beyond 1.2 KB; what is answered later is a sample less. */
+const MARKED = 12;
 
 // As the server's SDK: settings.py, DEFAULT_SAMPLING_RATIO. A document that came with a trace decides for its calls.
 const SAMPLED = 0.1;
@@ -57,8 +60,11 @@ export const watchCalls = ({_origins, _endpoint, _current, _leaving, _served, _m
       if (!responseStatus || !/^(fetch|xml)/.test(initiatorType)) continue;
       count(name, responseStatus >= 400, duration);
       const said = (what: string): string | undefined => serverTiming.find((timing) => timing.name === what)?.description;
-      if (said('version') && ours(name)) {
-        _current()._exposure[said('version') === _served('version') && said('track') === _served('track') ? 0 : 1]++;
+      if (ours(name)) {
+        const {_exposure} = _current();
+        const mark = said('answer');
+        if (said('version')) _exposure[said('version') === _served('version') && said('track') === _served('track') ? 0 : 1]++;
+        else if (mark && _exposure.length < MARKED) _exposure.push(mark);
       }
     }
   }).observe({type: 'resource', buffered: true});

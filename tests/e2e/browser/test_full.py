@@ -173,6 +173,22 @@ async def test_a_view_knows_who_answered_its_calls(
     assert beacon["xp"] == [2, 1]
 
 
+async def test_with_a_secret_the_collector_judges_who_answered(
+    context: BrowserContext, full: Site, recorder: Recorder
+) -> None:
+    full.headers["server-timing"] = 'view;desc="token", answer;desc="of the page"'
+    for number in range(12):
+        said = f'view;desc="another", answer;desc="mark {number}"'
+        full.answers[f"/api/{number}"] = (200, {**JSON, "server-timing": said}, b"{}")
+    page = await context.new_page()
+    await page.goto(f"{full.url}/mixed")
+    await page.evaluate("async () => { for (let i = 0; i < 12; i++) await fetch('/api/' + i) }")
+    await recorded(page, 12)
+    await page.close()
+    (beacon,) = await fence(context, full, recorder)
+    assert (beacon["tk"], beacon["xp"]) == ("token", [0, 0, *[f"mark {number}" for number in range(10)]])
+
+
 async def test_long_frames_are_a_share_of_the_time_that_was_watched(
     context: BrowserContext, full: Site, recorder: Recorder
 ) -> None:

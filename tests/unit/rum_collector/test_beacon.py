@@ -12,6 +12,7 @@ from rolloutobs.errors import BeaconError
 from rolloutobs.identity import Track
 from rum_collector.agents import device_of
 from rum_collector.beacon import Beacon, Event, JsError, parse_beacon, parse_simple
+from rum_collector.model import Calls
 from rum_collector.words import BeaconOutcome, Device, Navigation, ValueRejection, Vital
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "rum"
@@ -104,6 +105,8 @@ def test_a_richer_beacon_of_another_script_is_read_as_far_as_it_is_understood() 
         (encoded(sq=10_001), "invalid"),
         (encoded(trk="blue"), "invalid"),
         (encoded(m=[["lcp"]]), "invalid"),
+        (encoded(xp=[1]), "invalid"),
+        (encoded(xp=["a", 1]), "invalid"),
         (encoded(m=[["lcp", None]]), "invalid"),
         (b'{"pv":"a","m":[["lcp",1e999]]}', "invalid"),
     ],
@@ -115,6 +118,13 @@ def test_what_cannot_be_used_is_named(body: bytes, expected: str) -> None:
 def test_a_message_shows_what_is_wrong_and_what_to_do() -> None:
     with pytest.raises(BeaconError, match=r"trk is 'blue'; use one of 'stable', 'canary', 'baseline'"):
         parse_beacon(encoded(trk="blue"))
+
+
+def test_marks_of_answers_stand_behind_the_numbers_and_are_bounded() -> None:
+    marks = [f"mark {number}" for number in range(12)]
+    found = parse_beacon(encoded(xp=[1, 2, *marks]))
+    assert (found.calls, found.marks) == (Calls(1, 2), tuple(marks[:10]))
+    assert parse_beacon(encoded(xp=[1, 2, 3, "a"])).marks == ("a",)
 
 
 def test_an_odd_value_is_left_out_and_its_view_still_counts() -> None:

@@ -70,6 +70,34 @@ async def test_a_page_that_instrument_has_served_proves_its_version() -> None:
     assert [out[:2] for out in versions_in(exposition)] == [("shop", "1.2.0")]
 
 
+async def test_a_page_s_calls_are_told_apart_without_telling_it_who_has_answered() -> None:
+    def shop(version: str, track: rolloutobs.Track) -> httpx2.AsyncClient:
+        identity = rolloutobs.Settings(service="shop", version=version, track=track, secret=SECRET)
+        app = rolloutobs.instrument(page, settings=identity)
+        return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://shop")
+
+    with isolated_telemetry():
+        collector = create_app(Settings(secret=SECRET))
+        async with (
+            shop("1.2.0", rolloutobs.Track.CANARY) as canary,
+            shop("1.1.0", rolloutobs.Track.STABLE) as stable,
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(collector), base_url="http://b") as beacons,
+        ):
+            document = (await canary.get("/")).headers["server-timing"]
+            answers = [
+                (await client.get("/")).headers["server-timing"] for client in (canary, canary, stable)
+            ]
+            marks = [re.findall(r'answer;desc="([^"]+)"', answer)[0] for answer in answers]
+            (token,) = re.findall(r'view;desc="([^"]+)"', document)
+            body = json.dumps({"pv": "a", "tk": token, "xp": [0, 0, *marks]})
+            assert (await beacons.post("/b", content=body)).status_code == 204
+            text = (await beacons.get("/metrics")).text
+    found = re.findall(
+        r'^rum_api_calls_total\{answered="(\w+)",app="shop",.*signed="true",.*\} (\d)\.0$', text, re.M
+    )
+    assert dict(found) == {"same": "2", "other": "1"}
+
+
 async def test_the_collector_asks_the_app_which_versions_are_out() -> None:
     class Asked:
         """Answers as two processes do, one of which is gone later."""

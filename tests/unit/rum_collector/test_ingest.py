@@ -247,7 +247,14 @@ def test_values_left_out_are_counted_by_reason() -> None:
         dict(labels)["reason"]: value
         for labels, value in fixture.samples("rum_values_rejected_total").items()
     }
-    assert found == {"unknown_metric": 1, "out_of_range": 1, "no_request": 1, "too_many": 3, "repeated": 0}
+    assert found == {
+        "unknown_metric": 1,
+        "out_of_range": 1,
+        "no_request": 1,
+        "too_many": 3,
+        "repeated": 0,
+        "unproved": 0,
+    }
     assert fixture.total("rum_page_views_total") == 2
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rolloutobs.telemetry.view_tokens import VIEW_SECONDS, seal
+from rolloutobs.telemetry.view_tokens import VIEW_SECONDS, mark, seal
 from rum_collector.beacon import parse_beacon
 from rum_collector.ingest import Ingest, Sender
 from rum_collector.settings import Settings
@@ -166,3 +166,20 @@ def test_memory_of_used_tokens_is_bounded_and_what_is_forgotten_counts_as_used(v
     for token in tokens:
         fixture.post(token)
     assert fixture.signed("rum_page_views_total") == counted
+
+
+def test_who_answered_calls_is_read_from_marks_that_mean_nothing_to_others() -> None:
+    fixture = Fixture()
+    canary, stable = (lambda: mark("secret", "1.2.0", "canary")), (lambda: mark("secret", "1.1.0", "stable"))
+    fixture.post(fixture.token(), xp=[0, 0, canary(), canary(), stable()])
+    # Later ones of the same document are shown, and a stale token still says whose page it is.
+    token = fixture.token()
+    fixture.now += VIEW_SECONDS + 1
+    fixture.post(token, xp=[0, 0, canary(), "no mark"])
+    calls = "rum_api_calls_total"
+    assert [fixture.total(calls, answered=who, signed="true") for who in ("same", "other")] == [2, 1]
+    assert [fixture.total(calls, answered=who) for who in ("same", "other")] == [3, 2]
+    # Without a token nobody knows whose page it was.
+    fixture.post("", xp=[0, 0, canary(), stable()])
+    assert fixture.total(calls) == 5
+    assert fixture.total("rum_values_rejected_total", reason="unproved") == 2

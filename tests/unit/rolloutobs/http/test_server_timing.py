@@ -79,9 +79,11 @@ async def test_a_page_for_a_check_says_so_and_others_do_not():
 
 def test_with_a_secret_users_get_a_token_and_checks_are_told_in_plain_words() -> None:
     timing = ServerTiming(Live(Identity("shop", "1.2.0", Track.CANARY)), "secret")
-    entry, _, token = timing.value(None).partition(";desc=")
-    assert entry == "view"
-    read = TokenReader(["secret"]).read(token.strip('"'), time.time())
+    said = dict(entry.split(";desc=") for entry in timing.value(None).split(", "))
+    assert list(said) == ["view", "answer"]
+    reader = TokenReader(["secret"])
+    read = reader.read(said["view"].strip('"'), time.time())
     assert isinstance(read, Served)
+    assert reader.is_same(said["answer"].strip('"'), read)
     assert (read.app, read.version, read.track) == ("shop", "1.2.0", "canary")
     assert timing.value(None, True) == 'version;desc="1.2.0", track;desc="canary", synthetic;desc="test"'

@@ -5,7 +5,7 @@ from base64 import urlsafe_b64decode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rolloutobs.telemetry.view_tokens import VIEW_SECONDS, Served, TokenDoubt, TokenReader, seal
+from rolloutobs.telemetry.view_tokens import VIEW_SECONDS, Served, TokenDoubt, TokenReader, mark, seal
 
 NOW = 1_800_000_000.0
 words = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=128)
@@ -62,3 +62,26 @@ def test_a_token_is_over_after_its_time_and_not_from_the_future() -> None:
 @settings(max_examples=100)
 def test_any_text_is_read_without_an_error(text: str) -> None:
     assert TokenReader(["secret"]).read(text, NOW) in (TokenDoubt.FORGED, TokenDoubt.MISSING)
+
+
+def test_a_mark_is_told_apart_by_who_has_the_secret_only() -> None:
+    reader = TokenReader(["new", "old"])
+    canary = reader.read(seal("new", "shop", "1.2.0", "canary", NOW), NOW)
+    assert isinstance(canary, Served)
+    own = [mark(secret, "1.2.0", "canary") for secret in ("new", "old") for _ in range(50)]
+    other = [
+        mark("new", *who)
+        for who in (("1.1.0", "stable"), ("1.2.0", "stable"), ("1.2.0", ""))
+        for _ in range(50)
+    ]
+    assert all(reader.is_same(each, canary) for each in own)
+    assert not any(reader.is_same(each, canary) for each in other)
+    assert not any(TokenReader(["another"]).is_same(each, canary) for each in own)
+    # Nobody else can sort them: no two are alike, in whole or in part, and all are as long.
+    assert len({each[:8] for each in own + other}) == len({each[8:] for each in own + other}) == 250
+    assert {len(each) for each in own + other} == {16}
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_no_mark(text: str) -> None:
+    assert not TokenReader(["secret"]).is_same(text, Served("shop", "1.2.0", "canary", 0, b"12345678"))
