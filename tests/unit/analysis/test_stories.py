@@ -1,4 +1,4 @@
-"""The six stories of the demo, simulated with the demo's own policy at the demo's own scale."""
+"""The seven stories of the demo, simulated with the demo's own policy at the demo's own scale."""
 
 from __future__ import annotations
 
@@ -85,6 +85,14 @@ def test_broken_frontend_rolls_back_on_a_few_page_views(policy: Policy) -> None:
         assert ending.decision is Decision.ROLLBACK, ending
         assert ending.seconds <= 75.0
         assert "throws JavaScript errors in the browser on /" in ending.reason
+
+
+def test_a_chunk_that_stable_does_not_have_rolls_back_for_what_could_not_be_loaded(policy: Policy) -> None:
+    missing = (VIEWS, Stream("resource_errors", PAGE, 1.5, 0.0, 1.0), PAID, CHECKED)
+    for ending in tell(policy, with_routes(streams=missing)):
+        assert ending.decision is Decision.ROLLBACK, ending
+        assert ending.seconds <= 75.0
+        assert "canary 1.2.0 fails to load parts of pages on /" in ending.reason
 
 
 def test_trickle_holds_and_says_how_much_more_it_needs(policy: Policy) -> None:
