@@ -14,8 +14,10 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -105,10 +107,12 @@ class FakeCluster:
         """Objects in one answer at most; 0: as asked for."""
         self.requests: list[tuple[str, dict[str, str], dict[str, str]]] = []
         """Plural, query and headers of each."""
+        self._later: dict[str, tuple[int, list[Mapping[str, Any]]]] = {}
         self._news = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
@@ -161,10 +165,29 @@ class FakeCluster:
             found = recording(name, plural)
             self.put(plural, found.listed, found.version)
 
+    def finish(self, name: str) -> None:
+        """Take the state in which a recording ends."""
+        self.begin(name)
+        for plural, line in in_order(name):
+            kept = self.kinds[plural]
+            kept.version = line.version
+            if line.word == "DELETED":
+                kept.objects.pop(line.plain["metadata"]["uid"], None)
+            else:
+                kept.objects[line.plain["metadata"]["uid"]] = line.plain
+
+    def after_lists(self, plural: str, count: int, objects: Iterable[Mapping[str, Any]]) -> None:
+        """Make `objects` the list of a kind once it has been asked for so often."""
+        self._later[plural] = (count, list(objects))
+
     def play(self, name: str) -> None:
         """Send all lines of a recording after `begin`."""
         for plural, line in in_order(name):
             self.say(plural, line.word, line.plain, line.version)
+
+    def soon(self, name: str) -> None:
+        """Play a recording, from another thread."""
+        self._loop.call_soon_threadsafe(self.play, name)
 
     async def _tell(self) -> None:
         async with self._news:
@@ -194,6 +217,8 @@ class FakeCluster:
         parts = target.path.split("/")
         namespace = parts[parts.index("namespaces") + 1] if "namespaces" in parts else ""
         self.requests.append((plural, query, headers))
+        if plural in self._later and self.lists(plural) > self._later[plural][0]:
+            self.put(plural, self._later.pop(plural)[1])
         if self.token and headers.get("authorization") != f"Bearer {self.token}":
             return _say(writer, 401, _status(401, "Unauthorized"))
         if plural in self.absent or target.path not in {r.path(namespace) for r in RESOURCES}:
@@ -261,6 +286,32 @@ class FakeCluster:
                 mark = {"kind": "x", "metadata": {"resourceVersion": str(version)}, "spec": {}, "status": {}}
                 _chunk(writer, json.dumps({"type": "BOOKMARK", "object": mark}))
             writer.write(b"0\r\n\r\n")
+
+
+@contextmanager
+def served(path: Path) -> Iterator[FakeCluster]:
+    """Serve on a thread of its own, for commands that bring their own event loop; `path` gets a kubeconfig.
+
+    What changes the cluster while somebody watches must run in its loop: see `FakeCluster.soon`.
+    """
+    cluster = FakeCluster()
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(cluster.__aenter__(), loop).result(30)
+    plain = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "c", "namespace": "shop"}}],
+        "clusters": [{"name": "c", "cluster": {"server": cluster.url}}],
+    }
+    path.write_text(json.dumps(plain))
+    try:
+        yield cluster
+    finally:
+        asyncio.run_coroutine_threadsafe(cluster.__aexit__(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
 
 
 def _status(code: int, message: str) -> str:

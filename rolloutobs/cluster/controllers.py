@@ -40,8 +40,7 @@ def deployment_of(plain: Plain) -> Controller:
     progressing = _find(conditions, "Progressing")
     is_current = int(status.get("observedGeneration", 0)) >= int(meta.get("generation", 0))
     paused = "paused" if spec.get("paused") else ""
-    # Source: Kubernetes, deployment/util, DeploymentComplete. A pod of the old version is not complete.
-    is_complete = is_current and replicas.updated == replicas.total == replicas.available == replicas.desired
+    is_complete = is_current and _is_rolled_out(replicas, progressing)
     return Controller(
         WorkloadKind.DEPLOYMENT,
         meta["uid"],
@@ -70,7 +69,8 @@ def rollout_of(plain: Plain) -> Controller:
     current, stable = status.get("currentPodHash") or "", status.get("stableRS") or ""
     phase, message = status.get("phase", ""), status.get("message") or ""
     aborted = (message or "aborted") if status.get("abort") else ""
-    is_complete = phase == "Healthy" and bool(current) and current == stable
+    # Promoted; whether its pods are well by now is another question.
+    is_complete = bool(current) and current == stable
     paused = "" if aborted else _argo_pause(spec, status)
     hindrance = _hindrance(conditions) or (message if phase in ("Degraded", "Error") else "")
     weights = (status.get("canary") or {}).get("weights") or {}
@@ -132,6 +132,19 @@ def canary_of(plain: Plain) -> Controller:
         target=(spec.get("targetRef") or {}).get("name", ""),
         applied=status.get("lastAppliedSpec") or "",
     )
+
+
+def _is_rolled_out(replicas: Replicas, progressing: Condition | None) -> bool:
+    """Return whether a Deployment's rollout has come to its end, whatever became of its pods since.
+
+    Source: Kubernetes, deployment/util, ``DeploymentComplete``, and deployment/progress,
+    ``syncRolloutStatus``: the reason stays while pods crash or are scaled, until the next rollout.
+    """
+    if replicas.updated != replicas.total:
+        return False
+    if progressing is not None and progressing.reason == "NewReplicaSetAvailable":
+        return True
+    return replicas.updated == replicas.available == replicas.desired
 
 
 def _app(meta: Plain, spec: Plain) -> str:

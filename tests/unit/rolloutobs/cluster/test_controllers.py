@@ -64,6 +64,7 @@ def test_a_stale_status_of_argo_says_nothing(played):
     played.begin(sets=SETS, rollouts=[HEALTHY])
     stale = rollout("2.0", 2, phase="Healthy", current="1.0", stable="1.0", generation=5, observed="4")
     assert played.say("rollouts", stale) == []
+    assert (played.workload.is_current, played.workload.rollout.revision) == (False, 1)
 
 
 def test_argo_labels_are_checked_against_its_hashes(played):
