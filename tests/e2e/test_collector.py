@@ -133,7 +133,7 @@ class Load:
                 while not self._stop:
                     number += 1
                     body = json.dumps(
-                        {"pv": f"{name}-{number}", "app": "shop", "ver": "1.2.0", "m": [["lcp", 9]]}
+                        {"pv": f"{name}-{number}", "app": "shop", "ver": "1.2.0", "e": [{"m": "x"}], "fe": 1}
                     )
                     try:
                         answer = await client.post(f"{self.url}/b", content=body)
@@ -158,10 +158,13 @@ class Load:
         self._stop = True
 
 
-async def test_no_acknowledged_beacon_is_lost_when_workers_and_the_collector_are_killed(
+async def test_no_acknowledged_beacon_is_lost_when_workers_the_collector_and_the_receiver_are_killed(
     tmp_path: Path,
 ) -> None:
-    async with running("--workers", "2", "--data-dir", str(tmp_path)) as collector:
+    receiver = Receiver()
+    await receiver.start()
+    forwarding = "--forward-url", f"http://127.0.0.1:{receiver.port}"
+    async with running("--workers", "2", "--data-dir", str(tmp_path), *forwarding) as collector:
         load = Load(collector.url)
         async with asyncio.TaskGroup() as clients:
             for name in range(4):
@@ -169,17 +172,25 @@ async def test_no_acknowledged_beacon_is_lost_when_workers_and_the_collector_are
             for _ in range(2):
                 await load.until(150)
                 os.kill(collector.workers()[0], signal.SIGKILL)
+            await receiver.until("/v1/logs")
+            await receiver.stop()
             await load.until(150)
             os.killpg(collector.pid, signal.SIGKILL)
             await collector.end()
             await collector.start()
             await load.until(150)
+            # Who comes back after everybody else is sent what is new since then.
+            receiver.received.clear()
+            await receiver.start()
+            await receiver.until("/v1/logs")
             load.stop()
         found = await collector.scrape()
         counted = found["rum_page_views_total"]
         # A beacon in flight at the moment of a kill may or may not have been counted.
         assert load.acknowledged <= counted <= load.acknowledged + load.unanswered
         assert load.acknowledged >= 600
+        assert load.acknowledged <= found["rum_views_with_errors_total"] <= counted
+    await receiver.stop()
 
 
 async def test_a_client_that_sends_its_head_or_body_byte_by_byte_is_cut_off() -> None:

@@ -22,7 +22,9 @@ def _seeds() -> list[tuple[str, bytes]]:
     ours = {
         "v": 1, "pv": "seed", "app": "shop", "ver": "1.2.0", "trk": "canary", "m": [["lcp", 1834.2]], "fe": 1,
         "e": [{"t": "TypeError", "m": "x is null", "s": "a.js:1:2", "n": 3}], "c": [["checkout", 1]],
-        "re": [["img", 2]],
+        "re": [["img", 2]], "rf": 1, "nav": "reload", "rt": "/product/7", "sq": 0, "d": 1, "ab": 1, "sr": 0.5,
+        "f": [["/api/items/:id", 3, 1, 240]], "xp": [2, 1, "bWFyayBvZiAxMiBieXRl"], "lf": [120, 4000],
+        "np": [["dns", 3], ["dom", 90]], "tk": "A" * 107, "tp": f"00-{'c' * 32}-{'d' * 16}-01",
     }  # fmt: skip
     simple = {"metric": "page_load_time", "value": 1234, "version": "1.2.0"}
     found = [("/b", json.dumps(ours).encode()), ("/api/metrics", json.dumps(simple).encode())]
