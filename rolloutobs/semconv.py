@@ -246,6 +246,11 @@ SYNTHETIC_CHECK_RUNS_TOTAL: Final = "synthetic_check_runs_total"
 SYNTHETIC_CHECK_DURATION_SECONDS: Final = "synthetic_check_duration_seconds"
 SYNTHETIC_CHECK_LAST_SUCCESS_TIMESTAMP_SECONDS: Final = "synthetic_check_last_success_timestamp_seconds"
 SYNTHETIC_CHECK_IDENTITY_MISMATCH_TOTAL: Final = "synthetic_check_identity_mismatch_total"
+SYNTHETIC_CHECK_LCP_SECONDS: Final = "synthetic_check_lcp_seconds"
+SYNTHETIC_CHECK_INP_SECONDS: Final = "synthetic_check_inp_seconds"
+SYNTHETIC_CHECK_CLS: Final = "synthetic_check_cls"
+SYNTHETIC_CHECK_FCP_SECONDS: Final = "synthetic_check_fcp_seconds"
+SYNTHETIC_CHECK_TTFB_SECONDS: Final = "synthetic_check_ttfb_seconds"
 SYNTHETIC_CHECK_PASSED_ON_RETRY_TOTAL: Final = "synthetic_check_passed_on_retry_total"
 
 # --- analysis -----------------------------------------------------------------------------------------------

@@ -11,11 +11,14 @@ from dataclasses import replace
 from time import perf_counter
 
 from synthetic._http import fault_of, open_client
+from synthetic.har import Call, har_of
 from synthetic.journey import Walk
 from synthetic.marking import new_trace_id
 from synthetic.result import Fault
+from synthetic.scrubbing import HAR
+from synthetic.session import Session
 from synthetic.target import Answer
-from synthetic.visit import Lost, Trip, Visit, common_fault, find_track
+from synthetic.visit import Lost, Trip, Visit, common_fault, find_track, is_signed_out
 
 __all__ = ["walk_api"]
 
@@ -33,7 +36,9 @@ async def walk_api(trip: Trip) -> Visit:
     """
     trace_id = "" if trip.marking is None else new_trace_id()
     journey = Walk(trip.url, trip.track, None, secrets=trip.secrets)
-    caller = _Caller(trip, trace_id)
+    if trip.session is not None:
+        journey.authorize(trip.session.authorization)
+    caller = _Caller(trip, trace_id, journey)
     problem: Exception | SystemExit | None = None
     started = perf_counter()
     try:
@@ -54,6 +59,7 @@ async def walk_api(trip: Trip) -> Visit:
     except (Exception, SystemExit) as caught:
         problem = caught
         seconds = perf_counter() - started
+    failed = problem is not None or any(step.error for step in journey.steps)
     fault, error = common_fault(problem, trip.secrets, trip.timeout_seconds)
     astray = isinstance(problem, Lost)
     clean = trip.secrets.clean
@@ -66,18 +72,60 @@ async def walk_api(trip: Trip) -> Visit:
         trace_id=trace_id,
         details="" if problem is None else clean(str(problem)),
         astray=str(problem) if astray else "",
+        files={HAR: har_of(caller.calls, trip.secrets)} if failed and caller.calls else {},
+        session=caller.session(),
+        signed_out=is_signed_out(problem, caller.statuses),
     )
 
 
 class _Caller:
     """A client, and who answered it."""
 
-    def __init__(self, trip: Trip, trace_id: str) -> None:
+    def __init__(self, trip: Trip, trace_id: str, journey: Walk) -> None:
         self._trip = trip
+        self._journey = journey
         self._asking = False
         self.answers: list[Answer] = []
+        self.calls: list[Call] = []
+        self.statuses: set[int] = set()
         seconds = min(_CALL_SECONDS, trip.timeout_seconds / 2)
-        self.client = open_client(trip, trace_id, seconds, self._note)
+        self.client = open_client(trip, trace_id, seconds, self)
+        self._take_session()
+
+    def authorization(self) -> str:
+        """Return what the journey wants to be sent."""
+        return self._journey.authorization
+
+    def note(self, answer: Answer) -> None:
+        """Take in an answer of the target's own origin."""
+        self.statuses.add(answer.status)
+        if not self._asking and not self._trip.witness.path:
+            self.answers.append(answer)
+
+    def session(self) -> Session | None:
+        """Return what a login leaves, if it is wanted; its values are kept out of all that is kept."""
+        if not self._trip.wants_session:
+            return None
+        # Where a host's name has no dot, Python's jar puts a domain of its own behind it. Source: RFC 2965.
+        cookies = [
+            {
+                "name": c.name,
+                "value": c.value or "",
+                "domain": c.domain.removesuffix(".local"),
+                "path": c.path,
+                "expires": c.expires or -1,
+            }
+            | {"secure": c.secure, "httpOnly": c.has_nonstandard_attr("HttpOnly"), "sameSite": "Lax"}
+            for c in self.client.cookies.jar
+        ]
+        session = Session(self._journey.authorization, {"cookies": cookies, "origins": []})
+        session.hide(self._trip.secrets.hide)
+        return session
+
+    def _take_session(self) -> None:
+        for cookie in [] if self._trip.session is None else self._trip.session.cookies:
+            domain = cookie["domain"] if "." in cookie["domain"] else f"{cookie['domain']}.local"
+            self.client.cookies.set(cookie["name"], cookie["value"], domain, cookie["path"])
 
     async def find(self) -> None:
         """Ask until the wanted track answers; see `find_track`."""
@@ -91,6 +139,7 @@ class _Caller:
 
     async def _renew(self) -> None:
         self.client.cookies.clear()
+        self._take_session()
 
     async def _ask(self, path: str) -> Answer:
         self._asking = True
@@ -102,7 +151,3 @@ class _Caller:
         if self._trip.witness.path and answer.is_success:
             said = self._trip.witness.of_body(answer.text)
         return Answer(str(answer.request.url), answer.status_code, said)
-
-    def _note(self, answer: Answer) -> None:
-        if not self._asking and not self._trip.witness.path:
-            self.answers.append(answer)

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING
 
 from rolloutobs.errors import ConfigurationError, MissingExtraError
 from synthetic.chromium import find_chromium
-from synthetic.journey import JourneyFunction, Walk, first_line
+from synthetic.journey import CheckFailedError, JourneyFunction, Walk, first_line
 from synthetic.marking import Marking
 from synthetic.result import Fault
 from synthetic.settings import BrowserSettings
-from synthetic.visit import Lost, Trip, Visit, common_fault
+from synthetic.visit import Lost, Trip, Visit, common_fault, is_signed_out
 from synthetic.visitor import Visitor
+from synthetic.vitals import over_budget
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
@@ -167,24 +168,19 @@ async def walk(browser: Browser, trip: Trip) -> Visit:
     Returns:
         What happened. A journey that fails is a result, never an exception.
     """
-    visitor = Visitor(trip)
-    started = perf_counter()
-    problem: Exception | SystemExit | None = None
     journey = Walk(trip.url, trip.track, None, secrets=trip.secrets)
+    if trip.session is not None:
+        journey.authorize(trip.session.authorization)
+    visitor = Visitor(trip, journey)
+    session = None
     try:
-        try:
-            page = await visitor.enter(browser)
-            journey.page = page
-            async with asyncio.timeout(trip.timeout_seconds):
-                await visitor.find()
-            started = perf_counter()
-            async with asyncio.timeout(trip.timeout_seconds):
-                await trip.walk(page, journey)
-        except (Exception, SystemExit) as caught:
-            # A journey that calls sys.exit() ends itself, not the check.
-            problem = caught
-        seconds = perf_counter() - started
+        problem, seconds = await _walk(browser, visitor, journey, trip)
+        if problem is None:
+            session = await visitor.session()
+        await visitor.measure()
         failed = problem is not None or any(step.error for step in journey.steps)
+        if not failed and (missed := over_budget(visitor.measuring.pages, trip.budgets)):
+            problem, failed = CheckFailedError(missed), True
         if failed and trip.marking is not None:
             await visitor.photograph()
         await visitor.identify_again()
@@ -210,7 +206,29 @@ async def walk(browser: Browser, trip: Trip) -> Visit:
         details="" if problem is None else clean(str(problem)),
         astray=str(problem) if astray else "",
         files=visitor.recording.files() if failed else {},
+        pages=visitor.measuring.pages,
+        session=session,
+        signed_out=is_signed_out(problem, visitor.statuses),
     )
+
+
+async def _walk(
+    browser: Browser, visitor: Visitor, journey: Walk, trip: Trip
+) -> tuple[Exception | SystemExit | None, float]:
+    """Return what ended the journey early, and its seconds."""
+    started = perf_counter()
+    try:
+        page = await visitor.enter(browser)
+        journey.page = page
+        async with asyncio.timeout(trip.timeout_seconds):
+            await visitor.find()
+        started = perf_counter()
+        async with asyncio.timeout(trip.timeout_seconds):
+            await trip.walk(page, journey)
+    except (Exception, SystemExit) as caught:
+        # A journey that calls sys.exit() ends itself, not the check.
+        return caught, perf_counter() - started
+    return None, perf_counter() - started
 
 
 def judge(problem: Exception | SystemExit | None, trip: Trip) -> tuple[Fault, str]:

@@ -27,8 +27,8 @@ def find_journeys(specs: Iterable[str]) -> list[Journey]:
     """Return the journeys of each spec, in the order in which they stand.
 
     A spec is ``FILE.py:FUNCTION`` or ``package.module:function`` (one), ``FILE.py`` (every public ``async
-    def`` there whose arguments are ``page`` or ``api``, and one more) or a folder (those of all its files,
-    without what begins with a dot or an underscore).
+    def`` there whose arguments are ``page`` or ``api``, and one more, but for the logins of others) or a
+    folder (those of all its files, without what begins with a dot or an underscore).
 
     Raises:
         ConfigurationError: nothing is found, something cannot be imported, or two have the same name, which
@@ -104,10 +104,13 @@ def load_journey(spec: str) -> Journey:
 
 def _all_of(file: Path) -> list[Journey]:
     module = _import(str(file))
+    told = [told_of(value).get("login") for value in vars(module).values() if _is_journey(value)]
+    logins = [login.walk for login in told if login is not None]
     return [
         _journey(name, value, str(file))
         for name, value in vars(module).items()
         if _is_journey(value)
+        and value not in logins
         and not name.startswith("_")
         and value.__module__ == module.__name__
         and _first_argument(value) in (_PAGE, _API)

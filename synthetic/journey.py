@@ -17,17 +17,30 @@ the page that a journey gets is whatever `synthetic.browser` hands over (a Playw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import inspect
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, TypeVar
 
 from rolloutobs.errors import ConfigurationError, RolloutobsError
 from synthetic.redaction import Secrets
 from synthetic.settings import parse_duration
+from synthetic.vitals import Vital, parse_budgets
 
-__all__ = ["CheckFailedError", "Journey", "JourneyFunction", "StepResult", "Walk", "first_line", "journey"]
+__all__ = [
+    "CheckFailedError",
+    "Journey",
+    "JourneyFunction",
+    "Login",
+    "SignedOutError",
+    "StepResult",
+    "Walk",
+    "first_line",
+    "journey",
+]
 
 _MAX_ERROR_CHARS = 300
 
@@ -35,6 +48,11 @@ _MAX_ERROR_CHARS = 300
 class CheckFailedError(RolloutobsError):
     """The app under test did not do what the journey expects. Raise it, or use ``assert`` or Playwright's
     ``expect``."""
+
+
+class SignedOutError(CheckFailedError):
+    """The page shows that nobody is logged in. A session that was used before is renewed, and the journey
+    walked once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +87,19 @@ class Walk:
         self.page = page
         self._clock = clock
         self._secrets = secrets if secrets is not None else Secrets({})
+        self._authorization = ""
         self._steps: list[StepResult] = []
+        self._under_way: list[str] = []
 
     @property
     def steps(self) -> tuple[StepResult, ...]:
         """Results so far, in the order in which the steps ended."""
         return tuple(self._steps)
+
+    @property
+    def step_under_way(self) -> str:
+        """Name of the innermost step that has begun and not ended; empty outside of steps."""
+        return self._under_way[-1] if self._under_way else ""
 
     def secret(self, name: str) -> str:
         """Return a secret from the variable `name`, or from the file that ``<name>_FILE`` names.
@@ -85,6 +110,34 @@ class Walk:
             ConfigurationError: there is none, or it has fewer than 4 characters.
         """
         return self._secrets.read(name)
+
+    @property
+    def authorization(self) -> str:
+        """What `authorize` was told last; empty: nothing."""
+        return self._authorization
+
+    def authorize(self, value: str) -> None:
+        """Send the header ``Authorization`` with each request to the target's own origin from now on.
+
+        The page's own requests have it, too, and a login leaves it to the journeys that follow. What is
+        printed and kept is without it.
+
+        Args:
+            value: the header's, e.g. ``"Bearer " + token``; empty sends none any more.
+
+        Raises:
+            ConfigurationError: it has no scheme, or less than 4 characters behind it.
+        """
+        scheme, _, token = value.partition(" ")
+        if value and not (scheme and len(token) >= 4):
+            raise ConfigurationError("an Authorization is a scheme and a value, e.g. 'Bearer ' + token")
+        if token:
+            self._secrets.hide(token)
+        self._authorization = value
+
+    def authorize_basic(self, user: str, password: str) -> None:
+        """Send a user's name and password as `authorize` does. Source: RFC 7617 section 2."""
+        self.authorize("Basic " + b64encode(f"{user}:{password}".encode()).decode())
 
     @asynccontextmanager
     async def step(self, name: str, *, budget: str = "") -> AsyncIterator[None]:
@@ -106,6 +159,8 @@ class Walk:
                 "a step has an empty name; the empty name is the whole journey's own series"
             )
         limit = parse_duration(budget, f"the budget of the step {name!r}") if budget else None
+        told = self._secrets.clean(name)
+        self._under_way.append(told)
         started = self._clock()
         error = ""
         try:
@@ -119,7 +174,8 @@ class Walk:
             error = first_line(problem, self._secrets.clean)
             raise
         finally:
-            self._steps.append(StepResult(self._secrets.clean(name), self._clock() - started, error))
+            self._steps.append(StepResult(told, self._clock() - started, error))
+            self._under_way.remove(told)
 
     async def open(self, path: str = "/") -> None:
         """Go to `path` of the target and wait until the page has loaded.
@@ -142,6 +198,16 @@ _TOLD = "__rolloutobs_journey__"
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """How to become somebody before a journey begins."""
+
+    walk: JourneyFunction
+    needs_browser: bool
+    seconds: float
+    """How long it is used before it is made anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Journey:
     """A journey, its name, and what `journey` told about it."""
 
@@ -154,31 +220,60 @@ class Journey:
     """``None``: the command's."""
     retries: int | None = None
     """``None``: the command's."""
+    budgets: Mapping[Vital, float] = field(default_factory=dict)
+    """What its pages' web vitals may at most be."""
+    login: Login | None = None
+    """``None``: nobody in particular walks it."""
     place: str = ""
     """The file it stands in."""
 
 
-def journey(*, tags: tuple[str, ...] = (), timeout: str = "", retries: int | None = None) -> Callable[[F], F]:
+def journey(
+    *,
+    tags: Sequence[str] = (),
+    timeout: str = "",
+    retries: int | None = None,
+    vitals: Mapping[str, str | float] | None = None,
+    login: JourneyFunction | None = None,
+    session: str = "1h",
+) -> Callable[[F], F]:
     """Tell something about a journey, which needs none of it to be one.
 
     Args:
         tags: words for ``--tag``.
         timeout: its limit, e.g. ``"10s"``, instead of the command's.
         retries: how often a pair that failed is walked once more, instead of the command's.
+        vitals: budgets for each of its pages, e.g. ``{"lcp": "2.5s", "cls": 0.1}``; a journey whose pages
+            miss one has failed.
+        login: ``async def sign_in(page, shop)`` (or ``api``), walked once for each track before the journey;
+            the cookies, local storage and `Walk.authorize` that it leaves are what this journey, and each
+            other one with the same login, begins with.
+        session: how long they are used, e.g. ``"10m"``; sooner, if the target no longer takes them.
 
     Raises:
-        ConfigurationError: the timeout is no duration, or retries are below 0.
+        ConfigurationError: a duration is none, retries are below 0, or a budget is none.
     """
     seconds = parse_duration(timeout, "the journey's timeout") if timeout else None
     if retries is not None and retries < 0:
         raise ConfigurationError(f"the journey's retries are {retries}; use 0 or more")
-    told: Mapping[str, Any] = {"tags": tuple(tags), "timeout_seconds": seconds, "retries": retries}
+    told: Mapping[str, Any] = {
+        "tags": tuple(tags),
+        "timeout_seconds": seconds,
+        "retries": retries,
+        "budgets": parse_budgets(vitals or {}),
+        "login": None if login is None else _login(login, session),
+    }
 
     def tell(function: F) -> F:
         setattr(function, _TOLD, told)
         return function
 
     return tell
+
+
+def _login(function: JourneyFunction, session: str) -> Login:
+    needs_browser = next(iter(inspect.signature(function).parameters), "") != "api"
+    return Login(function, needs_browser, parse_duration(session, "the journey's session"))
 
 
 def told_of(function: JourneyFunction) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFami
 from synthetic.journey import StepResult
 from synthetic.result import CheckOutcome, Pair, PairVerdict, TrackRun
 from synthetic.target import Proven, Target
+from synthetic.vitals import Vital
 
 __all__ = ["DURATION_BOUNDS", "CheckMetrics", "serve"]
 
@@ -33,6 +34,13 @@ INTERNAL_PLACES = ("artifacts", "push", "report")
 WHOLE_JOURNEY = ""
 """The step label of a whole journey's result."""
 
+_VITALS = {
+    Vital.LCP: (semconv.SYNTHETIC_CHECK_LCP_SECONDS, "Largest contentful paint", semconv.RUM_LCP_BOUNDS),
+    Vital.INP: (semconv.SYNTHETIC_CHECK_INP_SECONDS, "Interaction to next paint", semconv.RUM_INP_BOUNDS),
+    Vital.CLS: (semconv.SYNTHETIC_CHECK_CLS, "Cumulative layout shift", semconv.RUM_CLS_BOUNDS),
+    Vital.FCP: (semconv.SYNTHETIC_CHECK_FCP_SECONDS, "First contentful paint", semconv.RUM_FCP_BOUNDS),
+    Vital.TTFB: (semconv.SYNTHETIC_CHECK_TTFB_SECONDS, "Time to first byte", semconv.RUM_TTFB_BOUNDS),
+}
 _IDENTITY = (*semconv.IDENTITY_LABELS, semconv.LABEL_CHECK)
 _STEP = (*_IDENTITY, semconv.LABEL_STEP)
 
@@ -58,6 +66,10 @@ class CheckMetrics(Collector):
             _STEP,
             DURATION_BOUNDS,
         )
+        self._vitals = {
+            vital: HistogramFamily(name, f"{text} of each page, by the step that opened it.", _STEP, bounds)
+            for vital, (name, text, bounds) in _VITALS.items()
+        }
         self._last_success = GaugeFamily(
             semconv.SYNTHETIC_CHECK_LAST_SUCCESS_TIMESTAMP_SECONDS, "When a run last passed.", _IDENTITY
         )
@@ -107,7 +119,8 @@ class CheckMetrics(Collector):
     def families(self) -> tuple[CounterFamily | GaugeFamily | HistogramFamily, ...]:
         """Everything that is exposed, for the table in the documentation."""
         return (
-            self._runs, self._duration, self._last_success, self._mismatch, self._retried, self._internal,
+            self._runs, self._duration, *self._vitals.values(), self._last_success, self._mismatch,
+            self._retried, self._internal,
         )  # fmt: skip
 
     def _exist(self, check: str, version: str, track: str, step: str) -> None:
@@ -130,10 +143,18 @@ class CheckMetrics(Collector):
                 self._duration.cell(*labels, step.name).observe(step.seconds)
         if outcome is CheckOutcome.PASS:
             self._duration.cell(*labels, WHOLE_JOURNEY).observe(run.seconds)
+        if outcome in (CheckOutcome.PASS, CheckOutcome.FAIL):
+            # Failed journeys too: one that missed its budget is the one that matters.
+            self._count_vitals(labels, run)
         if run.outcome is CheckOutcome.PASS:
             self._last_success.cell(*labels).value = run.ended
         if run.outcome is CheckOutcome.INCONCLUSIVE or run.proof.proven in (Proven.WRONG, Proven.UNKNOWN):
             self._mismatch.cell(*labels).inc()
+
+    def _count_vitals(self, labels: tuple[str, ...], run: TrackRun) -> None:
+        for page in run.pages:
+            for vital, value in page.values.items():
+                self._vitals[vital].cell(*labels, page.step).observe(value)
 
 
 def _step_outcome(journey: CheckOutcome, step: StepResult) -> CheckOutcome:

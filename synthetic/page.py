@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from synthetic.pairing import Pairing
-from synthetic.report import Summary, reason, sentence
+from synthetic.report import Summary, reason, sentence, vitals_line
 from synthetic.result import CheckOutcome, Pair, PairVerdict, TrackRun
 
 __all__ = ["html_page", "markdown"]
@@ -34,6 +34,7 @@ table { border-collapse: collapse; width: 100% } td { padding: .1rem .5rem .1rem
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .no { color: #c0392b }
 img { width: 20rem; border: 1px solid #d8dce3; border-radius: 4px }
 code { font-size: .85em; overflow-wrap: anywhere }
+.page { color: #556; font-size: .9em; margin: .3rem 0; overflow-wrap: anywhere }
 summary { cursor: pointer; color: #556 }
 """
 _CLASSES = {
@@ -122,6 +123,7 @@ class _Gallery:
         )
         head = f"{_e(run.target.track)} {_e(run.version)}: {_e(run.outcome)}, {run.seconds:.2f} s"
         parts = [f"<p><b>{head}</b></p><table>{rows}</table>"]
+        parts += [f'<p class="page">{_e(vitals_line(page))}</p>' for page in run.pages if page.values]
         if run.outcome is not CheckOutcome.PASS:
             parts += [f'<p class="no">{_e(line)}</p>' for line in (reason(run), run.page_error) if line]
             parts += [f"<p>trace <code>{_e(run.trace_id)}</code></p>"] if run.trace_id else []

@@ -1,7 +1,7 @@
 """What a sequence of pairs proves: who fails more, and who is slower, looked at as often as one likes.
 
-Belongs here: the sequential McNemar test and the interval of the durations' ratio. Pure. The pair is the
-unit: what slows or breaks both walks at the same moment cancels out.
+Belongs here: the sequential McNemar test, and the intervals of durations and web vitals. Pure. The pair is
+the unit: what slows or breaks both walks at the same moment cancels out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from bisect import insort
 from typing import Any
 
 from synthetic.result import CheckOutcome, Pair
+from synthetic.vitals import Vital, comparable
 
 __all__ = ["ERROR_RATE", "Pairing"]
 
@@ -36,6 +37,45 @@ def _nats(more: int, less: int) -> float:
     return float(log_mean_exp(log_e(counts, more_than(1.0, 0.0)))[0, 0])
 
 
+class _Median:
+    """The median of a growing sample, with bounds that are right at every look."""
+
+    def __init__(self) -> None:
+        self._values: list[float] = []
+        self._outside = -1
+        self.bounds = (-math.inf, math.inf)
+        """Right at all times together in 95 % of all sequences."""
+
+    def add(self, value: float) -> None:
+        if len(self._values) < _MOST_RATIOS:
+            insort(self._values, value)
+            self._narrow()
+
+    @property
+    def median(self) -> float | None:
+        """``None``: there are no values."""
+        count = len(self._values)
+        if not count:
+            return None
+        return (self._values[(count - 1) // 2] + self._values[count // 2]) / 2
+
+    def _narrow(self) -> None:
+        """Cut the interval at the values that so many pairs refute as the median.
+
+        If m is the median, each value lies above it with probability 1/2 at least, and below it likewise; a
+        bet against either that multiplies its stake by 2 / error rate refutes m. Source: Howard and Ramdas,
+        "Sequential estimation of quantiles" (Bernoulli 28, 2022), with the e-process of `_nats`.
+        """
+        count = len(self._values)
+        needed = math.log(2.0 / ERROR_RATE)
+        while _nats(count - self._outside - 1, self._outside + 1) >= needed:
+            self._outside += 1
+        if self._outside >= 0:
+            low, high = self.bounds
+            first, last = self._values[self._outside], self._values[count - 1 - self._outside]
+            self.bounds = max(low, first), min(high, last)
+
+
 class Pairing:
     """The evidence of one check's pairs. Void pairs, in which one side says nothing, are none."""
 
@@ -43,9 +83,8 @@ class Pairing:
         self.pairs = 0
         self.canary_alone = 0
         self.stable_alone = 0
-        self._log_ratios: list[float] = []
-        self._outside = -1
-        self._interval = (-math.inf, math.inf)
+        self._durations = _Median()
+        self._vitals: dict[Vital, _Median] = {}
 
     def add(self, pair: Pair) -> None:
         """Take in a pair; of one that was retried the first walk counts."""
@@ -56,13 +95,14 @@ class Pairing:
         self.canary_alone += (stable, canary) == (CheckOutcome.PASS, CheckOutcome.FAIL)
         self.stable_alone += (stable, canary) == (CheckOutcome.FAIL, CheckOutcome.PASS)
         seconds = (pair.stable.seconds, pair.canary.seconds)
-        if (
-            stable is canary is CheckOutcome.PASS
-            and min(seconds) > 0
-            and len(self._log_ratios) < _MOST_RATIOS
-        ):
-            insort(self._log_ratios, math.log(seconds[1] / seconds[0]))
-            self._narrow()
+        if stable is canary is CheckOutcome.PASS and min(seconds) > 0:
+            self._durations.add(math.log(seconds[1] / seconds[0]))
+        for vital, (ours, theirs) in comparable(pair.stable.pages, pair.canary.pages).items():
+            if vital is Vital.CLS:
+                # Most pages do not shift at all, and there is no ratio to 0.
+                self._vitals.setdefault(vital, _Median()).add(theirs - ours)
+            elif min(ours, theirs) > 0:
+                self._vitals.setdefault(vital, _Median()).add(math.log(theirs / ours))
 
     @property
     def nats(self) -> float:
@@ -74,17 +114,27 @@ class Pairing:
     def ratio(self) -> float | None:
         """Median of canary's duration / stable's over the pairs in which both passed; ``None``: there are
         none."""
-        count = len(self._log_ratios)
-        if not count:
-            return None
-        return math.exp((self._log_ratios[(count - 1) // 2] + self._log_ratios[count // 2]) / 2)
+        median = self._durations.median
+        return None if median is None else math.exp(median)
 
     @property
     def bounds(self) -> tuple[float, float]:
         """The ratio's lower and upper bound, right at all times together in 95 % of all sequences; 0 and
         infinity with too few pairs."""
-        low, high = self._interval
+        low, high = self._durations.bounds
         return math.exp(low), math.exp(high)
+
+    @property
+    def vitals(self) -> dict[Vital, tuple[float, float, float]]:
+        """Median, lower and upper bound of canary / stable for each vital, of canary - stable for CLS; of the
+        worst page of a pair that both tracks opened, failed journeys included."""
+        found: dict[Vital, tuple[float, float, float]] = {}
+        for vital, each in self._vitals.items():
+            told = (each.median or 0.0, *each.bounds)
+            found[vital] = (
+                told if vital is Vital.CLS else (math.exp(told[0]), math.exp(told[1]), math.exp(told[2]))
+            )
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data; ``None`` where there is nothing to say yet."""
@@ -97,6 +147,7 @@ class Pairing:
             "duration_ratio": self.ratio,
             "duration_ratio_low": low or None,
             "duration_ratio_high": None if math.isinf(high) else high,
+            "vitals": {vital.value: _plain(vital, *told) for vital, told in self.vitals.items()},
         }
 
     def lines(self) -> list[str]:
@@ -115,20 +166,18 @@ class Pairing:
                 else "too few pairs for bounds"
             )
             told.append(f"duration, canary / stable: {self.ratio:.2f} in the median, {between}")
+        if self._vitals:
+            vitals = ", ".join(_line(vital, *told) for vital, told in self.vitals.items())
+            told.append(f"web vitals, canary / stable: {vitals}")
         return told
 
-    def _narrow(self) -> None:
-        """Cut the interval at the ratios that so many pairs refute as the median.
 
-        If m is the median, each pair lies above it with probability 1/2 at least, and below it likewise; a
-        bet against either that multiplies its stake by 2 / error rate refutes m. Source: Howard and Ramdas,
-        "Sequential estimation of quantiles" (Bernoulli 28, 2022), with the e-process of `_nats`.
-        """
-        count = len(self._log_ratios)
-        needed = math.log(2.0 / ERROR_RATE)
-        while _nats(count - self._outside - 1, self._outside + 1) >= needed:
-            self._outside += 1
-        if self._outside >= 0:
-            low, high = self._interval
-            first, last = self._log_ratios[self._outside], self._log_ratios[count - 1 - self._outside]
-            self._interval = max(low, first), min(high, last)
+def _plain(vital: Vital, median: float, low: float, high: float) -> dict[str, float | None]:
+    word = "difference" if vital is Vital.CLS else "ratio"
+    least = None if math.isinf(low) or (vital is not Vital.CLS and not low) else low
+    return {word: median, f"{word}_low": least, f"{word}_high": None if math.isinf(high) else high}
+
+
+def _line(vital: Vital, median: float, low: float, high: float) -> str:
+    between = f" ({low:.2f} to {high:.2f})" if math.isfinite(high) else ""
+    return f"{vital} {median:+.2f}{between}" if vital is Vital.CLS else f"{vital} {median:.2f}{between}"

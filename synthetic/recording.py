@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from synthetic.journey import first_line
 from synthetic.redaction import Secrets
-from synthetic.scrubbing import scrubbed_har, scrubbed_trace
+from synthetic.scrubbing import HAR, scrubbed_har, scrubbed_trace
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext
 
-__all__ = ["HAR", "HIDE", "TRACE", "Recording"]
+__all__ = ["HIDE", "TRACE", "Recording"]
 
 log = logging.getLogger(__name__)
 
 TRACE = "trace.zip"
-HAR = "network.har"
 HIDE = """([values, hidden]) => {
   const clean = (text) => values.reduce((left, value) => left.split(value).join(hidden), text);
   for (const field of document.querySelectorAll('input, textarea')) {

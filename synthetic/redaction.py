@@ -54,7 +54,7 @@ class Secrets:
         if len(value) < _MIN_CHARS:
             said = "has fewer than 4 characters, too few to be hidden" if value else "is not set"
             raise ConfigurationError(f"the secret {name} {said}; set {name}, or {name}_FILE to a file's path")
-        self._add(value)
+        self.hide(value)
         return value
 
     def clean(self, text: str) -> str:
@@ -67,7 +67,10 @@ class Secrets:
             return content
         return self.clean(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
-    def _add(self, value: str) -> None:
+    def hide(self, value: str) -> None:
+        """Replace a value, too, from now on; of at least 4 characters."""
+        if value in self._forms:
+            return
         self._forms[value] = _forms(value)
         every = sorted({form for forms in self._forms.values() for form in forms}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, every)))

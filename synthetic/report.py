@@ -18,6 +18,7 @@ from typing import Any
 from synthetic.journey import StepResult
 from synthetic.pairing import Pairing
 from synthetic.result import CheckOutcome, ExitCode, Pair, PairVerdict, TrackRun, exit_code
+from synthetic.vitals import PageVitals, told
 
 __all__ = [
     "Artifacts",
@@ -28,6 +29,7 @@ __all__ = [
     "reason",
     "run_as_dict",
     "sentence",
+    "vitals_line",
     "write_json",
     "write_text",
 ]
@@ -75,6 +77,7 @@ def pair_text(number: int, pair: Pair, *, named: bool = False) -> str:
             f"  {run.target.track:<8} {run.version:<12} {run.outcome.upper():<13} {run.seconds:7.2f} s"
         )
         lines += [_step_line(step) for step in run.steps]
+        lines += [f"    {vitals_line(page)}" for page in run.pages if page.values]
         if why := reason(run):
             lines.append(f"    why: {why}")
         if run.outcome is not CheckOutcome.PASS:
@@ -87,6 +90,12 @@ def pair_text(number: int, pair: Pair, *, named: bool = False) -> str:
 
 def _step_line(step: StepResult) -> str:
     return f"    {'FAIL' if step.error else 'ok':<5} {step.seconds:7.2f} s  {step.name}"
+
+
+def vitals_line(page: PageVitals) -> str:
+    """Return what was measured of a page as one line."""
+    values = (f"{vital} {told(vital, value)}" for vital, value in page.values.items())
+    return f"page {page.path}: {', '.join(values)}"
 
 
 def run_as_dict(run: TrackRun) -> dict[str, Any]:
@@ -107,6 +116,10 @@ def run_as_dict(run: TrackRun) -> dict[str, Any]:
             {"name": s.name, "outcome": "fail" if s.error else "pass", "seconds": round(s.seconds, 4)}
             | ({"error": s.error} if s.error else {})
             for s in run.steps
+        ],
+        "pages": [
+            {"step": page.step, "path": page.path} | {v.value: round(x, 4) for v, x in page.values.items()}
+            for page in run.pages
         ],
         "trace_id": run.trace_id,
         "artifacts": run.artifacts,

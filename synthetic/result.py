@@ -14,6 +14,7 @@ from typing import assert_never
 from rolloutobs.identity import UNKNOWN_VERSION, Track
 from synthetic.journey import StepResult
 from synthetic.target import Proof, Proven, Target
+from synthetic.vitals import PageVitals
 
 __all__ = ["CheckOutcome", "ExitCode", "Fault", "Pair", "PairVerdict", "TrackRun", "exit_code", "outcome_of"]
 
@@ -88,6 +89,8 @@ class TrackRun:
     """Folder with what the failed run left; empty when nothing was kept."""
     page_error: str = ""
     """The first error that the page did not catch; empty when there was none."""
+    pages: tuple[PageVitals, ...] = ()
+    """Web vitals of each page that was opened, in that order; none without a browser."""
 
     @property
     def version(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from random import Random
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +23,7 @@ from synthetic.marking import Marking
 from synthetic.redaction import Secrets
 from synthetic.report import Artifacts
 from synthetic.result import CheckOutcome, Fault, Pair, PairVerdict, TrackRun, outcome_of
+from synthetic.sessions import Sessions
 from synthetic.settings import BrowserSettings, CheckSettings
 from synthetic.target import Proof, Proven, Target, prove
 from synthetic.visit import Trip, Visit
@@ -83,6 +85,7 @@ class PairRunner:
         self._random = random
         self._clock = clock
         self._on_internal_error = on_internal_error
+        self._sessions = Sessions(self._walk_trip, monotonic)
         self._stack = AsyncExitStack()
         self._browser: Browser | None = None
 
@@ -92,7 +95,7 @@ class PairRunner:
         Raises:
             ConfigurationError: there is none, or it does not start.
         """
-        if any(check.journey.needs_browser for check in self._checks):
+        if any(map(_needs_browser, self._checks)):
             await self._open()
         if not all(check.journey.needs_browser for check in self._checks):
             require_httpx2()
@@ -121,12 +124,12 @@ class PairRunner:
         return replace(first, retries=check.settings.retries if first.verdict in failed else 0)
 
     async def _pair(self, check: Check) -> Pair:
-        browser = await self._open() if check.journey.needs_browser else None
+        browser = await self._open() if _needs_browser(check) else None
         started = self._clock()
         targets = [check.stable, check.canary]
         self._random.shuffle(targets)
         async with asyncio.TaskGroup() as tasks:
-            runs = [tasks.create_task(self._walk(check, browser, target)) for target in targets]
+            runs = [tasks.create_task(self._walk(check, target)) for target in targets]
         by_target = dict(zip(targets, (task.result() for task in runs), strict=True))
         stable, canary = by_target[check.stable], by_target[check.canary]
         pair = Pair(started, targets[0].track, stable, canary, check.settings.check)
@@ -134,7 +137,7 @@ class PairRunner:
             await self._close()
         return pair
 
-    async def _walk(self, check: Check, browser: Browser | None, target: Target) -> TrackRun:
+    async def _walk(self, check: Check, target: Target) -> TrackRun:
         trip = Trip(
             target.url,
             check.journey.walk,
@@ -144,8 +147,10 @@ class PairRunner:
             check.settings.timeout_seconds,
             self._secrets,
             record=check.settings.artifacts is not None,
+            budgets=check.journey.budgets,
         )
-        seen = await (walk_api(trip) if browser is None else walk(browser, trip))
+        journey = check.journey
+        seen = await self._sessions.walk(trip, journey.login, needs_browser=journey.needs_browser)
         proof = Proof(Proven.WRONG, None, seen.astray) if seen.astray else prove(target, seen.answers)
         run = TrackRun(
             target=target,
@@ -158,8 +163,16 @@ class PairRunner:
             trace_id=seen.trace_id,
             page_error=seen.page_error,
             ended=self._clock(),
+            pages=seen.pages,
         )
         return run if run.outcome is CheckOutcome.PASS else await self._keep(check, run, seen)
+
+    async def _walk_trip(self, trip: Trip, needs_browser: bool) -> Visit:
+        if not needs_browser:
+            return await walk_api(trip)
+        if self._browser is None:
+            raise RuntimeError("no browser was opened for this pair")
+        return await walk(self._browser, trip)
 
     async def _keep(self, check: Check, run: TrackRun, seen: Visit) -> TrackRun:
         """Save the artifacts of a run that did not pass; a full disk does not change its outcome, and is
@@ -196,6 +209,11 @@ class PairRunner:
         except Exception as problem:
             # Playwright raises bare exceptions when its driver is gone; there is nothing left to close then.
             log.debug("closing the browser: %s", problem)
+
+
+def _needs_browser(check: Check) -> bool:
+    login = check.journey.login
+    return check.journey.needs_browser or (login is not None and login.needs_browser)
 
 
 class RunsPairs(Protocol):

@@ -16,8 +16,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from rolloutobs.semconv import BAGGAGE_SIGNATURE
 from synthetic.redaction import HIDDEN, Secrets
 
-__all__ = ["scrubbed_har", "scrubbed_trace"]
+__all__ = ["HAR", "scrubbed_har", "scrubbed_trace"]
 
+HAR = "network.har"
+"""Name of the file."""
 _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 _WORD = re.compile(
     r"pass(word|wd)?|secret|token|api[-_]?key|session|signature|credential|auth", re.IGNORECASE

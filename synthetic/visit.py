@@ -5,19 +5,21 @@ Belongs here: `Trip`, `Visit` and what both kinds of walks share. Concludes noth
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from rolloutobs.errors import ConfigurationError
-from synthetic.journey import JourneyFunction, StepResult, first_line
+from synthetic.journey import JourneyFunction, SignedOutError, StepResult, first_line
 from synthetic.marking import Marking
 from synthetic.redaction import Secrets
 from synthetic.result import Fault
 from synthetic.routing import Route
+from synthetic.session import Session
 from synthetic.target import Answer, Target, told_astray
+from synthetic.vitals import PageVitals, Vital
 from synthetic.witness import Witness
 
-__all__ = ["Lost", "Trip", "Visit", "common_fault", "find_track"]
+__all__ = ["Lost", "Trip", "Visit", "common_fault", "find_track", "is_signed_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ class Trip:
     secrets: Secrets = field(default_factory=lambda: Secrets({}))
     record: bool = False
     """Whether a trace and the network's log are recorded, for the case that it fails."""
+    budgets: Mapping[Vital, float] = field(default_factory=dict)
+    """What its pages' web vitals may at most be."""
+    session: Session | None = None
+    """What a login left, to begin with."""
+    wants_session: bool = False
+    """Whether this is a login, whose session is wanted."""
 
     @property
     def route(self) -> Route:
@@ -74,6 +82,12 @@ class Visit:
     """Why the journey was not walked: an address that splits its traffic never led to the wanted track."""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """What was recorded of a failed visit, by file name."""
+    pages: tuple[PageVitals, ...] = ()
+    """The web vitals of marked visits' pages."""
+    session: Session | None = field(default=None, repr=False)
+    """What a login left; ``None`` where none was wanted."""
+    signed_out: bool = False
+    """Whether it failed because nobody was logged in: a 401 of the target, or the journey said so."""
 
 
 class Lost(Exception):  # noqa: N818 - no error: the wanted track did not answer
@@ -90,6 +104,16 @@ def common_fault(
         return Fault.PRODUCT, f"the journey took longer than {timeout_seconds:g} s"
     fault = Fault.HARNESS if isinstance(problem, ConfigurationError) else Fault.PRODUCT
     return fault, first_line(problem, secrets.clean)
+
+
+def is_signed_out(problem: BaseException | None, statuses: Iterable[int]) -> bool:
+    """Return whether a walk failed because nobody was logged in.
+
+    Args:
+        problem: what ended it.
+        statuses: of the target's answers. Source: RFC 9110 section 15.5.2.
+    """
+    return isinstance(problem, SignedOutError) or (problem is not None and 401 in statuses)
 
 
 async def find_track(

@@ -10,11 +10,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from synthetic.journey import first_line
+from synthetic.journey import Walk, first_line
 from synthetic.marking import marked_headers, new_trace_id
+from synthetic.measuring import Measuring
 from synthetic.recording import HIDE, Recording
 from synthetic.redaction import HIDDEN
 from synthetic.routing import Route
+from synthetic.session import Session
 from synthetic.target import Answer, origin_of
 from synthetic.visit import Trip, find_track
 from synthetic.wire import Wire
@@ -43,18 +45,22 @@ _SCREENSHOT_SECONDS = 2.0
 class Visitor:
     """One context with its pages: marks what goes out, notes what comes back, waits for the last beacons."""
 
-    def __init__(self, trip: Trip) -> None:
+    def __init__(self, trip: Trip, journey: Walk) -> None:
         self._trip = trip
+        self._journey = journey
         # Half of the journey's limit where that is less, so that the failing step is named before the whole
         # journey is cut off.
         self._action_seconds = min(_ACTION_SECONDS, trip.timeout_seconds / 2)
         self.trace_id = "" if trip.marking is None else new_trace_id()
         """Empty: unmarked."""
         self.answers: list[Answer] = []
+        self.statuses: set[int] = set()
+        """Of the target's documents and API calls."""
         self.console: list[str] = []
         self.page_error = ""
         self.screenshot: bytes | None = None
         self.recording = Recording(trip.record, trip.secrets)
+        self.measuring = Measuring(trip.url, lambda: journey.step_under_way, trip.secrets.clean)
         self._origin = origin_of(trip.url)
         self._context: BrowserContext | None = None
         self._wires: dict[Page, Wire] = {}
@@ -63,11 +69,15 @@ class Visitor:
         """Open a fresh context with one page."""
         # A service worker's requests pass by the page's marks and its answers by the proof.
         workers: Any = "block" if self._trip.marking else "allow"
-        context = await browser.new_context(service_workers=workers, **self.recording.options())
+        given: Any = None if self._trip.session is None else self._trip.session.state
+        context = await browser.new_context(
+            service_workers=workers, storage_state=given, **self.recording.options()
+        )
         self._context = context
         context.set_default_timeout(self._action_seconds * 1000)
         if self._trip.marking:
             await context.add_init_script(_SYNTHETIC_FLAG)
+            await self.measuring.start(context)
         await self._take_cookies()
         await self.recording.start(context)
         context.on("response", self._note_answer)
@@ -90,6 +100,9 @@ class Visitor:
 
         async def renew() -> None:
             await context.clear_cookies()
+            if self._trip.session is not None:
+                kept: Any = self._trip.session.cookies
+                await context.add_cookies(kept)
             await self._take_cookies()
 
         answer = await find_track(self._trip, renew, self._ask)
@@ -106,6 +119,20 @@ class Visitor:
         except Error as problem:
             # Who does not answer now says nothing; what it said before still counts.
             log.debug("asking who answers: %s", first_line(problem))
+
+    async def session(self) -> Session | None:
+        """Return what a login leaves, if it is wanted; its values are kept out of all that is kept."""
+        if not self._trip.wants_session:
+            return None
+        state: Any = await self._open_context().storage_state()
+        session = Session(self._journey.authorization, state)
+        session.hide(self._trip.secrets.hide)
+        return session
+
+    async def measure(self) -> None:
+        """Let the pages tell the last of their web vitals."""
+        if self._trip.marking:
+            await self.measuring.finish(self._context)
 
     async def photograph(self) -> None:
         """Take a PNG of the first page, if the browser can still give one; secrets on it are replaced
@@ -168,6 +195,8 @@ class Visitor:
         trip = self._trip
         headers = {} if trip.marking is None else marked_headers({}, self.trace_id, trip.marking.baggage())
         # Balancers that choose by connection are given a new one.
+        if self._journey.authorization:
+            headers["authorization"] = self._journey.authorization
         headers |= {"connection": "close"} | dict(trip.route.headers)
         url = trip.route.url(trip.url + path)
         answer = await self._open_context().request.get(
@@ -185,7 +214,7 @@ class Visitor:
             return
         try:
             session = await page.context.new_cdp_session(page)
-            wire = self._wires[page] = Wire(session, self._trip, self.trace_id)
+            wire = self._wires[page] = Wire(session, self._trip, self.trace_id, self._journey)
             if self._trip.marking or self._trip.route != Route():
                 await wire.mark_own_origin()
         except Error as problem:
@@ -193,9 +222,10 @@ class Visitor:
 
     def _note_answer(self, response: Response) -> None:
         request = response.request
-        if self._trip.witness.path:
+        if request.resource_type not in CHECKED_TYPES or origin_of(response.url) != self._origin:
             return
-        if request.resource_type in CHECKED_TYPES and origin_of(response.url) == self._origin:
+        self.statuses.add(response.status)
+        if not self._trip.witness.path:
             said = self._trip.witness.of_headers(response.headers)
             self.answers.append(Answer(response.url, response.status, said))
 

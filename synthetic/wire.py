@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from synthetic.journey import first_line
+from synthetic.journey import Walk, first_line
 from synthetic.marking import marked_headers
 from synthetic.target import origin_of
 from synthetic.visit import Trip
@@ -32,11 +32,12 @@ class Wire:
     Source: https://chromedevtools.github.io/devtools-protocol/tot/Fetch/
     """
 
-    def __init__(self, session: CDPSession, trip: Trip, trace_id: str) -> None:
+    def __init__(self, session: CDPSession, trip: Trip, trace_id: str, journey: Walk) -> None:
         self._session = session
         self._origin = origin_of(trip.url)
         self._trace_id = trace_id
         self._marking = trip.marking
+        self._journey = journey
         self._route = trip.route
         self._in_flight: set[str] = set()
         self._changed = asyncio.Event()
@@ -94,9 +95,11 @@ class Wire:
         headers: dict[str, str] = dict(request["headers"])
         if self._marking is not None:
             headers = marked_headers(headers, self._trace_id, self._marking.baggage())
-        given = {name.lower() for name, _ in self._route.headers}
-        headers = {name: value for name, value in headers.items() if name.lower() not in given}
-        headers |= dict(self._route.headers)
+        given = dict(self._route.headers)
+        if self._journey.authorization:
+            given = {"authorization": self._journey.authorization} | given
+        names = {name.lower() for name in given}
+        headers = {name: value for name, value in headers.items() if name.lower() not in names} | given
         changed: dict[str, Any] = {
             "headers": [{"name": name, "value": value} for name, value in headers.items()]
         }

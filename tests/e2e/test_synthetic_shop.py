@@ -128,8 +128,8 @@ async def test_each_fault_is_found_by_the_journey_that_meets_it(
         folder.name.partition("-")[0]: {f.name for f in folder.iterdir()}
         for folder in tmp_path.glob("kept/*")
     }
-    told = {"run.json", "console.txt"}
-    seen = told | {"screenshot.png", "trace.zip", "network.har"}
+    told = {"run.json", "console.txt", "network.har"}
+    seen = told | {"screenshot.png", "trace.zip"}
     assert kept == {"checkout": seen, "read_product": told, "order": told}
     html = page.read_text()
     assert [html.count(word) for word in ("data:image/png;base64,", "trace.zip</a>", "run.json</a>")] == [

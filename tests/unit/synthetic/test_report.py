@@ -133,6 +133,7 @@ def test_summary():
         "duration_ratio": None,
         "duration_ratio_low": None,
         "duration_ratio_high": None,
+        "vitals": {},
     }
     assert plain["pairs"][0]["canary"]["steps"][1] == {
         "name": "pay",
