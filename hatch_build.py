@@ -12,7 +12,16 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MANIFESTS: Final = ("base", "components", "overlays", "argo-rollouts", "flagger", "rules", "dashboards")
+MANIFESTS: Final = (
+    "base",
+    "components",
+    "overlays",
+    "argo-rollouts",
+    "flagger",
+    "flagger-metrics",
+    "rules",
+    "dashboards",
+)
 """Folders of `k8s/` that the wheel carries; the others are code and images."""
 
 

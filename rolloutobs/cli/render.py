@@ -134,6 +134,18 @@ def _add_rest(parser: argparse.ArgumentParser) -> None:
         "--prometheus", default="", metavar="URL", help="the gate asks it, from within the cluster"
     )
     rest.add_argument(
+        "--serve",
+        default="",
+        metavar="URL",
+        help="Argo Rollouts and Flagger ask the gate there (default: where --cluster puts it)",
+    )
+    rest.add_argument(
+        "--runbook",
+        default="",
+        metavar="URL",
+        help="your team reads docs/runbook.md there: alerts link to it (with --cluster)",
+    )
+    rest.add_argument(
         "--registry",
         default="",
         metavar="NAME",
@@ -200,6 +212,8 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         arguments.health,
         arguments.replicas,
         arguments.prometheus,
+        arguments.serve,
+        arguments.runbook.partition("#")[0],
         f"{arguments.registry.rstrip('/')}/" if arguments.registry else "",
         _read(journey, "--journey"),
         function,

@@ -13,7 +13,7 @@ from rolloutobs.errors import ConfigurationError
 from rolloutobs.manifests.files import load, load_all, parsed
 from rolloutobs.manifests.merge import edited, merged
 
-__all__ = ["Manifest", "build"]
+__all__ = ["Manifest", "build", "in_namespace"]
 
 Manifest = dict[str, Any]
 """One object of Kubernetes."""
@@ -50,7 +50,7 @@ def _built(folder: Path, objects: list[Manifest]) -> list[Manifest]:
     for patch in wanted.get("patches", ()):
         objects = _patched(objects, patch)
     namespace = wanted.get("namespace")
-    return [_in_namespace(each, namespace) for each in objects] if namespace else objects
+    return [in_namespace(each, namespace) for each in objects] if namespace else objects
 
 
 def _with_config_map(
@@ -98,7 +98,8 @@ def _meant(each: Manifest, target: Mapping[str, str]) -> bool:
     return not label or metadata.get("labels", {}).get(label) == value
 
 
-def _in_namespace(each: Manifest, namespace: str) -> Manifest:
+def in_namespace(each: Manifest, namespace: str) -> Manifest:
+    """Return an object in a namespace; of what has none, those that it names are."""
     if each["kind"] == "Namespace":
         return merged(each, {"metadata": {"name": namespace}})  # type: ignore[no-any-return]
     if each["kind"] == "ClusterRoleBinding":

@@ -41,6 +41,10 @@ class Wanted:
     replicas: int = 4
     prometheus: str = ""
     """URL of the Prometheus that gates ask; empty: as it stands in `k8s/`."""
+    serve: str = ""
+    """URL of the gate as a server, which controllers ask; empty: as it stands in `k8s/`."""
+    runbook: str = ""
+    """Address under which the team reads docs/runbook.md, for the links in alerts; empty: its path."""
     registry: str = ""
     """In front of the names of our images."""
     journey: str = ""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from rolloutobs.manifests.kustomize import Manifest
+from rolloutobs.manifests.kustomize import Manifest, in_namespace
 from rolloutobs.manifests.merge import merged
 from rolloutobs.manifests.model import Wanted
 
@@ -19,6 +19,7 @@ EXAMPLE: Final = "shop"
 EXAMPLE_HOST: Final = "shop.example.com"
 EXAMPLE_PORT: Final = 8000
 EXAMPLE_PROMETHEUS: Final = "http://prometheus-operated.monitoring:9090"
+EXAMPLE_SERVE: Final = "http://rolloutobs-serve.rolloutobs:9400"
 _STABLE_VERSION: Final = "1.1.0"
 _CANARY_VERSION: Final = "1.2.0"
 _ITS_OWN: Final = {"INVENTORY_URL", "COLLECTOR_URL"}
@@ -43,7 +44,7 @@ def personal(objects: Iterable[Manifest], wanted: Wanted) -> list[Manifest]:
     """
     names = _Names(wanted)
     found = [_renamed(each, names) for each in _of_use(objects, wanted)]
-    found = [_with_namespace(_with_pods(each, wanted), wanted) for each in found]
+    found = [in_namespace(_with_pods(each, wanted), wanted.namespace) for each in found]
     return [*found, *_files(wanted)]
 
 
@@ -69,6 +70,7 @@ class _Names:
     def __init__(self, wanted: Wanted) -> None:
         rules = [
             (re.escape(EXAMPLE_PROMETHEUS), wanted.prometheus or EXAMPLE_PROMETHEUS),
+            (re.escape(EXAMPLE_SERVE), wanted.serve or EXAMPLE_SERVE),
             (re.escape(EXAMPLE_HOST), wanted.host or EXAMPLE_HOST),
             # Two apps may share a namespace: what is one app's has its name.
             *((rf"^{name}$", name.replace("rolloutobs", wanted.app)) for name in _ONE_APPS),
@@ -99,10 +101,6 @@ def _renamed(value: Any, names: _Names) -> Any:
     if isinstance(value, list):
         return [_renamed(item, names) for item in value]
     return names(value) if isinstance(value, str) else value
-
-
-def _with_namespace(each: Manifest, wanted: Wanted) -> Manifest:
-    return {**each, "metadata": {**each["metadata"], "namespace": wanted.namespace}}
 
 
 def _with_pods(each: Manifest, wanted: Wanted) -> Manifest:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from rolloutobs.manifests.files import text
-from rolloutobs.manifests.kustomize import Manifest, build
+from rolloutobs.manifests.kustomize import Manifest, build, in_namespace
 from rolloutobs.manifests.model import Controller, Wanted
 from rolloutobs.manifests.personal import EXAMPLE, personal
 from rolloutobs.manifests.place import FOLDER
@@ -14,7 +14,7 @@ from rolloutobs.manifests.place import FOLDER
 __all__ = ["for_the_app", "for_the_cluster", "in_files", "together"]
 
 _FOLDERS: Final = {
-    Controller.NONE: f"overlays/{EXAMPLE}",
+    Controller.NONE: f"overlays/{EXAMPLE}/app",
     Controller.ARGO: "argo-rollouts",
     Controller.FLAGGER: "flagger",
 }
@@ -27,46 +27,54 @@ _BY_KIND: Final = {
     "PodMonitor": "monitors", "ServiceMonitor": "monitors", "PrometheusRule": "rules", "CronJob": "checks",
     "Job": "gate", "AnalysisTemplate": "gate", "MetricTemplate": "gate", "Canary": "gate",
 }  # fmt: skip
+_LINK: Final = "runbook_url"
 _DASHBOARD: Final = "grafana_dashboard"
 
 
 def for_the_app(wanted: Wanted) -> list[Manifest]:
     """Return what runs beside one app: its workload, its monitors, checks and gate."""
-    base = {_key(each) for each in build(FOLDER / "base")}
     found = [
         each
         for each in build(FOLDER / _FOLDERS[wanted.controller])
-        if _key(each) not in base
-        and each["kind"] != "Namespace"
-        and each["metadata"]["name"] not in _OTHER_APPS
-        and not _is_the_collectors(each)
+        if each["kind"] != "Namespace" and each["metadata"]["name"] not in _OTHER_APPS
     ]
     return personal(found, wanted)
 
 
 def for_the_cluster(wanted: Wanted) -> list[Manifest]:
     """Return what a cluster needs once: the collector and its like, rules and dashboards."""
-    base = {_key(each) for each in build(FOLDER / "base")}
-    found = [
-        each
-        for each in build(FOLDER / _FOLDERS[Controller.NONE])
-        if _key(each) in base or _is_the_collectors(each)
-    ]
-    whole = [*build(FOLDER / "rules"), *build(FOLDER / "dashboards")]
-    namespace = {"namespace": wanted.namespace}
+    apps = {_key(each) for each in build(FOLDER / _FOLDERS[Controller.NONE])}
+    found = [each for each in build(FOLDER / "overlays" / EXAMPLE) if _key(each) not in apps]
+    rules = [_linked(each, wanted.runbook) for each in build(FOLDER / "rules")]
+    whole = [*rules, *build(FOLDER / "dashboards")]
     return [
         *personal(found, wanted),
         # Word for word: their texts are no names of the example's.
-        *({**each, "metadata": {**each["metadata"], **namespace}} for each in whole),
+        *(in_namespace(each, wanted.namespace) for each in whole),
     ]
 
 
-def _is_the_collectors(each: Manifest) -> bool:
-    return bool(each["kind"] == "Ingress" and each["metadata"]["name"] != EXAMPLE)
+def _linked(each: Manifest, runbook: str) -> Manifest:
+    """Return rules whose links lead to the address under which a team reads the runbook."""
+    if not runbook:
+        return each
+    groups = [
+        {**group, "rules": [_rule(rule, runbook) for rule in group["rules"]]}
+        for group in each["spec"]["groups"]
+    ]
+    return {**each, "spec": {**each["spec"], "groups": groups}}
 
 
-def _key(each: Manifest) -> tuple[str, str]:
-    return each["kind"], each["metadata"]["name"]
+def _rule(rule: Mapping[str, Any], runbook: str) -> Mapping[str, Any]:
+    if "annotations" not in rule:
+        return rule
+    _, _, entry = rule["annotations"][_LINK].partition("#")
+    return {**rule, "annotations": {**rule["annotations"], _LINK: f"{runbook}#{entry}"}}
+
+
+def _key(each: Manifest) -> tuple[str, str, str]:
+    metadata = each["metadata"]
+    return each["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
 def in_files(objects: Iterable[Manifest]) -> Mapping[str, str]:

@@ -17,6 +17,9 @@ import yaml
 
 from examples.shop.journey import checkout
 from k8s.source.rules import GROUPS, Recording
+from rolloutobs.cli.workloads import WorkloadFile
+from rolloutobs.cluster.resources import rules
+from rolloutobs.console.standing import Hook
 from rolloutobs.detection.track import TRACK_KEYS
 from rolloutobs.manifests.kustomize import build
 from rolloutobs.settings import DEFAULT_LABELS_FILE, VARIABLES
@@ -35,7 +38,9 @@ CUSTOM = {
 }  # fmt: skip
 """Kinds of the Prometheus Operator, of Argo Rollouts and of Flagger."""
 MODULES = {
-    "rolloutobs-gate": "rolloutobs.cli", "rolloutobs-synthetic": "synthetic", "rolloutobs-load": "synthetic",
+    "rolloutobs-gate": "rolloutobs.cli", "rolloutobs-serve": "rolloutobs.cli",
+    "rolloutobs-watcher": "rolloutobs.cli", "rolloutobs-synthetic": "synthetic",
+    "rolloutobs-load": "synthetic",
 }  # fmt: skip
 HASH = re.compile(r"-(?=[a-z]*\d)[a-z0-9]{10}$")
 VARIABLE = re.compile(r"ROLLOUTOBS_[A-Z_]+")
@@ -57,10 +62,13 @@ def of_kind(name: str, *kinds: str) -> list[dict[str, Any]]:
 
 def pods(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield name and template of everything that makes pods."""
-    for each in of_kind(name, "Deployment", "Job", "CronJob", "Rollout", "AnalysisTemplate"):
+    for each in of_kind(name, "Deployment", "StatefulSet", "Job", "CronJob", "Rollout", "AnalysisTemplate"):
         spec = each["spec"]["jobTemplate"]["spec"] if each["kind"] == "CronJob" else each["spec"]
         if each["kind"] == "AnalysisTemplate":
-            spec = spec["metrics"][0]["provider"]["job"]["spec"]
+            job = spec["metrics"][0]["provider"].get("job")
+            if job is None:
+                continue
+            spec = job["spec"]
         yield each["metadata"]["name"], spec["template"]
 
 
@@ -71,7 +79,10 @@ def containers(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_there_is_something_to_build() -> None:
-    assert NAMES == ["argo-rollouts", "base", "dashboards", "flagger", "overlays/shop", "rules"]
+    assert NAMES == [
+        "argo-rollouts", "base", "dashboards", "flagger", "flagger-metrics", "overlays/scale",
+        "overlays/scale/queue", "overlays/shop", "overlays/shop/app", "rules",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,12 +119,13 @@ def test_kubernetes_schemas(name: str) -> None:
     assert [each["metadata"]["name"] for each in built(name)]
 
 
-@pytest.mark.parametrize("name", ["argo-rollouts", "base", "flagger", "overlays/shop"])
+@pytest.mark.parametrize("name", ["argo-rollouts", "base", "flagger", "overlays/scale", "overlays/shop"])
 def test_pods_are_restricted(name: str) -> None:
     """Source: Kubernetes, "Pod Security Standards", profile restricted; beyond it, a read-only root."""
     for workload, template in pods(name):
         spec = template["spec"]
-        assert spec["automountServiceAccountToken"] is False, workload
+        # Only the watcher asks the API server for something.
+        assert spec["automountServiceAccountToken"] is (workload == "rolloutobs-watcher"), workload
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     for workload, container in containers(name):
@@ -141,6 +153,34 @@ def test_every_selector_selects_something() -> None:
     for ingress in ingresses:
         for path in ingress["spec"]["rules"][0]["http"]["paths"]:
             assert path["backend"]["service"]["name"] in services
+
+
+def test_at_scale_what_is_sent_on_is_kept_on_disk() -> None:
+    name = "overlays/scale"
+    (data,) = [e["data"] for e in of_kind(name, "ConfigMap") if "collector" in e["metadata"]["name"]]
+    settings = configured(data, {}).settings
+    (service,) = [e for e in of_kind(name, "Service") if e["metadata"]["name"] == "rolloutobs-queue"]
+    ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
+    assert settings.forward_url == f"http://rolloutobs-queue:{ports['otlp']}"
+    (queue,) = of_kind(name, "StatefulSet")
+    (container,) = queue["spec"]["template"]["spec"]["containers"]
+    exposed = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert set(ports) < set(exposed)
+    assert all(exposed[each] == port for each, port in ports.items())
+    (written,) = [e["data"] for e in of_kind(name, "ConfigMap") if "queue" in e["metadata"]["name"]]
+    config = yaml.safe_load(written["collector.yaml"])
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    claim = queue["spec"]["volumeClaimTemplates"][0]["metadata"]["name"]
+    assert config["extensions"]["file_storage"]["directory"] == mounts[claim]
+    for pipeline in config["service"]["pipelines"].values():
+        for exporter in pipeline["exporters"]:
+            assert config["exporters"][exporter]["sending_queue"]["storage"] == "file_storage"
+        assert {*pipeline["receivers"]} <= set(config["receivers"])
+    assert set(config["service"]["extensions"]) == set(config["extensions"])
+    (scaler,) = of_kind(name, "HorizontalPodAutoscaler")
+    assert (
+        scaler["spec"]["maxReplicas"] > of_kind("base", "HorizontalPodAutoscaler")[0]["spec"]["maxReplicas"]
+    )
 
 
 def test_the_app_component_reaches_the_shop_and_only_the_shop() -> None:
@@ -225,7 +265,7 @@ def test_argos_gate_is_the_gate() -> None:
     ((_, job),) = [pair for pair in containers("argo-rollouts") if pair[0] == "rolloutobs-gate"]
     ((_, component),) = [pair for pair in containers("overlays/shop") if pair[0] == "rolloutobs-gate"]
     given = [argument.replace("{{args.app}}", "shop") for argument in job["args"]]
-    (template,) = of_kind("argo-rollouts", "AnalysisTemplate")
+    (template,) = [e for e in of_kind("argo-rollouts", "AnalysisTemplate") if "gate" in e["metadata"]["name"]]
     address = {each["name"]: each.get("value") for each in template["spec"]["args"]}["prometheus"]
     assert [a.replace("{{args.prometheus}}", address) for a in given] == component["args"]
 
@@ -235,10 +275,11 @@ def test_flagger_copies_no_track_and_asks_for_what_is_recorded() -> None:
     template = deployment["spec"]["template"]
     assert not set(TRACK_KEYS) & set(template["metadata"]["labels"])
     assert "ROLLOUTOBS_TRACK" not in {entry["name"] for entry in template["spec"]["containers"][0]["env"]}
-    (canary,) = of_kind("flagger", "Canary")
+    (canary,) = of_kind("flagger-metrics", "Canary")
     asked = {metric["templateRef"]["name"] for metric in canary["spec"]["analysis"]["metrics"]}
     templates = {
-        each["metadata"]["name"]: each["spec"]["query"] for each in of_kind("flagger", "MetricTemplate")
+        each["metadata"]["name"]: each["spec"]["query"]
+        for each in of_kind("flagger-metrics", "MetricTemplate")
     }
     assert asked == set(templates)
     recorded = {rule.name for group in GROUPS for rule in group.rules if isinstance(rule, Recording)}
@@ -251,6 +292,64 @@ def test_the_journey_can_be_loaded() -> None:
     command, journey = check["args"][:2]
     assert command == "run"
     assert load_journey(journey).walk is checkout
+
+
+def test_the_server_understands_what_it_watches(tmp_path: Path) -> None:
+    (data,) = [e["data"] for e in of_kind("base", "ConfigMap") if e["metadata"]["name"] == "rolloutobs-serve"]
+    (tmp_path / "workloads.yaml").write_text(data["workloads.yaml"], "utf-8")
+    file = WorkloadFile(tmp_path / "workloads.yaml")
+    found = file.cover(("shop", "shop"))
+    assert found is not None
+    assert found.app == "shop"
+
+
+def test_controllers_ask_where_the_server_is() -> None:
+    (service,) = [e for e in of_kind("base", "Service") if e["metadata"]["name"] == "rolloutobs-serve"]
+    base = f"http://rolloutobs-serve.rolloutobs:{service['spec']['ports'][0]['port']}"
+    (canary,) = of_kind("flagger", "Canary")
+    hooks = canary["spec"]["analysis"]["webhooks"]
+    assert [hook["url"] for hook in hooks] == [f"{base}/flagger/{Hook(hook['type'])}" for hook in hooks]
+    assert {"rollback", "confirm-traffic-increase", "confirm-promotion", "rollout"} < {
+        h["type"] for h in hooks
+    }
+    templates = {e["metadata"]["name"]: e["spec"] for e in of_kind("argo-rollouts", "AnalysisTemplate")}
+    web = templates["rolloutobs-verdict"]["metrics"][0]["provider"]["web"]
+    defaults = {e["name"]: e.get("value") for e in templates["rolloutobs-verdict"]["args"]}
+    assert defaults["serve"] == base
+    assert web["url"].startswith("{{args.serve}}/v1/verdict?namespace={{args.namespace}}&workload=")
+
+
+def test_the_watcher_may_do_what_it_does_and_nothing_else() -> None:
+    (role,) = of_kind("base", "ClusterRole")
+    assert sorted(role["rules"], key=str) == sorted(rules(), key=str)
+    (binding,) = of_kind("base", "ClusterRoleBinding")
+    (watcher,) = [template for name, template in pods("base") if name == "rolloutobs-watcher"]
+    assert [subject["name"] for subject in binding["subjects"]] == [watcher["spec"]["serviceAccountName"]]
+    assert binding["subjects"][0]["namespace"] == of_kind("base", "Namespace")[0]["metadata"]["name"]
+
+
+@pytest.mark.parametrize("name", ["rolloutobs-serve", "rolloutobs-watcher"])
+def test_what_keeps_a_state_is_there_once(name: str) -> None:
+    (deployment,) = [e for e in of_kind("base", "Deployment") if e["metadata"]["name"] == name]
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    claims = {e["metadata"]["name"] for e in of_kind("base", "PersistentVolumeClaim")}
+    used = [v["persistentVolumeClaim"]["claimName"] for v in deployment["spec"]["template"]["spec"]["volumes"]
+            if "persistentVolumeClaim" in v]  # fmt: skip
+    assert used == [name]
+    assert name in claims
+    # A budget of none would hold up every drain of its node.
+    (budget,) = [e for e in of_kind("base", "PodDisruptionBudget") if e["metadata"]["name"] == name]
+    assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_every_part_of_the_base_is_scraped_and_fenced_in() -> None:
+    names = {each["metadata"]["name"] for each in of_kind("base", "Deployment")}
+    assert names == {"rolloutobs-collector", "rolloutobs-serve", "rolloutobs-watcher"}
+    for kind in ("ServiceMonitor", "NetworkPolicy", "Service", "ServiceAccount", "PodDisruptionBudget"):
+        assert {each["metadata"]["name"] for each in of_kind("base", kind)} == names, kind
+    ports = {each["metadata"]["name"]: each["spec"]["ports"] for each in of_kind("base", "Service")}
+    for workload, container in containers("base"):
+        assert [port["port"] for port in ports[workload]] == [container["ports"][0]["containerPort"]]
 
 
 def test_jobs_follow_the_exit_codes() -> None:
@@ -282,7 +381,7 @@ def test_images_are_there_for_every_container_and_none_is_root() -> None:
         for _, container in containers("overlays/shop")
     }
     stages = images()
-    assert used == {"collector", "gate", "shop-synthetic", "shop"}
+    assert used == {"collector", "gate", "serve", "watcher", "shop-synthetic", "shop"}
     for name in used - {"shop-synthetic"} | {"synthetic"}:
         assert re.search(r"^USER 65532:65532$", stages[name], re.MULTILINE), name
         assert re.search(r"^ENTRYPOINT \[", stages[name], re.MULTILINE)

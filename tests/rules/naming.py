@@ -9,7 +9,7 @@ from rolloutobs import foreign, semconv
 
 _SUFFIXES: Final = ("_bucket", "_count", "_sum")
 _PROMQL: Final = {
-    "sum", "by", "rate", "or", "and", "on", "unless", "max", "min", "avg", "count", "time", "sqrt",
+    "sum", "by", "group", "rate", "or", "and", "on", "unless", "max", "min", "avg", "count", "time", "sqrt",
     "group_left", "histogram_quantile", "increase", "label_replace", "avg_over_time", "min_over_time",
     "max_over_time", "sum_over_time", "last_over_time",
     "quantile_over_time", "offset", "topk", "scalar", "clamp_min",

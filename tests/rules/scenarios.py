@@ -22,6 +22,8 @@ _WORDS: Final = {
     "$gate": 'namespace="shop", app="shop"',
     "$rum": 'namespace="monitoring"',
     "$deployment_of_watcher": 'namespace="shop", workload="shop"',
+    "$server": 'namespace="rolloutobs", job="rolloutobs-serve"',
+    "$watcher": 'namespace="rolloutobs", job="rolloutobs-watcher"',
     "$deployment": 'namespace="shop", deployment="shop"',
 }
 

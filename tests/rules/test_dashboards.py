@@ -13,7 +13,10 @@ import yaml
 from k8s.source.dashboards import BOARDS
 from k8s.source.dashboards.drawing import draw
 from k8s.source.dashboards.model import Board, Kind
+from k8s.source.files import FOLDER
 from k8s.source.rules import GROUPS, Recording
+from rolloutobs.cluster.model import Change, ChangeKind, Event
+from rolloutobs.cluster.records import record
 from tests.rules.naming import exposed, metrics_of
 
 VARIABLES = {
@@ -27,8 +30,10 @@ BOARD = pytest.mark.parametrize("board", BOARDS, ids=list(BY_NAME))
 def queries(board: Board) -> list[str]:
     """Return every query of a dashboard, of its annotations too, with the variables filled in."""
     drawn = draw(board)
-    found = [target["expr"] for panel in drawn["panels"] for target in panel.get("targets", ())]
-    found += [annotation["expr"] for annotation in drawn["annotations"]["list"]]
+    found = [
+        target["expr"] for panel in drawn["panels"] for target in panel.get("targets", ()) if "expr" in target
+    ]
+    found += [each["expr"] for each in drawn["annotations"]["list"] if "expr" in each]
     return [filled(query, VARIABLES) for query in found]
 
 
@@ -77,8 +82,10 @@ def test_no_variable_is_left_and_no_panel_overlaps(board: Board) -> None:
 def test_version_and_track_can_be_chosen_and_rollouts_are_marked(board: Board) -> None:
     drawn = draw(board)
     names = [variable["name"] for variable in drawn["templating"]["list"]]
-    assert names == ["datasource", "namespace", "app", "version", "track", "window"]
-    assert len(drawn["annotations"]["list"]) == 3
+    events = ["events", "watcher"] if board.name == "rollout-timeline" else []
+    assert names == ["datasource", "namespace", "app", "version", "track", "window", *events]
+    sources = [each["datasource"]["type"] for each in drawn["annotations"]["list"]]
+    assert sources == ["prometheus"] * 5 + ["grafana"]
     assert "null" not in json.dumps(drawn)
 
 
@@ -87,6 +94,24 @@ def test_sample_sizes_come_first(name: str) -> None:
     first = BY_NAME[name].rows[0].panels[0]
     assert first.kind is Kind.TABLE
     assert "increase" in first.queries[0].expression
+
+
+def test_recent_events_are_the_watchers() -> None:
+    """Its address and its fields are those of the code; without the plugin no other panel is touched."""
+    drawn = draw(BY_NAME["rollout-timeline"])
+    uses = [
+        p for p in drawn["panels"] if p.get("datasource", {}).get("type") == "yesoreyeah-infinity-datasource"
+    ]
+    assert [panel["title"] for panel in uses] == ["What happened"]
+    (target,) = uses[0]["targets"]
+    base = yaml.safe_load_all((FOLDER / "base" / "watcher.yaml").read_text("utf-8"))
+    (service,) = [each for each in base if each["kind"] == "Service"]
+    name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]
+    (address,) = [v for v in drawn["templating"]["list"] if v["name"] == "watcher"]
+    assert address["query"] == f"http://{name}.rolloutobs:{port}"
+    event = Event("u", "shop", "Pod", "p", "BackOff", "x", "Warning", 3, 1.0, 2.0, "shop", "shop", "1.2.0")
+    known = set(record(Change(ChangeKind.EVENT, 2.0, "shop", "shop", "x", event=event)))
+    assert {column["selector"] for column in target["columns"]} <= known
 
 
 def test_latency_shows_exemplars() -> None:

@@ -19,6 +19,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from k8s.source.dashboards.model import Board, Kind, Panel, Query
 from rolloutobs import semconv
+from rolloutobs.cluster.model import Phase
 
 __all__ = ["draw"]
 
@@ -29,6 +30,19 @@ _RANGES: Final = "1m,5m,15m,30m,1h"
 _SEEN: Final = f'count by (version) ({semconv.APP_BUILD_INFO}{{app="$app"}})'
 # Each is a series that exists for a moment only: what Grafana draws as a line across all panels.
 _BEFORE: Final = _SEEN.replace("}", "} offset 1m")
+_OF_THE_APP: Final = f'and on (namespace, workload) {semconv.PODS}{{app="$app"}}'
+_ROLLOUTS: Final = (
+    f"max by (namespace, workload, from_version, to_version) ({semconv.ROLLOUT_INFO}) "
+    f"unless max by (namespace, workload, from_version, to_version) ({semconv.ROLLOUT_INFO} offset 1m) "
+    # Not all that there are when the watcher starts.
+    f"and on () count({semconv.ROLLOUT_INFO} offset 1m) {_OF_THE_APP}"
+)
+_ENDED: Final = "|".join(phase.value for phase in Phase if phase.is_end)
+_PHASES: Final = f'max by (namespace, workload, phase) ({semconv.ROLLOUT_PHASE}{{phase=~"{_ENDED}"}})'
+_ENDS: Final = (
+    f"{_PHASES} == 1 unless {_PHASES.replace('})', '} offset 1m)')} == 1 "
+    f"and on () count({semconv.ROLLOUT_PHASE} offset 1m) {_OF_THE_APP}"
+)
 _ANNOTATIONS: Final = (
     ("A version appears", "green", f"{_SEEN} unless {_BEFORE}", "{{version}} appears"),
     ("A version is gone", "orange", f"{_BEFORE} unless {_SEEN}", "{{version}} is gone"),
@@ -38,7 +52,22 @@ _ANNOTATIONS: Final = (
         f'unless max by (decision) ({semconv.VERDICT}{{app="$app", decision!="hold"}} offset 1m) == 1',
         "{{decision}}",
     ),
+    ("A rollout begins", "blue", _ROLLOUTS, "{{workload}}: {{from_version}} -> {{to_version}}"),
+    ("A rollout ends", "purple", _ENDS, "{{workload}}: {{phase}}"),
 )  # fmt: skip
+_GRAFANA: Final = {
+    "name": "Rollouts, as regions",
+    "datasource": {"type": "grafana", "uid": "-- Grafana --"},
+    "enable": True,
+    "hide": False,
+    "iconColor": "blue",
+    "target": {"type": "tags", "tags": ["rollout", "app:$app"], "matchAny": False, "limit": 100},
+}
+"""What `rolloutobs watch` and `rolloutobs annotate` have written."""
+_EVENTS_SOURCE: Final = "yesoreyeah-infinity-datasource"
+"""The plugin Infinity, which reads JSON; without it all else is there."""
+_EVENTS_ADDRESS: Final = "http://rolloutobs-watcher.rolloutobs:9109"
+_COLUMNS: Final = ("time", "namespace", "workload", "kind", "text", "version", "reason", "object")
 
 
 def draw(board: Board) -> dict[str, Any]:
@@ -52,7 +81,7 @@ def draw(board: Board) -> dict[str, Any]:
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .time("now-1h", "now")
         .refresh("30s")
-        .variables(_variables(board.metric))
+        .variables([*_variables(board.metric), *(_event_variables() if _titles(board, Kind.EVENTS) else ())])
     )
     for name, color, expression, _ in _ANNOTATIONS:
         result.annotation(
@@ -66,10 +95,59 @@ def draw(board: Board) -> dict[str, Any]:
     # The SDK has no field for the title; without one Grafana shows the name of the metric, and there is none.
     for annotation, (_, _, _, title) in zip(drawn["annotations"]["list"], _ANNOTATIONS, strict=True):
         annotation.update({"titleFormat": title, "textFormat": title, "step": "30s"})
+    drawn["annotations"]["list"].append(_GRAFANA)
     for number, panel in enumerate(drawn["panels"], start=1):
         panel["id"] = number
+        if panel["title"] in _titles(board, Kind.EVENTS):
+            panel.update(_events())
     filled: dict[str, Any] = _without_nulls(drawn)
     return filled
+
+
+def _titles(board: Board, kind: Kind) -> set[str]:
+    return {panel.title for row in board.rows for panel in row.panels if panel.kind is kind}
+
+
+def _event_variables() -> list[Any]:
+    return [
+        dashboard.DatasourceVariable("events").label("Infinity").type(_EVENTS_SOURCE),
+        dashboard.TextBoxVariable("watcher").label("watcher").default_value(_EVENTS_ADDRESS),
+    ]
+
+
+def _events() -> dict[str, Any]:
+    """Return what makes a panel the table of the watcher's events. The SDK does not know the plugin."""
+    source = {"type": _EVENTS_SOURCE, "uid": "${events}"}
+    query = {
+        "refId": "A",
+        "datasource": source,
+        "type": "json",
+        "source": "url",
+        "format": "table",
+        "parser": "backend",
+        "url": "${watcher}/v1/events",
+        "url_options": {
+            "method": "GET",
+            "params": [
+                {"key": "since", "value": "${__from:date:seconds}"},
+                {"key": "limit", "value": "500"},
+            ],
+        },
+        "columns": [
+            {"selector": name, "text": name, "type": "timestamp_epoch_s" if name == "time" else "string"}
+            for name in _COLUMNS
+        ],
+    }
+    chosen = {
+        "fieldName": "namespace",
+        "config": {"id": "regex", "options": {"value": "^(${namespace:regex})$"}},
+    }
+    only = {"filters": [chosen], "match": "all", "type": "include"}
+    return {
+        "datasource": source,
+        "targets": [query],
+        "transformations": [{"id": "filterByValue", "options": only}],
+    }
 
 
 def _without_nulls(value: Any) -> Any:
@@ -152,4 +230,5 @@ _KINDS: Final = {
     Kind.BAND: _band,
     Kind.TABLE: table.Panel,
     Kind.STATES: statetimeline.Panel,
+    Kind.EVENTS: table.Panel,
 }

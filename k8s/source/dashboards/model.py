@@ -36,6 +36,8 @@ class Kind(StrEnum):
     """Three queries: estimate, lower and upper end."""
     TABLE = "table"
     STATES = "states"
+    EVENTS = "events"
+    """What the watcher has kept, read from its JSON; without queries."""
 
 
 @dataclass(frozen=True, slots=True)

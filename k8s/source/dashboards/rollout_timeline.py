@@ -10,6 +10,9 @@ from rolloutobs import foreign, semconv
 __all__ = ["BOARD"]
 
 _IN: Final = 'namespace=~"$namespace"'
+_BY: Final = "max by (namespace, workload)"
+_WORKLOAD: Final = "{{namespace}}/{{workload}}"
+_PHASE: Final = f"{_WORKLOAD} {{{{phase}}}}"
 _APP: Final = f'{semconv.LABEL_APP}="$app"'
 _TOTAL: Final = f"scalar(sum({rate(semconv.HTTP_REQUESTS_TOTAL)}))"
 
@@ -28,8 +31,46 @@ BOARD: Final = Board(
                     kind=Kind.STATES, width=24,
                 ),
                 Panel(
+                    "Pods of the cluster, scraped or not", "short",
+                    (Query(f"sum by (version, track) ({semconv.PODS}{{{IDENTITY}}})"),),
+                    "From `rolloutobs watch`, those that are being deleted too.", width=24,
+                ),
+                Panel(
                     "Share of users' requests", "percentunit",
                     (Query(f"{rate(semconv.HTTP_REQUESTS_TOTAL)} / {_TOTAL}"),), width=24,
+                ),
+            ),
+        ),
+        Row(
+            "Rollouts",
+            (
+                Panel(
+                    "Phase", "short",
+                    (Query(f"{_BY[:-1]}, phase) ({semconv.ROLLOUT_PHASE}{{{_IN}}}) == 1", _PHASE),),
+                    "From `rolloutobs watch`; a phase lasts until the next rollout begins.", Kind.STATES, 16,
+                ),
+                Panel(
+                    "Progress", "percentunit",
+                    (Query(f"{_BY} ({semconv.ROLLOUT_PROGRESS_RATIO}{{{_IN}}})", _WORKLOAD),),
+                    "New pods that are available, or the canary's share of the traffic.", width=8,
+                ),
+                Panel(
+                    "The last rollout of each workload", "s",
+                    (
+                        Query(
+                            f"{_BY} ({semconv.ROLLOUT_DURATION_SECONDS}{{{_IN}}}) "
+                            "* on (namespace, workload) group_left (from_version, to_version) "
+                            f"{_BY[:-1]}, from_version, to_version) "
+                            f"({semconv.ROLLOUT_INFO}{{{_IN}}})",
+                            "seconds",
+                        ),
+                    ),
+                    kind=Kind.TABLE, width=16,
+                ),
+                Panel(
+                    "Pods on the wrong track", "short",
+                    (Query(f"{_BY} ({semconv.TRACK_MISMATCH_PODS}{{{_IN}}})", _WORKLOAD),),
+                    "Their label disagrees with their controller.", width=8,
                 ),
             ),
         ),
@@ -66,6 +107,17 @@ BOARD: Final = Board(
                         ),
                     ),
                     kind=Kind.STATES, width=24,
+                ),
+            ),
+        ),
+        Row(
+            "Recent events",
+            (
+                Panel(
+                    "What happened", "short", (),
+                    "From `rolloutobs watch`, beyond the hour for which Kubernetes keeps events. Needs "
+                    "Grafana's plugin Infinity, and the watcher's address above.",
+                    Kind.EVENTS, 24,
                 ),
             ),
         ),

@@ -42,6 +42,17 @@ def one(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     return found
 
 
+def namespace_of(each: dict[str, Any]) -> str | None:
+    """Return where an object is; of what is in none, the namespace that it names, if any."""
+    metadata = each["metadata"]
+    if each["kind"] == "ClusterRole":
+        assert "namespace" not in metadata
+        return None
+    if each["kind"] == "ClusterRoleBinding":
+        return str(each["subjects"][0]["namespace"])
+    return metadata["name"] if each["kind"] == "Namespace" else metadata["namespace"]
+
+
 def container(each: dict[str, Any]) -> dict[str, Any]:
     spec = each["spec"]["jobTemplate"]["spec"] if each["kind"] == "CronJob" else each["spec"]
     (found,) = spec["template"]["spec"]["containers"]
@@ -62,7 +73,7 @@ def test_schemas_hold_and_nothing_of_the_example_is_left(
     chosen = {"none": [], "cluster": ["--cluster"]}.get(controller, ["--with", controller])
     objects = rendered(capsys, *APP, *MORE, *files, "--host", "www.example.net", *chosen)
     for each in objects:
-        assert each["metadata"]["namespace"] == "web"
+        assert namespace_of(each) in ("web", None)
         if each["kind"] not in CUSTOM:
             kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
     # The texts of rules and dashboards are the same for everybody.
@@ -164,12 +175,16 @@ def test_controllers_have_their_objects(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_once_per_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     objects = rendered(capsys, "render", "--cluster", "--app", "cart", "--host", "cart.net")
-    assert {each["metadata"]["namespace"] for each in objects} == {"rolloutobs"}
+    assert {namespace_of(each) for each in objects} == {"rolloutobs", None}
     settings = one(objects, "ConfigMap", "rolloutobs-collector")["data"]
     assert settings["ROLLOUTOBS_COLLECTOR_APPS"] == "cart"
     assert settings["ROLLOUTOBS_COLLECTOR_ORIGINS"] == "https://cart.net"
     assert one(objects, "PrometheusRule", "rolloutobs")
     assert one(objects, "Ingress", "rolloutobs-collector")
+    given = rendered(capsys, "render", "--cluster", "--app", "cart", "--runbook", "https://wiki.net/runbook")
+    links = re.findall(r"'runbook_url': '([^']*)'", str(one(given, "PrometheusRule", "rolloutobs")))
+    assert len(links) == len(re.findall("'alert': ", str(given)))
+    assert all(re.fullmatch(r"https://wiki\.net/runbook#[a-z]+", link) for link in links)
     alone = rendered(capsys, "render", "--cluster", "--app", "cart")
     assert "ROLLOUTOBS_COLLECTOR_ORIGINS" not in one(alone, "ConfigMap", "rolloutobs-collector")["data"]
 
