@@ -135,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> int:
         shown = {"versions": sorted(versions), "views": views, "errors": [asdict(line) for line in lines]}
         print(json.dumps(shown, indent=2))
     else:
-        print("\n".join(_text(lines, sorted(versions), views)))
+        print("\n".join(_text(lines, sorted(versions), views) if views or lines else [_nobody(seen)]))
     if not views and not lines:
         return UNDECIDED
     asks_for_one = bool(track or arguments.wanted)
@@ -153,10 +153,16 @@ async def _scrape(url: str) -> str:
 
 
 def _text(lines: list[ErrorLine], versions: list[str], views: float) -> list[str]:
-    head = f"{', '.join(versions) or 'no version'}: {views:.0f} page views, {len(lines)} different errors"
+    kinds = "1 error" if len(lines) == 1 else f"{len(lines)} different errors"
+    head = f"{', '.join(versions)}: {views:.0f} page view{'' if views == 1 else 's'}, {kinds}"
     rows = [
         f"{_NEW if line.new else _SEEN:<12}{line.count:>8.0f}  {line.fingerprint:<24}  {line.message}"
         + (f"  at {line.location}" if line.location else "")
         for line in lines
     ]
     return [head, *rows]
+
+
+def _nobody(seen: Seen) -> str:
+    there = sorted({f"{version} ({track})" if track else version for version, track in seen.views})
+    return f"nobody has seen that version yet; seen were: {', '.join(there) or 'none'}"

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import httpx2
 import pytest
+from inline_snapshot import snapshot
 
 from rolloutobs.cli import main
+from rolloutobs.cluster.serving import Answer, Server
 from rum_collector.app import create_app
 from rum_collector.errors_command import lines_of, read
 
@@ -34,6 +37,32 @@ def test_new_in_the_canary_is_a_first_class_answer(exposition: str) -> None:
     # Of all versions together nothing is new, and of another app there is nothing.
     assert not any(line.new for line in lines_of(seen, {"1.1.0", "1.2.0"}))
     assert lines_of(read(exposition, "blog"), {"1.2.0"}) == []
+
+
+async def test_what_is_printed_says_who_was_there(
+    exposition: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def metrics(path: str, query: Mapping[str, str]) -> Answer:
+        return Answer(exposition.encode())
+
+    async with Server(("127.0.0.1", 0), metrics) as server:
+        asked = ["rum", "errors", "--url", f"http://127.0.0.1:{server.port}"]
+        codes = [
+            await asyncio.to_thread(main, [*asked, *which])
+            for which in (["--canary"], ["--version", "1.1.0"], ["--version", "2.0.0"], ["--app", "blog"])
+        ]
+    assert codes == [1, 0, 3, 3]
+    assert capsys.readouterr().out.splitlines() == snapshot(
+        [
+            "1.2.0: 2 page views, 2 different errors",
+            "NEW                3  Error-31593d44            Error: new  at app.js:1:2",
+            "seen before        3  Error-bcfd8924            Error: old  at app.js:1:2",
+            "1.1.0: 1 page view, 1 error",
+            "seen before        3  Error-bcfd8924            Error: old  at app.js:1:2",
+            "nobody has seen that version yet; seen were: 1.1.0 (stable), 1.2.0 (canary)",
+            "nobody has seen that version yet; seen were: none",
+        ]
+    )
 
 
 def test_nobody_there_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
