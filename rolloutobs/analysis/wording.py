@@ -6,11 +6,15 @@ Belongs here: numbers to words. What a signal is called is data of the policy.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rolloutobs.analysis.forecast import Horizon
 from rolloutobs.analysis.model import Missing, PairCount, ResourceVerdict, ShareVerdict, Stratum
 from rolloutobs.analysis.policy import Kind, Policy, Signal
-from rolloutobs.analysis.summary import Headline
+
+if TYPE_CHECKING:
+    # What only says what something is must not bring numpy to those who only want to name a time span.
+    from rolloutobs.analysis.forecast import Horizon
+    from rolloutobs.analysis.summary import Headline
 
 __all__ = [
     "Tracks",

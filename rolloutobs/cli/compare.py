@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from rolloutobs.cli.options import EXIT_CODES, output_file, read_policy, require, seconds, write
-from rolloutobs.cli.rails import add_rails, rails_of
+from rolloutobs.cli.rails import Rails, add_rails, add_workload
 from rolloutobs.cli.sources import add_sources
 
 __all__ = ["add_parser", "run"]
@@ -67,6 +67,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--output", type=output_file, metavar="FILE", help="write there instead of to stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_rails(parser)
+    add_workload(parser)
     parser.set_defaults(run=run)
 
 
@@ -82,12 +83,13 @@ def run(arguments: argparse.Namespace) -> int:
     policy = replace(read_policy(arguments.policy, "compare", arguments.metrics), deadline_seconds=window)
     interval = min(arguments.interval, window / 4)
     settings = GateSettings(arguments.app, interval, window, until_decided=False)
+    rails = Rails(arguments, "compare")
     shown = None if arguments.quiet else progress(sys.stderr, window, "a window of")
     try:
         report, _ = asyncio.run(
             watch(arguments, Watch(policy, settings, window), shown or (lambda look: None))
         )
-        report = replace(report, rails=rails_of(arguments))
+        report = rails.applied(report)
     finally:
         if shown:
             shown.close()

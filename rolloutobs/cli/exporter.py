@@ -17,26 +17,11 @@ from prometheus_client.metrics_core import Metric
 from rolloutobs import semconv
 from rolloutobs.analysis.gate import Look
 from rolloutobs.console.families import families
-from rolloutobs.errors import ConfigurationError
 
-__all__ = ["Exporter", "address"]
+__all__ = ["Exporter"]
 
 _MISSED: Final = 4.0
 """So many intervals without a look are a gate that hangs."""
-
-
-def address(text: str) -> tuple[str, int]:
-    """Return host and port of ``host:port``, ``:port`` (all addresses) or ``[::1]:port``.
-
-    Raises:
-        ConfigurationError: it is none of these.
-    """
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise ConfigurationError(
-            f"{text!r} is nothing to listen on; use host:port, or :port for all addresses"
-        )
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - what ":port" means
 
 
 class Exporter:

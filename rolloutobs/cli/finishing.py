@@ -42,14 +42,21 @@ class Finisher:
         self._unwritten: OSError | None = None
         self._events = _events()
 
-    def finish(self, report: Report) -> bool:
-        """Tell, write, act, and send events; return whether the decision is carried out."""
+    def finish(self, report: Report, rollout: str = "") -> bool:
+        """Tell, write, act, and send events; return whether the decision is carried out.
+
+        Args:
+            report: what was decided.
+            rollout: in whose trace it belongs; empty: in none.
+        """
         sys.stdout.write(to_text(report, painter(sys.stdout)))
         sys.stdout.flush()
         self._write(report)
         done = self._act(report)
         if self._events and not self._events.send(report):
             say("the verdict could not be sent as log events")
+        if rollout and not _span(report, rollout):
+            say("the verdict could not be sent as a span")
         return done
 
     def code(self, report: Report) -> int:
@@ -126,6 +133,15 @@ def _events() -> Events | None:
     from rolloutobs.cli.events import events
 
     return events()
+
+
+def _span(report: Report, rollout: str) -> bool:
+    """Send the verdict as a span, where that is configured; return whether it was taken."""
+    if not Settings.from_env(os.environ).export_traces:
+        return True
+    from rolloutobs.cli.spans import send_span
+
+    return send_span(report, rollout)
 
 
 def say(text: str) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from rolloutobs.cli.options import EXIT_CODES, output_file, read_policy, require, seconds
-from rolloutobs.cli.rails import add_rails, rails_of
+from rolloutobs.cli.options import EXIT_CODES, address, output_file, read_policy, require, seconds
+from rolloutobs.cli.rails import Rails, add_rails, add_workload
 from rolloutobs.cli.sources import add_sources, add_weight, weight_of
 from rolloutobs.cli.synthetic import add_synthetic, checks_beside, first_pairs
 from rolloutobs.errors import ConfigurationError
@@ -62,7 +62,10 @@ examples:
     rolloutobs gate --app shop --scrape 10.0.0.1:8000 --scrape 10.0.0.9:8000 \\
         --synthetic 'journeys/ --stable http://10.0.0.1:8000 --canary http://10.0.0.9:8000'
 
-  What no machine may roll back (a migration, a queue's format) is held, and a person paged:
+  What no machine may roll back (a migration, a queue's format) is held, and a person paged; the annotations
+  of the workload say it, or the options:
+    rolloutobs gate --app shop --prometheus http://prometheus:9090 --workload deployment/shop -n shop \\
+        --on-rollback 'kubectl -n shop rollout undo deployment/shop' --on-page ./page-somebody
     rolloutobs gate --app shop --prometheus http://prometheus:9090 --owner team-shop \\
         --rollback 'unsafe: migration 42 drops orders.note' --on-page ./page-somebody
 
@@ -75,7 +78,8 @@ _PAGE (true or false), _CANARY_VERSION and _STABLE_VERSION (all beginning with R
 environment. One that fails makes the exit code 2: the decision stands, and has not been carried out.
 
 With OTEL_LOGS_EXPORTER=otlp (and the other variables of OpenTelemetry) each decision is sent as log events:
-rolloutobs.verdict, and a rolloutobs.verdict.metric for each signal that was compared.
+rolloutobs.verdict, and a rolloutobs.verdict.metric for each signal that was compared. With --workload and
+OTEL_TRACES_EXPORTER=otlp it is a span of the rollout's trace, which rolloutobs watch sends.
 
 {EXIT_CODES}
 
@@ -114,6 +118,7 @@ def add_parser(subparsers: Any) -> None:
     _add_lasting(parser)
     add_weight(parser)
     add_rails(parser)
+    add_workload(parser)
     add_synthetic(parser)
     _add_actions(parser)
     parser.set_defaults(run=run)
@@ -186,18 +191,18 @@ def run(arguments: argparse.Namespace) -> int:
     # Wrong addresses are told now, not after an hour of watching.
     Action.wanted(arguments, "hold")
     finisher = Finisher(arguments, wanted.state)
-    rails = rails_of(arguments)
+    rails = Rails(arguments, "gate")
     decided = first_pairs(arguments)
     if decided:
         report, kept = _watched(arguments, replace(wanted, override=decided))
     else:
         with checks_beside(arguments) as sources:
             report, kept = _watched(sources, wanted)
-    report = replace(report, rails=rails)
-    done = finisher.finish(report)
+    report = rails.applied(report)
+    done = finisher.finish(report, rails.rollout)
     if done and arguments.bake and report.decision is Decision.PROMOTE:
-        report = _baked(arguments, wanted, report, kept)
-        done = finisher.finish(report)
+        report = rails.applied(_baked(arguments, wanted, report, kept))
+        done = finisher.finish(report, rails.rollout)
     return finisher.code(report) if done else INFRASTRUCTURE
 
 
@@ -272,7 +277,7 @@ def _watched(
 @contextlib.contextmanager
 def _observers(arguments: argparse.Namespace, wanted: Watch) -> Iterator[list[Callable[[Look], None]]]:
     """Yield those who want to see every look."""
-    from rolloutobs.cli.exporter import Exporter, address
+    from rolloutobs.cli.exporter import Exporter
     from rolloutobs.cli.terminal import progress
 
     with contextlib.ExitStack() as stack:

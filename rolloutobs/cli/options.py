@@ -20,7 +20,17 @@ from rolloutobs.lines import line_of, toml_lines, yaml_lines
 if TYPE_CHECKING:
     from rolloutobs.analysis.policy import Policy
 
-__all__ = ["EXIT_CODES", "output_file", "policy_lines", "read_policy", "require", "seconds", "share", "write"]
+__all__ = [
+    "EXIT_CODES",
+    "address",
+    "output_file",
+    "policy_lines",
+    "read_policy",
+    "require",
+    "seconds",
+    "share",
+    "write",
+]
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -51,6 +61,20 @@ def share(text: str) -> float:
     if not 0 < found < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share of the traffic; use 0.05 or 5%")
     return found
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return host and port of ``host:port``, ``:port`` (all addresses) or ``[::1]:port``.
+
+    Raises:
+        ConfigurationError: it is none of these.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ConfigurationError(
+            f"{text!r} is nothing to listen on; use host:port, or :port for all addresses"
+        )
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - what ":port" means
 
 
 def output_file(text: str) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rolloutobs.cli.options import require
+from rolloutobs.cli.options import address, require
 from rolloutobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -118,7 +118,6 @@ def run(arguments: argparse.Namespace) -> int:
     require("serve", "starlette", "uvicorn", "numpy", "httpx2", "yaml", "jinja2", extra="serve")
     import uvicorn
 
-    from rolloutobs.cli.exporter import address
     from rolloutobs.cli.workloads import WorkloadFile
     from rolloutobs.console.app import application
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rolloutobs.cli.cluster_options import add_cluster, connection_of
-from rolloutobs.cli.exporter import address
 from rolloutobs.cli.grafana import URL, access_of, add_grafana, is_wanted
+from rolloutobs.cli.options import address
 
 if TYPE_CHECKING:
     from rolloutobs.cluster.access import Connection

@@ -13,7 +13,7 @@ from typing import Final
 from rolloutobs import semconv
 from rolloutobs.cluster.model import Change, ChangeKind, Phase, Pod, Rollout
 
-__all__ = ["VERDICT", "Happening", "Link", "Telling", "root_id", "span_id", "spans_of", "trace_id"]
+__all__ = ["ROOT", "VERDICT", "Happening", "Link", "Telling", "root_id", "span_id", "spans_of", "trace_id"]
 
 Value = str | int | float
 

@@ -186,7 +186,8 @@ class TraceSink:
         )
 
 
-_SCOPE: Final = InstrumentationScope("rolloutobs.watch", __version__)
+_SCOPE: Final = InstrumentationScope("rolloutobs.rollout", __version__)
+"""Of the watcher and of the gate: they tell the same trace."""
 
 
 def read_span(telling: Telling, rollout: str, resource: Resource) -> ReadableSpan:

@@ -14,7 +14,8 @@ from rolloutobs.analysis.gate import Look
 from rolloutobs.analysis.model import Decision
 from rolloutobs.analysis.report import Override
 from rolloutobs.cli.acting import Action, notify, run_command
-from rolloutobs.cli.exporter import Exporter, address
+from rolloutobs.cli.exporter import Exporter
+from rolloutobs.cli.options import address
 from rolloutobs.errors import ConfigurationError
 from tests.unit.analysis.test_report import report, verdict
 

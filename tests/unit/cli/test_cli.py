@@ -100,6 +100,17 @@ def test_help_imports_nothing_heavy():
     assert shown.stderr == "set()\n"
 
 
+def test_commands_about_the_cluster_need_its_extra_only():
+    code = (
+        "import sys, rolloutobs.cli, rolloutobs.cli.status, rolloutobs.cli.watch\n"
+        "import rolloutobs.cluster.owned, rolloutobs.cluster.page, rolloutobs.cluster.watching\n"
+        "import rolloutobs.cluster.marking, rolloutobs.cluster.regions, rolloutobs.cluster.traces\n"
+        "print({'numpy', 'yaml', 'jinja2', 'uvicorn', 'starlette'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -374,6 +385,8 @@ class Shop(ThreadingHTTPServer):
         self.broken = broken
         self.scrapes = 0
         self.scraped_thrice = threading.Event()
+        self.on_scrape = lambda: None
+        """Called with each scrape: something that happens while it is watched."""
 
     @property
     def address(self):
@@ -381,6 +394,7 @@ class Shop(ThreadingHTTPServer):
 
     def text(self):
         self.scrapes += 1
+        self.on_scrape()
         if self.scrapes >= 3:
             self.scraped_thrice.set()
         n = self.scrapes * 40

@@ -1,11 +1,15 @@
 """What the gate does where a machine may not roll back, and when a person decides."""
 
+import asyncio
 import json
+import threading
 
 import pytest
 
 from rolloutobs import cli
+from tests.kubernetes_api import FakeCluster
 from tests.unit.cli.test_cli import quick, shop
+from tests.unit.rolloutobs.cluster.made import deployment, done, progressing
 
 __all__ = ["quick"]
 
@@ -76,3 +80,166 @@ def test_compare_says_the_same(options, code, quick, capfd):
         argv = ("--scrape", server.address, "--interval", "100ms", "--window", "2s", "--policy", str(quick))
         assert cli.main(["compare", "--app", "shop", *argv, "--quiet", *options]) == code
     assert (PAGED in capfd.readouterr().out) is bool(options)
+
+
+# --- annotations of a workload --------------------------------------------------------------------------
+
+MIGRATION = {
+    "rolloutobs.io/rollback": "unsafe: migration 42 drops orders.note",
+    "rolloutobs.io/owner": "team-shop",
+}
+
+
+@pytest.fixture(scope="module")
+def running():
+    """Run a cluster on a thread."""
+    found, started, stop = [], threading.Event(), asyncio.Event()
+
+    async def serve():
+        async with FakeCluster() as cluster:
+            found.extend((cluster, asyncio.get_running_loop()))
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert started.wait(60)
+    cluster, loop = found
+    yield cluster
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+@pytest.fixture
+def cluster(running, tmp_path, monkeypatch):
+    """Return the cluster, which KUBECONFIG leads to."""
+    running.forbidden.clear()
+    running.requests.clear()
+    running.put("deployments", [])
+    path = tmp_path / "kubeconfig"
+    path.write_text(
+        json.dumps(
+            {
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "c", "namespace": "shop"}}],
+                "clusters": [{"name": "c", "cluster": {"server": running.url}}],
+            }
+        )
+    )
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    return running
+
+
+def annotated(cluster, annotations):
+    cluster.put(
+        "deployments",
+        [
+            deployment("1.2.0", 4, [progressing("ReplicaSetUpdated")], annotations=annotations, **done()),
+            deployment("1.0.0", 1, [progressing("NewReplicaSetAvailable")], name="other", **done()),
+        ],
+    )
+
+
+def test_annotations_of_the_workload_hold_the_gate_back(cluster, quick, capfd):
+    annotated(cluster, MIGRATION)
+    assert gate(quick, "--workload", "deployment/shop") == 3
+    said = capfd.readouterr().out.splitlines()
+    assert said[0].startswith("shop (owner: team-shop): ")
+    assert said[-1].startswith(PAGED)
+    # It reads no more than it needs the rights for.
+    assert {plural for plural, _, _ in cluster.requests} == {"deployments", "rollouts", "canaries"}
+
+
+def test_an_annotation_that_is_written_while_the_gate_watches_counts(cluster, quick, tmp_path, capfd):
+    annotated(cluster, {})
+    with shop(broken=True) as server:
+        server.on_scrape = lambda: annotated(cluster, MIGRATION)
+        argv = ("--scrape", server.address, "--interval", "100ms", "--policy", str(quick), "--quiet")
+        assert cli.main(["gate", "--app", "shop", *argv, "--workload", "shop"]) == 3
+    assert capfd.readouterr().out.splitlines()[-1].startswith(PAGED)
+
+
+def test_a_workload_that_says_nothing_is_rolled_back_and_an_option_is_more_careful(cluster, quick, capfd):
+    annotated(cluster, {"rolloutobs.io/owner": "team-shop"})
+    assert gate(quick, "--workload", "deployment/shop") == 1
+    assert gate(quick, "--workload", "deployment/shop", "--rollback", "unsafe", "--owner", "ann") == 3
+    first, second = (line for line in capfd.readouterr().out.splitlines() if line.startswith("shop ("))
+    assert first.startswith("shop (owner: team-shop): ")
+    assert second.startswith("shop (owner: ann): ")
+
+
+def test_annotations_that_cannot_be_read_at_the_end_hold_as_they_were(cluster, quick, capfd):
+    annotated(cluster, MIGRATION)
+    with shop(broken=True) as server:
+        server.on_scrape = lambda: cluster.forbidden.add("deployments")
+        argv = ("--scrape", server.address, "--interval", "100ms", "--policy", str(quick), "--quiet")
+        assert cli.main(["gate", "--app", "shop", *argv, "--workload", "deployment/shop"]) == 3
+    said = capfd.readouterr().out
+    assert "- the annotations are those from before, as they cannot be read now: missing right: list" in said
+    assert said.splitlines()[-1].startswith(PAGED)
+
+
+def test_a_word_that_appears_and_that_nobody_knows_is_taken_for_unsafe(cluster, quick, capfd):
+    annotated(cluster, {})
+    with shop(broken=True) as server:
+        server.on_scrape = lambda: annotated(cluster, {"rolloutobs.io/rollback": "never"})
+        argv = ("--scrape", server.address, "--interval", "100ms", "--policy", str(quick), "--quiet")
+        assert cli.main(["gate", "--app", "shop", *argv, "--workload", "deployment/shop"]) == 3
+    assert (
+        "HOLD, and page a person: rolling back is marked as unsafe (rolloutobs.io/rollback is"
+        in (capfd.readouterr().out.splitlines()[-1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "forbidden", "words"),
+    [
+        (
+            ("--workload", "deployment/nothing"),
+            "",
+            "there is no 'deployment/nothing'; there is: deployment/",
+        ),
+        (("--workload", "pod/shop"), "", "'pod/shop': use deployment/NAME, rollout/NAME or canary/NAME"),
+        (
+            ("--workload", "deployment/shop"),
+            "deployments",
+            "missing right: list and watch deployments.apps in ",
+        ),
+        (
+            ("--workload", "shop"),
+            "rollouts",
+            "missing right: list and watch rollouts.argoproj.io in namespace",
+        ),
+        (("--workload", "deployment/wrong"), "", "rolloutobs.io/rollback is 'never'; use 'safe', 'unsafe'"),
+        (("--namespace", "shop"), "", "--namespace is that of --workload, which is missing"),
+    ],
+)
+def test_what_cannot_be_read_is_told_before_anything_is_watched(
+    cluster, quick, options, forbidden, words, capfd
+):
+    annotated(cluster, {})
+    cluster.put(
+        "deployments",
+        [
+            *cluster.kinds["deployments"].objects.values(),
+            deployment("1.0.0", 1, [], name="wrong", annotations={"rolloutobs.io/rollback": "never"}),
+        ],
+    )
+    if forbidden:
+        cluster.absent.discard(forbidden)
+        cluster.forbidden.add(forbidden)
+    try:
+        assert gate(quick, *options) == 2
+    finally:
+        cluster.absent.update({"rollouts", "canaries"})
+    assert words in capfd.readouterr().err
+
+
+def test_no_right_to_read_what_is_not_meant_is_no_matter(cluster, quick):
+    annotated(cluster, MIGRATION)
+    cluster.absent.discard("rollouts")
+    cluster.forbidden.add("rollouts")
+    try:
+        assert gate(quick, "--workload", "deployment/shop") == 3
+    finally:
+        cluster.absent.add("rollouts")
