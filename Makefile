@@ -45,15 +45,16 @@ $(VENV)/.browser: $(VENV)/.installed
 demo: install ## a live canary rollout on this machine, ending in a verdict (CANARY=errors|good|slow|...)
 	@$(BIN)/python -m examples.demo $(CANARY)
 
-# The demo's stories run alone: what competes with them for the cores would be a story of its own.
-STORIES := tests/e2e/test_demo_stories.py
+# Whole rollouts, after all else, for what competes with them for the cores would be a story of its own: those
+# with browsers one by one, and beside them those without.
+STORIES := $(addprefix tests/e2e/test_,demo_stories.py demo_without_browsers.py gate_live.py)
 
 test: install ## all tests (ARGS="tests/unit -x" runs some of them)
 ifdef ARGS
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 else
-	@$(BIN)/python -m pytest -n $(WORKERS) --ignore $(STORIES)
-	@$(BIN)/python -m pytest -v $(STORIES)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(STORIES:%=--ignore %)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -v $(STORIES)
 endif
 
 soak: install ## the soaks at full length: a million hostile requests, killed workers, flapping tracks (an hour)
