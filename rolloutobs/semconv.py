@@ -253,6 +253,16 @@ SYNTHETIC_CHECK_FCP_SECONDS: Final = "synthetic_check_fcp_seconds"
 SYNTHETIC_CHECK_TTFB_SECONDS: Final = "synthetic_check_ttfb_seconds"
 SYNTHETIC_CHECK_PASSED_ON_RETRY_TOTAL: Final = "synthetic_check_passed_on_retry_total"
 
+LABEL_LOAD: Final = "load"
+LABEL_RESULT: Final = "result"
+"""How a load ended: pass, product, infrastructure or inconclusive, as its exit code says."""
+SYNTHETIC_LOAD_REQUESTS_TOTAL: Final = "synthetic_load_requests_total"
+SYNTHETIC_LOAD_REQUEST_DURATION_SECONDS: Final = "synthetic_load_request_duration_seconds"
+SYNTHETIC_LOAD_IDENTITY_MISMATCH_TOTAL: Final = "synthetic_load_identity_mismatch_total"
+SYNTHETIC_LOAD_LATE_ARRIVALS_TOTAL: Final = "synthetic_load_late_arrivals_total"
+SYNTHETIC_LOAD_LOST_WORKERS_TOTAL: Final = "synthetic_load_lost_workers_total"
+SYNTHETIC_LOAD_LAST_END_TIMESTAMP_SECONDS: Final = "synthetic_load_last_end_timestamp_seconds"
+
 # --- analysis -----------------------------------------------------------------------------------------------
 VERDICT: Final = "rolloutobs_verdict"
 EVIDENCE_NATS: Final = "rolloutobs_evidence_nats"

@@ -16,16 +16,12 @@ from typing import Any
 
 from rolloutobs.errors import RolloutobsError
 from synthetic.checks import checks_of, chosen
-from synthetic.load.options import plan_of
-from synthetic.load.results import judge_load
-from synthetic.load.swarm import run_load, run_users
-from synthetic.load.tables import load_as_dict, load_text
+from synthetic.load.command import load, users
 from synthetic.metrics import CheckMetrics, serve
 from synthetic.options import make_parser, option_rows
 from synthetic.publishing import Publisher
 from synthetic.pushing import otlp_sender, pushgateway_sender
 from synthetic.redaction import Secrets
-from synthetic.report import write_json
 from synthetic.result import ExitCode
 from synthetic.runner import PairRunner, run_pairs
 from synthetic.settings import parse_base_url, parse_listen
@@ -102,29 +98,19 @@ def _senders(
     senders = []
     if given.push:
         url = parse_base_url(given.push, "--push")
-        senders.append(pushgateway_sender(url, metrics, given.app, names))
+        group = {"app": given.app, "checks": ",".join(sorted(names))}
+        senders.append(pushgateway_sender(url, metrics, group))
     if given.otlp:
         senders.append(otlp_sender(metrics))
     return senders
 
 
 async def _load(given: argparse.Namespace) -> ExitCode:
-    plan, targets = plan_of(given), targets_of(given)
-    loads = await run_load(plan, *targets, _stop_on_signals())
-    verdict = judge_load(*loads)
-    if given.json is not None:
-        write_json(given.json, load_as_dict(given.app, loads, verdict))
-    print(load_text(loads, verdict), flush=True)
-    return verdict.code
+    return await load(given, () if given.worker else targets_of(given), _stop_on_signals())
 
 
 async def _be_users(given: argparse.Namespace) -> ExitCode:
-    plan = plan_of(given)
-    users = await run_users(plan, parse_base_url(given.host, "--host"), _stop_on_signals())
-    if given.json is not None:
-        write_json(given.json, load_as_dict("", [users], None))
-    print(load_text([users], None), flush=True)
-    return ExitCode.PASS
+    return await users(given, _stop_on_signals())
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], Coroutine[Any, Any, ExitCode]]] = {

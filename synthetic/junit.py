@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from synthetic.report import Summary, pair_text, reason, sentence
 from synthetic.result import Pair, PairVerdict
 
-__all__ = ["junit_xml"]
+__all__ = ["junit_xml", "xml_safe"]
 
 # Source: XML 1.0 section 2.2; the rest is not allowed even as a reference.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -25,11 +25,11 @@ def junit_xml(summary: Summary) -> str:
     A pair in which the canary failed alone is a failure, one that blames nobody an error, an inconclusive one
     is skipped, and one that passed on retry has passed, with a property that says so.
     """
-    root = Element("testsuites", name=_xml(summary.app))
+    root = Element("testsuites", name=xml_safe(summary.app))
     suites: dict[str, Element] = {}
     for pair in summary.last:
         if pair.check not in suites:
-            suites[pair.check] = SubElement(root, "testsuite", name=_xml(pair.check))
+            suites[pair.check] = SubElement(root, "testsuite", name=xml_safe(pair.check))
         _add(suites[pair.check], pair)
     for suite in suites.values():
         suite.set("tests", str(len(suite)))
@@ -40,15 +40,15 @@ def junit_xml(summary: Summary) -> str:
 
 def _add(suite: Element, pair: Pair) -> None:
     number = len(suite) + 1
-    case = SubElement(suite, "testcase", classname=_xml(pair.check), name=f"pair {number}")
+    case = SubElement(suite, "testcase", classname=xml_safe(pair.check), name=f"pair {number}")
     case.set("time", f"{max(run.seconds for run in pair.runs):.3f}")
     kind = _kind(pair.verdict)
     if pair.verdict is PairVerdict.FLAKY:
         SubElement(SubElement(case, "properties"), "property", name="flaky", value="passed on retry")
     if kind:
         why = reason(pair.canary) or reason(pair.stable)
-        told = SubElement(case, kind, message=_xml(f"{sentence(pair)}: {why}".removesuffix(": ")))
-        told.text = _xml(pair_text(number, pair))
+        told = SubElement(case, kind, message=xml_safe(f"{sentence(pair)}: {why}".removesuffix(": ")))
+        told.text = xml_safe(pair_text(number, pair))
 
 
 def _kind(verdict: PairVerdict) -> str:
@@ -65,5 +65,6 @@ def _kind(verdict: PairVerdict) -> str:
             assert_never(other)
 
 
-def _xml(text: str) -> str:
+def xml_safe(text: str) -> str:
+    """Return `text` with what XML does not allow replaced."""
     return _NOT_XML.sub("\ufffd", text)

@@ -165,7 +165,7 @@ def _step_outcome(journey: CheckOutcome, step: StepResult) -> CheckOutcome:
 
 
 @contextmanager
-def serve(metrics: CheckMetrics, host: str, port: int) -> Iterator[Callable[[], str]]:
+def serve(metrics: Collector, host: str, port: int) -> Iterator[Callable[[], str]]:
     """Serve ``/metrics`` while the block runs; yields a function that returns its URL (port 0 takes a free
     one).
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import importlib.util
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol, cast
 
 from prometheus_client import CollectorRegistry, push_to_gateway
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from rolloutobs.errors import MissingExtraError
+from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily
 from rolloutobs.telemetry.otlp_points import Times, to_metric
-from synthetic.metrics import CheckMetrics
 
 __all__ = ["Pusher", "otlp_sender", "pushgateway_sender"]
 
@@ -27,25 +29,33 @@ _SECONDS = 10.0
 """Longest that a receiver may take; the metrics are small."""
 
 
-def pushgateway_sender(
-    url: str, metrics: CheckMetrics, app: str, checks: Sequence[str]
-) -> Callable[[], None]:
+class Metrics(Protocol):
+    """What is sent: of checks, or of a load."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return it as prometheus_client renders it."""
+
+    @property
+    def families(self) -> Sequence[CounterFamily | GaugeFamily | HistogramFamily]:
+        """Everything that is exposed."""
+
+
+def pushgateway_sender(url: str, metrics: Metrics, group: Mapping[str, str]) -> Callable[[], None]:
     """Return what sends `metrics` to the Pushgateway at `url`.
 
-    Each push replaces all of its group (``PUT``), which is one of this app and these checks: no version that
-    was checked earlier is left behind.
+    Each push replaces all of its `group` (``PUT``), which is one of this app and these checks: no version
+    that was checked earlier is left behind.
     """
     registry = CollectorRegistry()
-    registry.register(metrics)
-    group = {"app": app, "checks": ",".join(sorted(checks))}
+    registry.register(cast(Collector, metrics))
 
     def send() -> None:
-        push_to_gateway(url, _JOB, registry, group, timeout=_SECONDS)
+        push_to_gateway(url, _JOB, registry, dict(group), timeout=_SECONDS)
 
     return send
 
 
-def otlp_sender(metrics: CheckMetrics) -> Callable[[], None]:
+def otlp_sender(metrics: Metrics) -> Callable[[], None]:
     """Return what sends `metrics` over OTLP, where and how the ``OTEL_*`` variables say.
 
     Raises:

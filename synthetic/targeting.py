@@ -14,16 +14,14 @@ from synthetic.settings import parse_base_url
 from synthetic.target import Target
 from synthetic.witness import parse_witness
 
-__all__ = ["add_routes", "add_targets", "targets_of"]
+__all__ = ["add_routes", "targets_of"]
 
 
-def add_targets(parser: argparse._ActionsContainer, *, is_required: bool = True) -> None:
+def _add_targets(parser: argparse._ActionsContainer) -> None:
     """Add the app and the URL and version of both tracks."""
-    parser.add_argument(
-        "--app", required=is_required, help="the app under test: its service.name, the metric label app"
-    )
+    parser.add_argument("--app", help="the app under test: its service.name, the metric label app")
     for track in (Track.STABLE, Track.CANARY):
-        parser.add_argument(f"--{track}", required=is_required, metavar="URL", help=f"base URL of {track}")
+        parser.add_argument(f"--{track}", metavar="URL", help=f"base URL of {track}")
         parser.add_argument(
             f"--{track}-version", metavar="VERSION",
             help=f"version that has to answer at {track} (default: any that says it is {track})",
@@ -33,7 +31,7 @@ def add_targets(parser: argparse._ActionsContainer, *, is_required: bool = True)
 def add_routes(parser: argparse.ArgumentParser) -> None:
     """Add the targets, and the ways to them through one address."""
     routes = parser.add_argument_group("who is asked")
-    add_targets(routes, is_required=False)
+    _add_targets(routes)
     routes.add_argument("--entry", metavar="URL", help="the address that both tracks share")
     for track in (Track.STABLE, Track.CANARY):
         routes.add_argument(
@@ -66,7 +64,7 @@ def targets_of(given: argparse.Namespace) -> tuple[Target, Target]:
         ConfigurationError: one has no address, or nothing that tells it from the other.
     """
     stable, canary = _target(given, Track.STABLE), _target(given, Track.CANARY)
-    shared = getattr(given, "entry", None) and not given.stable and not given.canary
+    shared = given.entry and not given.stable and not given.canary
     if shared and stable.route == canary.route and not stable.route.attempts:
         raise ConfigurationError(
             "--entry alone does not tell the tracks apart; say what does: --canary-header, --canary-cookie, "
@@ -76,14 +74,11 @@ def targets_of(given: argparse.Namespace) -> tuple[Target, Target]:
 
 
 def _target(given: argparse.Namespace, track: Track) -> Target:
-    entry = getattr(given, "entry", None)
-    url = getattr(given, track) or entry
+    url = getattr(given, track) or given.entry
     option = f"--{track}" if getattr(given, track) else "--entry"
     if not url:
         raise ConfigurationError(f"{track} has no address; give --{track} URL, or --entry URL for both")
     version = getattr(given, f"{track}_version")
-    if not hasattr(given, "entry"):
-        return Target(parse_base_url(url, option), track, version)
     headers, cookies, query = (getattr(given, f"{track}_{part}") for part in ("header", "cookie", "query"))
     route = parse_route(headers, cookies, query, given.attempts, f"--{track}")
     return Target(parse_base_url(url, option), track, version, route, parse_witness(given.identity))

@@ -47,7 +47,7 @@ def test_every_option_of_a_documented_command_exists(page: str, command: str) ->
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
     options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
-    known = set(re.findall(r"--[a-z][a-z-]*", done.stdout))
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", done.stdout))
     assert options <= known, f"{page}: {command} uses {options - known}"
 
 

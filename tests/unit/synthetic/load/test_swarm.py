@@ -16,10 +16,15 @@ from time import time
 import pytest
 
 from rolloutobs.errors import ConfigurationError
+from rolloutobs.identity import Track
 from rolloutobs.telemetry.signing import Claim, Doubt, Verifier
 from synthetic.__main__ import main
 from synthetic.load.orders import Orders
-from synthetic.load.swarm import Plan, run_users
+from synthetic.load.schedule import Phase
+from synthetic.load.swarm import Plan, run_load
+from synthetic.routing import Route
+from synthetic.target import Target
+from synthetic.witness import Witness, WitnessKind
 
 pytestmark = pytest.mark.load
 SECRET = "0123456789abcdef"
@@ -59,15 +64,23 @@ def run(locustfile: Path, stable: str, canary: str, *more: str) -> int:
 def test_a_good_canary_under_load(serve, shop_type, locustfile, tmp_path, capsys):
     stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
     out = tmp_path / "out.json"
-    assert run(locustfile, stable.url, canary.url, "--canary-version", "1.2.0", "--json", str(out)) == 0
-    assert "=> pass: the canary does not fail more often than stable" in capsys.readouterr().out
-    tracks = json.loads(out.read_text())["tracks"]
+    files = {name: tmp_path / f"out.{name}" for name in ("junit", "html", "summary")}
+    more = [word for name, file in files.items() for word in (f"--{name}", str(file))]
+    # Whatever the machine does meanwhile, neither track is five times as slow as the other.
+    more += ["--canary-version", "1.2.0", "--json", str(out), "--min-requests", "10", "--max-slowdown", "5"]
+    assert run(locustfile, stable.url, canary.url, *more) == 0
+    assert "=> pass: the canary is not worse than stable" in capsys.readouterr().out
+    assert all("1.2.0" in file.read_text() for name, file in files.items() if name != "junit")
+    assert 'tests="5" failures="0" errors="0" skipped="0"' in files["junit"].read_text()
+    told = json.loads(out.read_text())
+    tracks = told["tracks"]
+    assert told["model"] == "closed"
+    assert told["locust"]["requests"] == sum(each["requests"] for each in tracks.values())
     for name, shop in (("stable", stable), ("canary", canary)):
         found = tracks[name]
         assert found["requests"] > 10
         assert found["identity"] == {"right": found["requests"]}
-        # A request may be cut off at the very end, after the server has seen it.
-        assert 0 <= len(shop.requests) - found["requests"] <= 2
+        assert len(shop.requests) == found["requests"]
         assert {headers["baggage"] for _, headers, _ in shop.requests} == {"synthetic=test"}
         traces = [headers["traceparent"].split("-")[1] for _, headers, _ in shop.requests]
         assert len(set(traces)) == len(traces)
@@ -132,32 +145,127 @@ def test_users_that_are_not_ours_are_refused(serve, shop_type, tmp_path, capsys)
 
 async def test_plain_users_are_not_marked_and_arrive_at_their_rate(serve, shop_type, locustfile):
     shop = serve(shop_type())
-    plan = Plan(locustfile, duration_seconds=4, users=10, rate=25.0)
-    users = await run_users(plan, shop.url, asyncio.Event())
+    orders = Orders(marked=False, phases=(Phase(25.0, 25.0, 4.0),))
+    found = await run_load(Plan(orders, locustfile, shop.url, 10), asyncio.Event())
+    (users,) = found.tracks
     assert not [line for line, headers, _ in shop.requests if {"baggage", "traceparent"} & set(headers)]
-    assert (users.target, users.proven, users.failures) == (None, {}, 0)
+    assert (users.target, users.proven, users.failures, users.cut) == (None, {}, 0, 0)
     # 100 arrivals are expected; the file's own wait_time would make 800. Poisson: 40 to 160 is six standard
-    # deviations, and a busy machine can only make it fewer.
-    buys = next(each.requests for each in users.endpoints if each.name == "/api/checkout")
-    assert 10 <= buys <= 160
-    assert len(shop.asked("GET /api/products")) >= buys
+    # deviations.
+    assert 40 <= users.arrivals <= 160
+    assert len(shop.asked("POST /api/checkout")) == users.arrivals
+    assert users.requests == 2 * users.arrivals + 10
 
 
 async def test_stopping_ends_locust_and_keeps_what_it_has(serve, shop_type, locustfile):
-    shop, stop = serve(shop_type()), asyncio.Event()
-    running = asyncio.create_task(run_users(Plan(locustfile, 600, 2), shop.url, stop))
-    while len(shop.requests) < 5:
+    shop, stop, seen = serve(shop_type()), asyncio.Event(), []
+    plan = Plan(Orders(marked=False, seconds=600.0), locustfile, shop.url, 2)
+    running = asyncio.create_task(run_load(plan, stop, seen.append))
+    while not seen or seen[-1].tracks[0].requests < 5:
         await asyncio.sleep(0.05)
         assert not running.done()
     stop.set()
-    users = await asyncio.wait_for(running, 60)
-    assert users.stopped
-    assert users.requests >= 4
+    found = await asyncio.wait_for(running, 60)
+    assert found.stopped
+    assert found.tracks[0].requests == len(shop.requests) >= 5
+
+
+def test_ctrl_c_leaves_a_report(serve, shop_type, tmp_path):
+    stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
+    out = tmp_path / "out.json"
+    argv = ["load", "--app", "shop", "--stable", stable.url, "--canary", canary.url, "--rate", "20"]
+    argv += ["--duration", "10m", "--json", str(out), "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen([sys.executable, "-m", "synthetic", *argv], stdout=subprocess.PIPE, text=True)
+    overdue = threading.Timer(90, process.kill)
+    overdue.start()
+    poll = threading.Event()
+    try:
+        while min(len(stable.requests), len(canary.requests)) < 10 and process.poll() is None:
+            poll.wait(0.05)
+        process.send_signal(signal.SIGINT)
+        text, _ = process.communicate()
+    finally:
+        overdue.cancel()
+        process.kill()
+    assert process.returncode == 3, text
+    assert "metrics at http://127.0.0.1:" in text
+    told = json.loads(out.read_text())
+    assert (told["result"], told["stopped"], told["model"]) == ("inconclusive", True, "open")
+    for name, shop in (("stable", stable), ("canary", canary)):
+        assert told["tracks"][name]["requests"] == len(shop.asked("GET /"))
+        assert {headers["baggage"] for headers in shop.asked("GET /")} == {"synthetic=test"}
+
+
+def load(*more: str) -> int:
+    return main(["load", "--app", "shop", *more])
+
+
+def test_one_address_and_a_header_for_each_track(serve, shop_type, tmp_path):
+    shop, out = serve(shop_type(split="header")), tmp_path / "out.json"
+    routes = ["--entry", shop.url, "--canary-header", "track: canary", "--stable-header", "track: stable"]
+    paths = ["--get", "/api/products", "--get", "/api/products?page=2"]
+    rest = ["--rate", "50..150@2s", "--count", "80", "--arrivals", "even", "--users", "5", "--json", str(out)]
+    rest += ["--identity", "json:/about:build.version,track"]
+    # A machine that others use may begin tasks late, which is inconclusive.
+    assert load(*routes, *paths, *rest, "--max-slowdown", "5", "--min-requests", "10") in (0, 3)
+    tracks = json.loads(out.read_text())["tracks"]
+    assert sum(each["arrivals"] for each in tracks.values()) == 80
+    for name, version in (("stable", "1.1.0"), ("canary", "1.2.0")):
+        found = tracks[name]
+        # Each user asked when it began, and one at the end.
+        assert found["identity"] == {"right": 6}
+        assert found["requests"] == found["arrivals"]
+        assert found["version"] == version
+        assert [each["name"] for each in found["endpoints"]] == ["/api/products", "/api/products?page=2"]
+    asked = [headers["track"] for line, headers, _ in shop.requests]
+    assert {each: asked.count(each) for each in tracks} == {
+        name: found["requests"] for name, found in tracks.items()
+    }
+
+
+def test_an_address_that_splits_by_weight_and_users_too_few(serve, shop_type, tmp_path):
+    shop, out = serve(shop_type(split="weight")), tmp_path / "out.json"
+    more = ["--entry", shop.url, "--attempts", "30"]
+    # One user for each track, too few for the rate: tasks wait, and their waiting is measured.
+    more += ["--get", "/api/products", "--rate", "400", "--count", "300", "--users", "1", "--json", str(out)]
+    assert load(*more) == 3
+    told = json.loads(out.read_text())
+    for found in told["tracks"].values():
+        assert found["identity"] == {"right": found["requests"]} == {"right": found["arrivals"]}
+        assert found["crowded"] > 0
+        assert found["p99_seconds"] > 2 * found["uncorrected"]["p99_seconds"]
+    (generator,) = [each for each in told["findings"] if each["name"] == "generator"]
+    assert generator["result"] == "inconclusive"
+
+
+def test_a_worker_that_is_killed_is_missed(serve, shop_type, tmp_path):
+    stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
+    out = tmp_path / "out.json"
+    argv = ["load", "--app", "shop", "--stable", stable.url, "--canary", canary.url, "--processes", "2"]
+    argv += ["--rate", "20", "--duration", "7s", "--json", str(out)]
+    process = subprocess.Popen([sys.executable, "-m", "synthetic", *argv], stdout=subprocess.PIPE, text=True)
+    overdue = threading.Timer(90, process.kill)
+    overdue.start()
+    poll = threading.Event()
+    try:
+        while min(len(stable.requests), len(canary.requests)) < 10 and process.poll() is None:
+            poll.wait(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [each for each in children if "--worker" in Path(f"/proc/{each}/cmdline").read_text()]
+        assert len(workers) == 2
+        os.kill(int(workers[0]), signal.SIGKILL)
+        text, _ = process.communicate()
+    finally:
+        overdue.cancel()
+        process.kill()
+    told = json.loads(out.read_text())
+    assert (process.returncode, told["workers"], told["lost_workers"]) == (3, 2, 1)
+    assert "1 of 2 workers were lost" in text
 
 
 async def test_a_locustfile_that_does_not_exist():
     with pytest.raises(ConfigurationError, match="does not exist"):
-        await run_users(Plan(Path("none.py"), 1, 1), "http://x", asyncio.Event())
+        await run_load(Plan(Orders(), Path("none.py"), "http://x", 1), asyncio.Event())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -198,8 +306,41 @@ def _runs(number: str) -> bool:
 
 
 def test_orders_travel_as_text():
-    orders = Orders("/r.json", False, "canary", "1.2.0", 2.5, 7)
+    route = Route((("X-A", "b"),), (("c", "d"),), (("e", "f"),), 7)
+    target = Target("http://x", Track.CANARY, "1.2.0", route, Witness(WitnessKind.HEADER, "", "x-v", "x-t"))
+    orders = Orders("/r.json", 7, False, (target,), (Phase(1.0, 2.0, 3.0),), True, None, 9, ("/",), 2.0)
     assert Orders.from_json(orders.as_json()) == orders
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--rate", "fast"], "--rate is 'fast'"),
+        (["--count", "5"], "give --rate, too"),
+        (["--rate", "5@10s", "--duration", "5s"], "leave --duration out"),
+        (["--rate", "1", "--duration", "5s", "--count", "100"], "--rate ends before so many"),
+        (["--get", "x"], "use paths that begin with /"),
+        (["--get", "/", "--locustfile", "load.py"], "--get is for loads without a locustfile"),
+        (["--master"], "--expect-workers is None"),
+        (["--worker"], "--worker needs --master-host"),
+        (["--master", "--worker"], "are two processes"),
+        (["--p99", "slow"], "--p99 is 'slow'"),
+        (["--max-slowdown", "0.5"], "--max-slowdown is 0.5"),
+        (["--max-error-share", "7"], "--max-error-share is 7.0"),
+        (["--locustfile", "none.py"], "'none.py' does not exist"),
+        (["--users", "0"], "--users is 0"),
+    ],
+)
+def test_usage(more, words, capsys):
+    assert load("--stable", "http://a", "--canary", "http://b", *more) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_usage_without_targets(capsys):
+    assert load("--entry", "http://a") == 2
+    assert "--entry alone does not tell the tracks apart" in capsys.readouterr().err
+    assert main(["load", "--stable", "http://a", "--canary", "http://b"]) == 2
+    assert "--app is missing" in capsys.readouterr().err
 
 
 def test_locust_is_not_imported_by_the_side_that_starts_it():
