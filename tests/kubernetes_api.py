@@ -100,6 +100,8 @@ class FakeCluster:
         """So many watches of a kind are told that their version is too old."""
         self.busy: defaultdict[str, int] = defaultdict(int)
         """So many requests for a kind are answered 429."""
+        self.busy_after: dict[str, int] = {}
+        """The list of a kind after so many is answered 429, once."""
         self.retry_after = 0
         self.silent: defaultdict[str, int] = defaultdict(int)
         """So many watches of a kind hear nothing."""
@@ -225,6 +227,9 @@ class FakeCluster:
             return _say(writer, 404, "404 page not found\n", "text/plain; charset=utf-8")
         if plural in self.forbidden:
             return _say(writer, 403, _status(403, f'{plural} is forbidden: User "watcher" cannot list it'))
+        if "watch" not in query and self.lists(plural) - 1 == self.busy_after.get(plural):
+            del self.busy_after[plural]
+            self.busy[plural] += 1
         if self.busy[plural] > 0:
             self.busy[plural] -= 1
             more = f"Retry-After: {self.retry_after}\r\n"

@@ -90,14 +90,23 @@ Show = Callable[["Seen", str | None], tuple[str, int]]
 
 
 async def _shown(arguments: argparse.Namespace, connection: Connection, show: Show) -> int:
-    from rolloutobs.cluster._http import Api
+    from rolloutobs.cluster._http import Api, BrokenError, BusyError
     from rolloutobs.cluster.looking import look
 
     namespace = "" if arguments.all_namespaces else arguments.namespace or connection.namespace
     screen = _Screen(is_moving=arguments.watch and arguments.output == "text")
+    has_seen = False
     async with Api(connection) as api:
         while True:
-            seen = await look(api, namespace)
+            try:
+                seen = await look(api, namespace)
+            except (BrokenError, BusyError) as error:
+                if not has_seen or not arguments.watch:
+                    raise
+                screen.note(f"{error}; trying again")
+                await asyncio.sleep(arguments.every)
+                continue
+            has_seen = True
             for note in seen.notes:
                 screen.note(note)
             text, code = show(seen, arguments.workload)

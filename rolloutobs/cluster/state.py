@@ -127,11 +127,14 @@ class State:
         return self._advance(self._workload_of(seen))
 
     def _take_set(self, item: TemplateSet) -> list[Change]:
+        is_new = item.uid not in self._sets
         self._sets[item.uid] = item
         self._sets_of.setdefault(item.owner, {})[item.uid] = item
         self._named[item.namespace, Kind.REPLICA_SET.value, item.name] = item.uid
         workload = self._workload_with(item.uid)
-        return self._advance(None, workload) if workload else []
+        if workload is None or not (is_new or workload.uid in self._waiting):
+            return []
+        return self._advance(None, workload)
 
     def _take_pod(self, owned: OwnedPod) -> list[Change]:
         self._pods[owned.pod.uid] = owned
@@ -298,8 +301,12 @@ class State:
         memory = self._memories.get(workload.uid, NOTHING)
         if memory is NOTHING:
             return []
-        pods = [self._pod(workload, item) for item in owned]
-        return list(pods_told(memory, pods, self._rolled_out(workload), self._told))
+        by_uid = {item.pod.uid: item for item in owned}
+        pods = (item.pod for item in by_uid.values())
+        return [
+            replace(change, pod=self._pod(workload, by_uid[change.pod.uid])) if change.pod else change
+            for change in pods_told(memory, pods, self._rolled_out(workload), self._told)
+        ]
 
     # --- what is so now ---------------------------------------------------------------------------------
     def workloads(self) -> Iterator[Workload]:
