@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "sdk.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 WORDS = set(re.findall(r"[\w.:/-]+", TEXT))
-NOT_THE_SDK = ("analysis", "cli", "cluster", "console")
+NOT_THE_SDK = ("analysis", "checkup", "cli", "cluster", "console", "manifests")
 VARIABLE = re.compile(r"\b(?:ROLLOUTOBS|OTEL)_[A-Z_]+[A-Z]\b")
 # Attributes of spans, as the code writes them.
 ATTRIBUTE = re.compile(
