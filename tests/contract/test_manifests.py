@@ -81,7 +81,7 @@ def containers(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def test_there_is_something_to_build() -> None:
     assert NAMES == [
         "argo-rollouts", "base", "dashboards", "flagger", "flagger-metrics", "overlays/scale",
-        "overlays/scale/queue", "overlays/shop", "overlays/shop/app", "rules",
+        "overlays/scale/load", "overlays/scale/queue", "overlays/shop", "overlays/shop/app", "rules",
     ]  # fmt: skip
 
 
@@ -177,10 +177,35 @@ def test_at_scale_what_is_sent_on_is_kept_on_disk() -> None:
             assert config["exporters"][exporter]["sending_queue"]["storage"] == "file_storage"
         assert {*pipeline["receivers"]} <= set(config["receivers"])
     assert set(config["service"]["extensions"]) == set(config["extensions"])
+    assert config["exporters"]["kafka"]["retry_on_failure"]["max_elapsed_time"] == "0s"
     (scaler,) = of_kind(name, "HorizontalPodAutoscaler")
     assert (
         scaler["spec"]["maxReplicas"] > of_kind("base", "HorizontalPodAutoscaler")[0]["spec"]["maxReplicas"]
     )
+
+
+def test_a_load_from_many_machines_has_as_many_workers_as_its_master_expects() -> None:
+    name = "overlays/scale/load"
+    jobs = {each["metadata"]["name"]: each["spec"] for each in of_kind(name, "CronJob")}
+    master, workers = jobs["rolloutobs-load"], jobs["rolloutobs-load-workers"]
+    assert master["schedule"] == workers["schedule"]
+    job = workers["jobTemplate"]["spec"]
+    given = dict(containers(name))
+    arguments = given["rolloutobs-load"]["args"]
+    assert f"--expect-workers={job['parallelism']}" in arguments
+    assert job["completions"] == job["parallelism"]
+    (service,) = of_kind(name, "Service")
+    assert f"--master-host={service['metadata']['name']}" in given["rolloutobs-load-workers"]["args"]
+    ports = {port["name"]: port["containerPort"] for port in given["rolloutobs-load"]["ports"]}
+    argv = [sys.executable, "-m", "synthetic", "load", "--help"]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    for container in given.values():
+        options = {argument.partition("=")[0] for argument in container["args"][1:]}
+        assert options <= set(re.findall(r"--[a-z][a-z-]*", shown))
+    assert f"default: :{ports['master']})" in " ".join(shown.split())
+    labels = {workload: template["metadata"]["labels"] for workload, template in pods(name)}
+    assert service["spec"]["selector"].items() <= labels["rolloutobs-load"].items()
+    assert not service["spec"]["selector"].items() <= labels["rolloutobs-load-workers"].items()
 
 
 def test_the_app_component_reaches_the_shop_and_only_the_shop() -> None:

@@ -215,7 +215,8 @@ async def test_no_panel_is_empty(processes: Processes, shop: Shop, tmp_path: Pat
         policy.write_text(json.dumps(POLICY), "utf-8")
         watch = [
             *python, "rolloutobs.cli", "gate", "--app", "shop",
-            "--scrape", shop.stable, "--scrape", shop.canary, "--policy", str(policy), "--interval", "1s", "--listen", bare(gate), "--quiet",
+            "--scrape", shop.stable, "--scrape", shop.canary,
+            "--policy", str(policy), "--interval", "1s", "--listen", bare(gate), "--quiet",
         ]  # fmt: skip
         await shop.start({"SHOP_ERRORS": "POST /checkout=0.5"})
         await processes.start("gate", watch, {})
