@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -105,7 +106,7 @@ class Limiter:
         self._total_step = 1.0 / total_rate
         self._total_slack = total_burst * self._total_step
         self._most = clients
-        self._full: dict[int, float] = {}
+        self._full: OrderedDict[int, float] = OrderedDict()
         self._total_full = 0.0
 
     def __len__(self) -> int:
@@ -117,18 +118,21 @@ class Limiter:
 
         A client that is over its own rate takes nothing from the others. Times are of a monotonic clock.
         """
-        full = max(self._full.get(client, now), now)
+        full = self._full.get(client, now)
+        if full < now:
+            full = now
         wait = full + self._step - self._slack - now
         if wait > 0.0:
             return wait
-        total = max(self._total_full, now)
+        total = self._total_full if self._total_full > now else now
         wait = total + self._total_step - self._total_slack - now
         if wait > 0.0:
             return wait
         self._total_full = total + self._total_step
-        # Taken out and put back, so that the dictionary is in the order of their last bodies.
-        self._full.pop(client, None)
         self._full[client] = full + self._step
+        # In the order of their last bodies. A plain dictionary would be, too, but looks for its first entry
+        # through all that were taken out: 10 us for each new client among 20,000, 130 us among 100,000.
+        self._full.move_to_end(client)
         if len(self._full) > self._most:
-            del self._full[next(iter(self._full))]
+            self._full.popitem(last=False)
         return 0.0
