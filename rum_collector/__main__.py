@@ -108,7 +108,7 @@ def _server() -> Callable[[Settings], bool]:
     try:
         from rum_collector.serving import serve
     except ModuleNotFoundError as error:
-        if error.name not in ("uvicorn", "msgspec", "httpx2"):
+        if error.name not in ("uvicorn", "httptools", "msgspec", "httpx2"):
             raise
         raise MissingExtraError("collector", "rolloutobs-collector", str(error.name)) from None
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

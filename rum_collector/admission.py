@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from rolloutobs import semconv
 
-__all__ = ["LABEL_NAMES", "Admission", "Bounds", "Kind", "Labels", "Release"]
+__all__ = ["LABEL_NAMES", "Admission", "Admitted", "Bounds", "Kind", "Labels", "Release"]
 
 OTHER: Final = semconv.RUM_OTHER
 Release = tuple[str, str]
@@ -88,7 +88,7 @@ class Bounds:
 
 
 @dataclass(slots=True)
-class _Admitted:
+class Admitted:
     """What one version holds, given back when it is forgotten."""
 
     last_seen: float
@@ -118,7 +118,7 @@ class Admission:
             Kind.TARGET: bounds.routes,
         }
         self._names: dict[tuple[Kind, str], dict[str, None]] = {}
-        self._releases: dict[str, dict[str, _Admitted]] = {}
+        self._releases: dict[str, dict[str, Admitted]] = {}
         self._label_sets = 0
         self._details = 0
         self._now = 0.0
@@ -127,6 +127,16 @@ class Admission:
         self._full_until: dict[str, float] = {}
         """Before this moment no version of a full app can have been idle for long enough."""
         self._forgotten: list[Release] = []
+        self.has_forgotten = False
+        """Whether `forgotten` has something to tell."""
+
+    def admitted(self, labels: Labels) -> Admitted:
+        """Return what the version of admitted `labels` holds, for `seen`."""
+        return self._releases[labels.app][labels.version]
+
+    def seen(self, version: Admitted, now: float) -> None:
+        """Take down that a version has sent something: all that `labels` does where it is known already."""
+        self._now = version.last_seen = now
 
     def labels(self, asked: Labels, now: float) -> Labels:
         """Return `asked`, with ``other`` where a bound is reached.
@@ -220,9 +230,8 @@ class Admission:
 
     def forgotten(self) -> list[Release]:
         """Return the app and version pairs that lost their place since the last call."""
-        gone = self._forgotten
-        if gone:
-            self._forgotten = []
+        gone, self._forgotten = self._forgotten, []
+        self.has_forgotten = False
         return gone
 
     def _over(self, kind: Kind) -> None:
@@ -243,7 +252,7 @@ class Admission:
             if is_full and not self._make_room(app):
                 self._over(Kind.VERSION)
                 version = OTHER
-        releases.setdefault(version, _Admitted(self._now)).last_seen = self._now
+        releases.setdefault(version, Admitted(self._now)).last_seen = self._now
         return version
 
     def _make_room(self, app: str) -> bool:
@@ -278,4 +287,5 @@ class Admission:
         self._label_sets -= len(gone.labels)
         self._details -= len(gone.details)
         self._forgotten.append((app, version))
+        self.has_forgotten = True
         return True

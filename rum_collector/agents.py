@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from rum_collector.words import Device
 
-__all__ = ["device_of", "is_bot"]
+__all__ = ["MAX_AGENT_BYTES", "Agent", "agent_of", "device_of", "is_bot"]
+
+MAX_AGENT_BYTES: Final = 1024
+"""How much of the header is looked at: apps that show pages in themselves add some hundred bytes."""
 
 # Words that crawlers, link previews and HTTP clients name themselves with. Source: the isbot package's list,
 # reduced to its general words; a browser that a program drives says so by navigator.webdriver.
@@ -35,7 +38,21 @@ def device_of(user_agent: str, mobile_hint: str = "") -> Device:
     return Device.DESKTOP
 
 
+class Agent(NamedTuple):
+    """What is left of a user agent."""
+
+    device: Device
+    is_bot: bool
+
+
+# The same few come again and again.
 @lru_cache(maxsize=1024)
+def agent_of(user_agent: bytes, mobile_hint: bytes | None = None) -> Agent:
+    """Return what the headers User-Agent, at most `MAX_AGENT_BYTES` of it, and Sec-CH-UA-Mobile tell."""
+    text = user_agent.decode("latin-1")
+    return Agent(device_of(text, (mobile_hint or b"").decode("latin-1")), is_bot(text))
+
+
 def is_bot(user_agent: str) -> bool:
     """Return whether a user agent says that no person looks at the page."""
     return _BOT.search(user_agent[:512]) is not None

@@ -16,20 +16,20 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from rolloutobs.errors import BeaconError
 from rum_collector.bundle import FULL_BUNDLE_PATH, Bundle
 from rum_collector.configuration import configured
 from rum_collector.formats import Format, formats_of
 from rum_collector.http import Headers, Response, cors, preflight, refusal, text_of
 from rum_collector.last_scrape import LastScrape
+from rum_collector.posting import Posting
 from rum_collector.reception import Reception
 from rum_collector.settings import Settings
 from rum_collector.upkeep import Upkeep
-from rum_collector.words import BeaconOutcome
 
 __all__ = ["CollectorApp", "collector", "create_app", "for_command"]
 
@@ -39,15 +39,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _logger = logging.getLogger("rum_collector")
 
-_STATUS: Final = {
-    BeaconOutcome.TOO_LARGE: 413,
-    BeaconOutcome.ENCODED: 415,
-    BeaconOutcome.FORBIDDEN_ORIGIN: 403,
-    BeaconOutcome.LIMITED: 429,
-    BeaconOutcome.TIMEOUT: 408,
-    BeaconOutcome.ERROR: 500,
-}
-"""400 for all others."""
 _BUILD_HINT: Final = "run 'npm ci && npm run build' in rum_collector/browser"
 _SCRIPT_HEADERS: Final = {
     b"access-control-allow-origin": b"*",
@@ -116,7 +107,14 @@ class CollectorApp:
             "/metrics": ("GET", self._metrics),
             "/healthz": ("GET", self._health),
         }
-        for path, form in formats_of(settings).items():
+        self.formats = formats_of(settings)
+        """By the path that bodies of it are posted to."""
+        # One that would have to be escaped is found the usual way.
+        self.formats_by_raw_path = {
+            path.encode(): form for path, form in self.formats.items() if quote(path) == path
+        }
+        """The same by the bytes of the path as they come."""
+        for path, form in self.formats.items():
             self._routes[path] = ("POST", self._poster(form))
         # What is mounted at a path of its own is posted to at that path, too.
         self._mounted = self._routes[settings.beacon_path]
@@ -125,6 +123,7 @@ class CollectorApp:
         self._pid = os.getpid()
         self.reception = Reception(self.settings)
         self.ingest = self.reception.ingest
+        self.posting = Posting(self.reception)
         self.upkeep = Upkeep(self.settings, self.reception)
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -144,7 +143,7 @@ class CollectorApp:
             _logger.warning(
                 "%s answers 404, for the script is not built: %s", self.settings.script_path, _BUILD_HINT
             )
-        self._awake()
+        self.awake()
         if self.waits_for_last_scrape:
             LastScrape(self.upkeep, self.settings.last_scrape_seconds).install()
         await send({"type": "lifespan.startup.complete"})
@@ -152,15 +151,19 @@ class CollectorApp:
         await self.upkeep.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _awake(self) -> None:
-        """Begin in this process: it may have been forked, and a mounted app is told of no lifespan."""
-        if self._pid != os.getpid():
+    def awake(self) -> None:
+        """Begin in this process, unless it has: it may have been forked, and a mounted app is told of no
+        lifespan.
+        """
+        pid = os.getpid()
+        if self.upkeep.runs_here(pid):
+            return
+        if self._pid != pid:
             self._begin()
         self.upkeep.start()
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self.upkeep.runs_here(os.getpid()):
-            self._awake()
+        self.awake()
         headers: Headers = dict(scope["headers"])
         method: str = scope["method"]
         root: str = scope.get("root_path", "")
@@ -180,39 +183,15 @@ class CollectorApp:
             response = await found[1](scope, headers, receive)
         if response is None:
             return
-        raw = list(response.headers.items())
-        if response.status not in (204, 304):
-            raw.append((b"content-length", b"%d" % len(response.body)))
-            raw.append((b"x-content-type-options", b"nosniff"))
-        await send({"type": "http.response.start", "status": response.status, "headers": raw})
+        await send({"type": "http.response.start", "status": response.status, "headers": response.fields()})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
     def _poster(self, form: Format) -> _Handler:
         async def post(scope: Scope, headers: Headers, receive: Receive) -> Response | None:
-            return await self._post(form, scope, headers, receive)
+            peer = scope.get("client")
+            return await self.posting.receive(form, str(peer[0]) if peer else "", headers, receive)
 
         return post
-
-    async def _post(self, form: Format, scope: Scope, headers: Headers, receive: Receive) -> Response | None:
-        """Count a body whatever its content type: text/plain is what a page can post without a preflight."""
-        try:
-            await self.reception.receive(form, scope, headers, receive)
-        except BeaconError as error:
-            outcome = BeaconOutcome(error.reason)
-            self.ingest.reject(outcome)
-            if outcome is BeaconOutcome.DISCONNECTED:
-                return None
-            fields = cors(headers)
-            if outcome is BeaconOutcome.LIMITED:
-                fields[b"retry-after"] = b"%d" % self.reception.retry_seconds
-            return refusal(_STATUS.get(outcome, 400), outcome.value, str(error), fields)
-        except Exception:
-            _logger.exception("a beacon could not be counted")
-            self.ingest.reject(BeaconOutcome.ERROR)
-            text = "the collector failed; its log says why"
-            return refusal(500, BeaconOutcome.ERROR.value, text, cors(headers))
-        status, further, body = form.answer(text_of(headers, b"content-type"))
-        return Response(status, cors(headers) | further, body)
 
     async def _metrics(self, scope: Scope, headers: Headers, receive: Receive) -> Response:
         try:

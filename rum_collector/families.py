@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,7 +12,16 @@ from rolloutobs.telemetry.store import Store
 from rum_collector.admission import LABEL_NAMES
 from rum_collector.words import BeaconOutcome, ValueRejection, Vital
 
-__all__ = ["BOOK", "OPTIONAL", "RATINGS", "SOURCE_LABELS", "THRESHOLDS", "Families", "describe"]
+__all__ = [
+    "BOOK",
+    "OPTIONAL",
+    "RATINGS",
+    "RATING_OF_BUCKET",
+    "SOURCE_LABELS",
+    "THRESHOLDS",
+    "Families",
+    "describe",
+]
 
 BOOK: Final = "rum"
 """Where all of them are in the store."""
@@ -49,6 +59,11 @@ THRESHOLDS: Final = {
 }
 """Good up to the first, poor above the second."""
 RATINGS: Final = ("good", "needs-improvement", "poor")
+RATING_OF_BUCKET: Final = {
+    vital: tuple([(bound > good) + (bound > poor) for bound in (*_HISTOGRAMS[vital][2], math.inf)])
+    for vital, (good, poor) in THRESHOLDS.items()
+}
+"""Of each vital: the index into `RATINGS` of each bucket, for both thresholds are bounds."""
 # The admission bounds the label sets; this only has to be above what it lets through.
 _UNBOUNDED: Final = 1_000_000_000
 _PAIR: Final = (semconv.LABEL_EVENT, semconv.LABEL_OUTCOME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from rolloutobs.errors import BeaconError
 from rum_collector.beacon import parse_beacon, parse_simple
 from rum_collector.faro import parse_faro
+from rum_collector.http import MAX_ORIGIN_BYTES, Headers, Response, cors_of
 from rum_collector.model import Batch, Beacon
 from rum_collector.otlp import parse_logs, parse_metrics, parse_traces
 from rum_collector.settings import Settings
@@ -19,8 +21,7 @@ from rum_collector.words import BeaconOutcome
 __all__ = ["Format", "formats_of"]
 
 Parser = Callable[[bytes], Beacon | Batch]
-PROTOBUF: Final = "application/x-protobuf"
-_JSON: Final = b"application/json"
+PROTOBUF: Final = b"application/x-protobuf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +35,37 @@ class Format:
     body: bytes = b""
     """Of an answer to JSON; the one to protobuf is empty, which is the message without fields."""
 
-    def read(self, body: bytes, content_type: str) -> Beacon | Batch:
+    def read(self, body: bytes, headers: Headers) -> Beacon | Batch:
         """Return what is in a body.
 
         Raises:
             BeaconError: it cannot be used.
         """
-        if self.parse_protobuf is not None and _is_protobuf(content_type):
+        if self.parse_protobuf is not None and _is_protobuf(headers):
             return self.parse_protobuf(body)
         return self.parse(body)
 
-    def answer(self, content_type: str) -> tuple[int, dict[bytes, bytes], bytes]:
-        """Return status, headers and body for one that was counted."""
+    def answer(self, headers: Headers) -> Response:
+        """Return the answer to one that was counted."""
+        origin = headers.get(b"origin", b"")[:MAX_ORIGIN_BYTES]
         if not self.body:
-            return self.status, {}, b""
-        if self.parse_protobuf is not None and _is_protobuf(content_type):
-            return self.status, {b"content-type": PROTOBUF.encode()}, b""
-        return self.status, {b"content-type": _JSON}, self.body
+            return _answered(self.status, origin)
+        if self.parse_protobuf is not None and _is_protobuf(headers):
+            return _answered(self.status, origin, PROTOBUF)
+        return _answered(self.status, origin, b"application/json", self.body)
 
 
-def _is_protobuf(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() == PROTOBUF
+# Pages of a few origins post, again and again.
+@lru_cache(maxsize=256)
+def _answered(status: int, origin: bytes, content_type: bytes = b"", body: bytes = b"") -> Response:
+    fields = cors_of(origin)
+    if content_type:
+        fields[b"content-type"] = content_type
+    return Response(status, fields, body)
+
+
+def _is_protobuf(headers: Headers) -> bool:
+    return headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == PROTOBUF
 
 
 def formats_of(settings: Settings) -> dict[str, Format]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
-__all__ = ["Headers", "Response", "cors", "preflight", "refusal", "text_of"]
+__all__ = ["MAX_ORIGIN_BYTES", "Headers", "Response", "cors", "cors_of", "preflight", "refusal", "text_of"]
 
 Headers = Mapping[bytes, bytes]
 """The headers of one request or answer, by name in lower case."""
@@ -19,14 +19,40 @@ _PREFLIGHT_SECONDS: Final = b"7200"
 _FIELD_NAMES: Final = re.compile(rb"[\w!#$%&'*+.^`|~-]{1,64}(?:\s*,\s*[\w!#$%&'*+.^`|~-]{1,64}){0,31}")
 # Of an origin (RFC 6454 section 6.2), and nothing that could end a header.
 _ORIGIN: Final = re.compile(rb"null|[a-z][a-z0-9+.-]{0,20}://[^\s/?#\x00-\x20\x7f]{1,260}", re.IGNORECASE)
+MAX_ORIGIN_BYTES: Final = 300
+"""No origin that is reflected is as long."""
 
 
-class Response(NamedTuple):
-    """One answer."""
+class Response:
+    """One answer.
 
-    status: int
-    headers: Headers
-    body: bytes = b""
+    Args:
+        status: of HTTP.
+        headers: without the length of the body.
+        body: empty where the status has none.
+    """
+
+    __slots__ = ("_lines", "body", "headers", "status")
+
+    def __init__(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self._lines = b""
+
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Return all headers, with those that every answer with a body has."""
+        found = list(self.headers.items())
+        if self.status not in (204, 304):
+            found.append((b"content-length", b"%d" % len(self.body)))
+            found.append((b"x-content-type-options", b"nosniff"))
+        return found
+
+    def lines(self) -> bytes:
+        """Return all headers as HTTP/1.1 writes them; an answer that is given again has them from before."""
+        if not self._lines:
+            self._lines = b"".join([b"%b: %b\r\n" % field for field in self.fields()])
+        return self._lines
 
 
 def text_of(headers: Headers, name: bytes) -> str:
@@ -41,7 +67,11 @@ def cors(headers: Headers) -> dict[bytes, bytes]:
     sendBeacon sends a JSON Blob with credentials, and for those "*" means nothing to a browser
     (https://fetch.spec.whatwg.org/#cors-protocol-and-credentials). We read no cookie, so none is at risk.
     """
-    origin = headers.get(b"origin", b"")
+    return cors_of(headers.get(b"origin", b""))
+
+
+def cors_of(origin: bytes) -> dict[bytes, bytes]:
+    """Return the same for a request from `origin`; empty: it has not said."""
     if not _ORIGIN.fullmatch(origin):
         return dict(_ANY)
     return {

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
+from rolloutobs import semconv
 from rolloutobs.telemetry.cells import CounterFamily, HistogramCell, NumberCell
 from rolloutobs.telemetry.store import Store
 from rolloutobs.telemetry.text import TextWriter
 from rum_collector.admission import Kind, Labels, Release
 from rum_collector.errorbook import ErrorBook
-from rum_collector.families import BOOK, OPTIONAL, RATINGS, THRESHOLDS, Families
+from rum_collector.families import BOOK, OPTIONAL, RATING_OF_BUCKET, RATINGS, Families
 from rum_collector.words import BeaconOutcome, Navigation, ValueRejection, Vital
 
 __all__ = ["EVENT_ERROR", "EVENT_OK", "Instruments", "Panel", "SourcePanel"]
 
 EVENT_OK: Final = "ok"
 EVENT_ERROR: Final = "error"
-Bound = tuple[HistogramCell, float, float, tuple[NumberCell, ...]]
-"""Of a vital: its histogram, the bounds of good and poor, and the cells of its ratings."""
+Bound = tuple[Sequence[float], MutableSequence[float], HistogramCell, Sequence[int], tuple[NumberCell, ...]]
+"""Of a vital: the bounds and counts of its histogram, that itself, the rating of each bucket, and the cells
+of the ratings; the last two are empty where there are no ratings."""
 
 
 class Panel:
@@ -29,6 +32,12 @@ class Panel:
     def __init__(self, families: Families, labels: Labels) -> None:
         self.declared = False
         """Whether the series exist that a view without errors leaves at zero."""
+        self.sources: dict[str, SourcePanel] = {}
+        """Of its version and track, by group of networks; whoever looks them up puts them here."""
+        self.errors: dict[str, NumberCell] = {}
+        """By fingerprint; those that were admitted."""
+        self.events: dict[tuple[str, bool], NumberCell] = {}
+        """By name and whether it went well; those that were admitted."""
         self._families = families
         self._labels = labels
         self._vitals: dict[Vital, Bound] = {}
@@ -55,38 +64,47 @@ class Panel:
             found = self._cells[key] = self._families.counters[family].cell(*self._labels, *further)
         return found
 
-    def view(self, navigation: Navigation) -> None:
-        """Count one page view."""
+    def view(self, navigation: Navigation, source: SourcePanel | None) -> None:
+        """Count one page view, here and for a group of networks."""
         cell = self._views.get(navigation)
         if cell is None:
             cell = self._views[navigation] = self.cell("page_views", navigation.value)
         cell.value += 1.0
+        if source is not None:
+            source.views.value += 1.0
 
     def vitals(self, values: Iterable[tuple[Vital, float]], source: SourcePanel | None) -> None:
         """Observe vitals in seconds (CLS: no unit), and their ratings, here and for a group of networks."""
         for vital, value in values:
-            histogram, good, poor, ratings = self._vitals.get(vital) or self._bind(vital)
-            histogram.observe(value)
+            bounds, counts, histogram, rating_of, ratings = self._vitals.get(vital) or self._bind(vital)
+            bucket = bisect_left(bounds, value)
+            counts[bucket] += 1.0
+            histogram.sum += value
             if ratings:
-                rating = 0 if value <= good else 1 if value <= poor else 2
+                rating = rating_of[bucket]
                 ratings[rating].value += 1.0
                 if source is not None:
-                    source.vital(vital, rating)
+                    source.vitals[vital][rating].value += 1.0
 
-    def has_event(self, event: str, ok: bool) -> bool:
-        """Return whether the event has a series here."""
-        return ("events", event, EVENT_OK if ok else EVENT_ERROR) in self._cells
+    def event(self, event: str, ok: bool) -> NumberCell:
+        """Return the counter of an admitted business event, at zero where it is new."""
+        cell = self.cell("events", event, EVENT_OK if ok else EVENT_ERROR)
+        if event != semconv.RUM_OTHER:
+            self.events[event, ok] = cell
+        return cell
 
-    def event(self, event: str, ok: bool, count: int = 1) -> None:
-        """Count a business event; a `count` of 0 makes its series at zero."""
-        self.cell("events", event, EVENT_OK if ok else EVENT_ERROR).inc(count)
+    def sampled(self, ratio: float) -> None:
+        """Keep the share of views that are reported."""
+        app, version, track = self._labels[:3]
+        cell = self._families.sampling.cell(app, version, track)
+        cell.value = ratio if cell.value == 0.0 else min(cell.value, ratio)
 
     def _bind(self, vital: Vital) -> Bound:
         histogram = self._families.histograms[vital].cell(*self._labels)
-        good, poor = THRESHOLDS.get(vital, (0.0, 0.0))
-        names = RATINGS if vital in THRESHOLDS else ()
+        rating_of = RATING_OF_BUCKET.get(vital, ())
+        names = RATINGS if rating_of else ()
         ratings = tuple([self.cell("vitals", vital.value, name) for name in names])
-        self._vitals[vital] = (histogram, good, poor, ratings)
+        self._vitals[vital] = (histogram.bounds, histogram.counts, histogram, rating_of, ratings)
         return self._vitals[vital]
 
 
@@ -95,20 +113,25 @@ class SourcePanel:
 
     def __init__(self, families: Families, labels: tuple[str, ...]) -> None:
         counters = families.counters
-        self._labels = labels
-        self._vital_cells: dict[Vital, tuple[NumberCell, ...]] = {}
-        self._vitals = counters["source_vitals"]
         self.views = counters["source_views"].cell(*labels)
         self.errors = counters["source_errors"].cell(*labels)
         self.resource_errors = counters["source_resource_errors"].cell(*labels)
+        self.vitals = _SourceRatings(counters["source_vitals"], labels)
+        """Views by vital and the index of its rating."""
 
-    def vital(self, vital: Vital, rating: int) -> None:
-        """Count one view by the rating of a vital."""
-        cells = self._vital_cells.get(vital)
-        if cells is None:
-            cells = tuple([self._vitals.cell(*self._labels, vital.value, name) for name in RATINGS])
-            self._vital_cells[vital] = cells
-        cells[rating].value += 1.0
+
+class _SourceRatings(dict[Vital, tuple[NumberCell, ...]]):
+    """Cells by vital, bound on first use."""
+
+    def __init__(self, family: CounterFamily, labels: tuple[str, ...]) -> None:
+        super().__init__()
+        self._family = family
+        self._labels = labels
+
+    def __missing__(self, vital: Vital) -> tuple[NumberCell, ...]:
+        found = tuple([self._family.cell(*self._labels, vital.value, name) for name in RATINGS])
+        self[vital] = found
+        return found
 
 
 class Instruments:
@@ -140,9 +163,10 @@ class Instruments:
         """Count bodies."""
         self._outcomes[outcome].inc(count)
 
-    def value_rejected(self, reason: ValueRejection) -> None:
-        """Count one value that was left out."""
-        self._reasons[reason].inc()
+    def values_rejected(self, reasons: Iterable[ValueRejection]) -> None:
+        """Count values that were left out."""
+        for reason in reasons:
+            self._reasons[reason].value += 1.0
 
     def overflowed(self, kind: Kind) -> None:
         """Count one value that counts as other."""
@@ -155,11 +179,6 @@ class Instruments:
     def counter(self, name: str) -> CounterFamily:
         """Return a family by its name in `families`."""
         return self.families.counters[name]
-
-    def sampled(self, labels: Labels, ratio: float) -> None:
-        """Keep the share of views that are reported."""
-        cell = self.families.sampling.cell(labels.app, labels.version, labels.track)
-        cell.value = ratio if cell.value == 0.0 else min(cell.value, ratio)
 
     def panel(self, labels: Labels) -> Panel:
         """Return the cells of an admitted label set, made on first use."""

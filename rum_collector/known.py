@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from rolloutobs import semconv
@@ -33,6 +33,8 @@ class KnownVersions:
     """
 
     def __init__(self, configured: Iterable[Out] = (), *, asks: bool = False) -> None:
+        self.on_change: Callable[[], None] | None = None
+        """Told when answers may be others than before."""
         self._configured = frozenset(configured)
         self._found: dict[str, frozenset[Out]] = {}
         self._seen: dict[Out, float] = {}
@@ -49,6 +51,8 @@ class KnownVersions:
         """
         self._found[where] = frozenset(out)
         self._merge(now)
+        if self.on_change is not None:
+            self.on_change()
 
     def _merge(self, now: float) -> None:
         current = self._configured.union(*self._found.values())

@@ -127,6 +127,18 @@ class Beacon(msgspec.Struct, frozen=True):
         )
 
     @property
+    def has_details(self) -> bool:
+        """Whether there is something that most beacons are without."""
+        return bool(
+            self.rejected
+            or self.sampling is not None
+            or self.calls is not None
+            or self.requests
+            or self.frames is not None
+            or self.phases
+        )
+
+    @property
     def new_view(self) -> Navigation | None:
         """How the view came about, if this beacon is the one that counts it."""
         return self.navigation if self.sequence == 0 else None

@@ -14,22 +14,22 @@ import msgspec
 
 from rolloutobs.errors import BeaconError
 from rum_collector.admission import Labels
-from rum_collector.agents import device_of, is_bot
+from rum_collector.agents import MAX_AGENT_BYTES, agent_of
 from rum_collector.clients import Clients
+from rum_collector.counting import Sender
 from rum_collector.deadlines import Deadlines
 from rum_collector.formats import Format
 from rum_collector.forward import LOGS, TRACES, Forwarder, Queue, error_log
 from rum_collector.http import Headers, text_of
-from rum_collector.ingest import Ingest, Sender
+from rum_collector.ingest import Ingest
 from rum_collector.limits import Limiter, inflate, read_body
 from rum_collector.model import Batch, Beacon, JsError
 from rum_collector.parts import Parts
 from rum_collector.settings import Settings
 from rum_collector.words import BeaconOutcome
 
-__all__ = ["Reception"]
+__all__ = ["Receive", "Reception"]
 
-Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _LONGEST_RETRY_SECONDS: Final = 3600
 
@@ -74,64 +74,75 @@ class Reception:
             lambda signal: count("forwarded").cell(signal).inc(),
             lambda signal: dropped(signal, "refused"),
         )
-        self.ingest.on_error = self._send_error
+        self.ingest.counting.on_error = self._send_error
 
     def _send_error(self, labels: Labels, error: JsError, place: str, traceparent: str) -> None:
         if self.forwarder is not None:
             self.forwarder.put(LOGS, error_log(labels, error, place, traceparent))
 
-    async def receive(self, form: Format, scope: Scope, headers: Headers, receive: Receive) -> None:
-        """Read a body and count it.
+    async def read(self, headers: Headers, receive: Receive) -> bytes:
+        """Return a body, within its limits of bytes and time.
 
         Raises:
-            BeaconError: it is refused, for whatever reason; it is not counted yet.
+            BeaconError: it has none of them kept, or does not end.
         """
         settings = self.settings
         try:
             # Whoever sends one byte a minute must not hold a request for ever.
             with self.deadlines:
-                body = await read_body(receive, settings.max_body_bytes, headers.get(b"content-length", b""))
+                return await read_body(receive, settings.max_body_bytes, headers.get(b"content-length", b""))
         except TimeoutError:
             text = f"the body took longer than {settings.body_seconds} seconds"
             raise BeaconError(BeaconOutcome.TIMEOUT, text) from None
-        self._check_origin(headers)
-        source = self._admit(scope, headers)
-        agent = text_of(headers, b"user-agent")
-        if not settings.count_bots and is_bot(agent):
+
+    def take(self, form: Format, peer: str, headers: Headers, body: bytes) -> None:
+        """Count a body that is there as a whole.
+
+        Args:
+            form: of the path that it was posted to.
+            peer: address of who sent it; empty: not known.
+            headers: of the request.
+            body: within the limit.
+
+        Raises:
+            BeaconError: it is refused, for whatever reason; it is not counted yet.
+        """
+        settings = self.settings
+        if self._origins:
+            self._check_origin(headers)
+        source = self._admit(peer, headers)
+        agent = agent_of(headers.get(b"user-agent", b"")[:MAX_AGENT_BYTES], headers.get(b"sec-ch-ua-mobile"))
+        if agent.is_bot and not settings.count_bots:
             self.ingest.reject(BeaconOutcome.BOT)
             return
         if b"content-encoding" in headers:
             body = inflate(body, text_of(headers, b"content-encoding"), settings.max_inflated_bytes)
-        found = form.read(body, text_of(headers, b"content-type"))
-        device = device_of(agent, text_of(headers, b"sec-ch-ua-mobile"))
+        found = form.read(body, headers)
         retry = text_of(headers, b"idempotency-key")[:64] if b"idempotency-key" in headers else ""
-        outcome = self.ingest.accept(found, Sender(device, source, retry))
+        outcome = self.ingest.accept(found, Sender(agent.device, source, retry))
         if outcome is BeaconOutcome.ACCEPTED and not isinstance(found, Beacon):
             self._send_traces(found)
 
     def _check_origin(self, headers: Headers) -> None:
-        if not self._origins:
-            return
         if text_of(headers, b"origin").lower() not in self._origins:
             text = f"origin is {text_of(headers, b'origin')[:80]!r}, which may not post here"
             raise BeaconError(BeaconOutcome.FORBIDDEN_ORIGIN, text)
 
-    def _admit(self, scope: Scope, headers: Headers) -> str:
+    def _admit(self, peer: str, headers: Headers) -> str:
         """Let the sender in and return its group of networks.
 
         Raises:
             BeaconError: it sends too much.
         """
-        peer = scope.get("client")
         forwarded = text_of(headers, b"x-forwarded-for")[-512:] if self.settings.trusted_proxies else ""
-        client = self.clients.of(str(peer[0]) if peer else "", forwarded)
-        wait = self.limiter.wait_seconds(client.key, time.monotonic())
+        key, source = self.clients.of(peer, forwarded)
+        wait = self.limiter.wait_seconds(key, time.monotonic())
         if wait > 0.0:
             self.retry_seconds = min(math.ceil(wait), _LONGEST_RETRY_SECONDS)
             raise BeaconError(
                 BeaconOutcome.LIMITED, f"too many bodies; come again in {self.retry_seconds} seconds"
             )
-        return client.source
+        return source
 
     def _send_traces(self, found: Batch) -> None:
         if self.forwarder is not None:

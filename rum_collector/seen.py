@@ -34,8 +34,9 @@ def key_of(*parts: object) -> int:
 
     Among a million of them two are equal with a chance of 3e-8.
     """
-    text = "\0".join([str(part) for part in parts]).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") or 1
+    text = parts[0] if len(parts) == 1 else "\0".join(map(str, parts))
+    digest = blake2b(str(text).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
 
 
 class SeenTable:
@@ -69,9 +70,13 @@ class SeenTable:
         self._marks = memoryview(self._map).cast("I")
 
     def _begin(self, length: int) -> None:
-        if _HEADER.unpack_from(self._map)[:2] != (_MAGIC, self._buckets):
-            self._map[:] = bytes(length)
-            _HEADER.pack_into(self._map, 0, _MAGIC, self._buckets, 0)
+        found = _HEADER.unpack_from(self._map)
+        if found[:2] == (_MAGIC, self._buckets):
+            return
+        if any(found[0]):
+            # Of another size. What is new is zero: writing that once more would take 20 ms, and the memory.
+            self._map[_HEADER_BYTES:] = bytes(length - _HEADER_BYTES)
+        _HEADER.pack_into(self._map, 0, _MAGIC, self._buckets, 0)
 
     def use(self, key: int, bits: int, expires: float, now: float) -> int:
         """Set `bits` of `key`, and return those that were not set before.
@@ -82,13 +87,13 @@ class SeenTable:
             expires: until when the key has to be remembered, in Unix seconds.
             now: Unix time in seconds.
         """
-        if self._descriptor >= 0:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        if self._descriptor < 0:
+            return self._use(key, bits, int(expires), int(now))
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
             return self._use(key, bits, int(expires), int(now))
         finally:
-            if self._descriptor >= 0:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _use(self, key: int, bits: int, expires: int, now: int) -> int:
         start = (_HEADER_BYTES >> 3) + (key % self._buckets) * _WAYS * 2

@@ -1,51 +1,18 @@
-"""uvicorn as the collector needs it: no connection waits for ever, and workers make their own app."""
+"""uvicorn as the collector runs it: with connections of its own, and workers that make their own app."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from rum_collector.app import CollectorApp, for_command
-from rum_collector.settings import DEFAULTS, Settings
+from rum_collector.app import for_command
+from rum_collector.settings import Settings
 
-__all__ = ["BoundedProtocol", "serve"]
+__all__ = ["serve"]
 
 GRACE_SECONDS: Final = 10
 """How long requests that are being answered may take after the last scrape."""
-_Auto: Any = AutoHTTPProtocol
-
-
-class BoundedProtocol(_Auto):  # type: ignore[misc]
-    """A connection that is closed when the head of a request does not come: uvicorn itself waits for ever.
-
-    Between two requests uvicorn's keep-alive timeout counts, but only until the first byte of the next one.
-    """
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begin to watch the connection."""
-        super().connection_made(transport)
-        app = self.config.loaded_app
-        settings = app.settings if isinstance(app, CollectorApp) else None
-        self._head_seconds = float(DEFAULTS["body_seconds"] if settings is None else settings.body_seconds)
-        self._waited_for: int | None = None
-        self._watch = self.loop.call_later(self._head_seconds, self._look)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End the watch."""
-        self._watch.cancel()
-        super().connection_lost(exc)
-
-    def _look(self) -> None:
-        """Close the connection if it has waited for the same request since the last look."""
-        waits = self.cycle is None or self.cycle.response_complete
-        if waits and self._waited_for == id(self.cycle):
-            self.transport.close()
-            return
-        self._waited_for = id(self.cycle) if waits else None
-        self._watch = self.loop.call_later(self._head_seconds, self._look)
 
 
 def serve(settings: Settings) -> bool:
@@ -57,7 +24,7 @@ def serve(settings: Settings) -> bool:
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
-        "http": "rum_collector.serving:BoundedProtocol",
+        "http": "rum_collector.connection:Connection",
         "access_log": False,
         "server_header": False,
         "ws": "none",

@@ -81,8 +81,8 @@ class Upkeep:
 
     def look(self) -> None:
         """Do one round of looking after the folder."""
-        ingest = self._reception.ingest
-        dropped, ingest.dropped = ingest.dropped, set()
+        counting = self._reception.ingest.counting
+        dropped, counting.dropped = counting.dropped, set()
         self._reception.parts.counts.look(dropped)
 
     async def _ask_again_and_again(self) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "MAX_VERSION_CHARS",
     "VITAL_NAMES",
     "Measured",
+    "Who",
     "app_of",
     "decode",
     "event_of",
@@ -35,10 +36,12 @@ __all__ = [
     "track_of",
     "version_of",
     "vitals_of",
+    "who_of",
 ]
 
 MAX_VERSION_CHARS: Final = 128
 MAX_APP_CHARS: Final = 64
+MAX_TRACK_CHARS: Final = 32
 MAX_ROUTE_CHARS: Final = 120
 MAX_EVENT_CHARS: Final = 64
 MAX_ERROR_COUNT: Final = 10_000
@@ -64,6 +67,7 @@ _SCALES: Final = {
 }
 """Of each name: the vital, how many of the unit it comes in make one of ours, and the largest value."""
 _NO_REQUEST: Final = frozenset({Navigation.BFCACHE, Navigation.SOFT})
+_OF_REQUEST: Final = frozenset({Vital.TTFB, Vital.LOAD})
 _TRACKS: Final = {track.value: track for track in Track}
 _ERROR_TYPE: Final = re.compile(r"[A-Za-z_$][\w$]{0,39}", re.ASCII)
 _LOCATION: Final = re.compile(r"[^/\s?#@]{0,40}:\d{1,7}:\d{1,7}", re.ASCII)
@@ -77,13 +81,13 @@ def decode(decoder: msgspec.json.Decoder[Wire], body: bytes) -> Wire:
     Raises:
         BeaconError: it is empty, no JSON, or JSON of another shape.
     """
-    if not body.strip():
-        raise BeaconError(BeaconOutcome.EMPTY, "the body is empty; post a JSON object")
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise BeaconError(BeaconOutcome.INVALID, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not body.strip():
+            raise BeaconError(BeaconOutcome.EMPTY, "the body is empty; post a JSON object") from None
         raise BeaconError(BeaconOutcome.NOT_JSON, f"the body is not JSON: {error}") from None
 
 
@@ -99,6 +103,15 @@ class Named(Protocol):
         """The number."""
 
 
+class Who(NamedTuple):
+    """Who a body is about, as it is kept."""
+
+    app: str
+    version: str
+    track: Track
+    route: str
+
+
 class Measured(NamedTuple):
     """A value with a name."""
 
@@ -112,6 +125,7 @@ def vitals_of(
     """Return seconds by vital (the first of a repeated one), and why the others were left out."""
     vitals: dict[Vital, float] = {}
     rejected: list[ValueRejection] = []
+    without_request = navigation in _NO_REQUEST
     for measured in values:
         found = _SCALES.get(measured.name) or _SCALES.get(measured.name.lower())
         if found is None:
@@ -121,11 +135,11 @@ def vitals_of(
         value = measured.value / unit
         if not 0.0 <= value <= top:
             rejected.append(ValueRejection.OUT_OF_RANGE)
-        elif navigation in _NO_REQUEST and vital in (Vital.TTFB, Vital.LOAD):
+        elif without_request and vital in _OF_REQUEST:
             # Its zeros would make a version look fast because its users went back and forth.
             rejected.append(ValueRejection.NO_REQUEST)
-        else:
-            vitals.setdefault(vital, value)
+        elif vital not in vitals:
+            vitals[vital] = value
     return vitals, rejected
 
 
@@ -144,28 +158,44 @@ def js_error(name: str, message: str, place: str, count: int) -> JsError:
         place: ``file:line:column``; anything else is left out.
         count: times seen.
     """
-    times = min(max(count, 1), MAX_ERROR_COUNT)
+    times = count if 0 < count <= MAX_ERROR_COUNT else min(max(count, 1), MAX_ERROR_COUNT)
     if name == "more":
         return JsError("other", "further errors of the same view", "", times)
-    recognised = _recognised(name[:41], message[: 8 * MAX_MESSAGE_CHARS])
-    return JsError(*recognised, _location(place[:MAX_MESSAGE_CHARS]), times)
-
-
-@lru_cache(maxsize=1024)
-def _location(place: str) -> str:
-    where = clean(place, MAX_MESSAGE_CHARS)
-    return where if _LOCATION.fullmatch(where) else ""
+    known = _recognised(name[:41], message[: 8 * MAX_MESSAGE_CHARS], place[:MAX_MESSAGE_CHARS])
+    return JsError(*known, times)
 
 
 # The same few errors and routes come again and again: cleaning them takes longer than the rest of a beacon.
 @lru_cache(maxsize=1024)
-def _recognised(name: str, raw: str) -> tuple[str, str]:
-    """Return the fingerprint of an error and what may be kept of its message."""
+def _recognised(name: str, raw: str, place: str) -> tuple[str, str, str]:
+    """Return the fingerprint of an error, and what may be kept of its message and of where it was thrown."""
     kind = name if _ERROR_TYPE.fullmatch(name) else "Error"
     message = scrub(raw)
     # A short id, not a signature: collisions only merge two lines of a bounded table.
     digest = hashlib.sha256(f"{kind}\0{message}".encode("utf-8", "replace")).hexdigest()[:8]
-    return f"{kind}-{digest}", f"{kind}: {message}"
+    where = clean(place, MAX_MESSAGE_CHARS)
+    return f"{kind}-{digest}", f"{kind}: {message}", where if _LOCATION.fullmatch(where) else ""
+
+
+def who_of(app: str, version: str, track: str, route: str, track_field: str) -> Who:
+    """Return who a body says that it is about; `track_field` names the field of the track.
+
+    Raises:
+        BeaconError: there is no such track.
+    """
+    return _who(
+        app[:MAX_APP_CHARS],
+        version[:MAX_VERSION_CHARS],
+        track[: MAX_TRACK_CHARS + 1],
+        route[: 4 * MAX_ROUTE_CHARS],
+        track_field,
+    )
+
+
+# One look instead of one for each: nearly all bodies say what others have said.
+@lru_cache(maxsize=1024)
+def _who(app: str, version: str, track: str, route: str, track_field: str) -> Who:
+    return Who(app_of(app), version_of(version), track_of(track, track_field), route_of(route))
 
 
 def app_of(text: str) -> str:
@@ -208,7 +238,7 @@ def track_of(word: str, source: str) -> Track:
     if known is not None:
         return known
     try:
-        return Track.parse(word[:32], source)
+        return Track.parse(word[:MAX_TRACK_CHARS], source)
     except ConfigurationError as error:
         raise BeaconError(BeaconOutcome.INVALID, str(error)) from None
 

@@ -284,13 +284,13 @@ async def test_a_client_that_leaves_gets_no_answer_and_is_counted(
 async def test_a_fault_of_the_collector_is_counted_and_answered(
     app: CollectorApp, client: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    admission = app.ingest._admission
-    del app.ingest._admission
+    counting = app.ingest.counting
+    del app.ingest.counting
     response = await client.post("/b", content=beacon("a"))
     assert (response.status_code, response.json()["error"]) == (500, "error")
     assert response.headers["access-control-allow-origin"] == "*"
     assert "could not be counted" in caplog.text
-    app.ingest._admission = admission
+    app.ingest.counting = counting
     assert await outcomes(client) == {"error": 1}
 
 

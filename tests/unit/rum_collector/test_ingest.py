@@ -5,16 +5,20 @@ import logging
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rolloutobs import semconv
 from rolloutobs.errors import BeaconError
+from rolloutobs.identity import Track
 from rum_collector.beacon import parse_beacon, parse_simple
+from rum_collector.families import THRESHOLDS
 from rum_collector.ingest import Ingest, Sender
 from rum_collector.settings import Settings
-from rum_collector.words import BeaconOutcome, Device
+from rum_collector.words import BeaconOutcome, Device, Vital
 
 
 class Clock:
@@ -30,7 +34,7 @@ class Fixture:
 
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
-        self.ingest = Ingest(Settings(**settings), clock=self.clock)
+        self.ingest = Ingest(Settings(**{"max_views": 1000, **settings}), clock=self.clock)
         self._views = 0
 
     def post(self, **beacon: Any) -> BeaconOutcome:
@@ -264,3 +268,48 @@ def test_every_metric_name_is_one_of_the_project() -> None:
     names = {metric.name for metric in fixture.ingest.instruments.collect()}
     known = {value.removesuffix("_total") for value in vars(semconv).values() if isinstance(value, str)}
     assert names <= known
+
+
+def test_where_a_beacon_is_counted_follows_what_is_known_of_versions() -> None:
+    fixture = Fixture(version_urls=("http://shop",))
+    fixture.post(trk="")
+    fixture.ingest.known.found("http://shop", [("shop", "1.2.0", Track.CANARY)])
+    fixture.post(trk="")
+    fixture.ingest.known.found("http://shop", [("shop", "1.2.0", Track.STABLE)])
+    fixture.post(trk="")
+    fixture.ingest.known.found("http://shop", [("shop", "1.3.0", Track.STABLE)], now=1e9)
+    fixture.post(trk="")
+    found = {
+        (dict(labels)["version"], dict(labels).get("track", "")): count
+        for labels, count in fixture.samples("rum_page_views_total").items()
+    }
+    assert found == {("1.2.0", ""): 1, ("1.2.0", "canary"): 1, ("1.2.0", "stable"): 1, ("other", ""): 1}
+
+
+def test_a_version_that_lost_its_place_starts_over_when_it_comes_back() -> None:
+    fixture = Fixture(max_versions=1, version_idle_seconds=60)
+    fixture.post(ver="1.1.0")
+    fixture.clock.now = 59.0
+    fixture.post(ver="1.1.0")
+    fixture.clock.now = 118.0
+    fixture.post(ver="1.2.0")
+    fixture.clock.now = 120.0
+    fixture.post(ver="1.2.0")
+    fixture.clock.now = 181.0
+    fixture.post(ver="1.1.0")
+    found = {
+        dict(labels)["version"]: count for labels, count in fixture.samples("rum_page_views_total").items()
+    }
+    assert found == {"1.1.0": 1, "other": 1}
+
+
+@given(st.sampled_from(list(THRESHOLDS)), st.floats(0, 60) | st.sampled_from([0.1, 0.25, 2.5, 4.0]))
+@settings(max_examples=60, deadline=None)
+def test_a_value_is_rated_by_the_thresholds(vital: Vital, value: float) -> None:
+    good, poor = THRESHOLDS[vital]
+    fixture = Fixture()
+    fixture.post(m=[[vital.value, value if vital is Vital.CLS else value * 1000]])
+    seen = (value * 1000) / 1000 if vital is not Vital.CLS else value
+    rating = "good" if seen <= good else "needs-improvement" if seen <= poor else "poor"
+    assert fixture.total("rum_vitals_total", vital=vital.value, rating=rating) == 1
+    assert fixture.total("rum_vitals_total") == 1
