@@ -152,7 +152,7 @@ def cluster() -> Iterator[str]:
 def beacons(number: int) -> list[dict[str, Any]]:
     """Views of both versions; those of the canary have everything wrong that a view can have."""
     vitals = [["lcp", 900], ["inp", 80], ["cls", 0.02], ["fcp", 500], ["ttfb", 90], ["load", 1200]]
-    view = {"app": "shop", "rt": "/", "nav": "navigate", "m": vitals}
+    view = {"app": "shop", "rt": "/", "nav": "navigate", "m": vitals, "xp": [3, 1]}
     bad: dict[str, Any] = {
         "m": [["lcp", 5000], *vitals[1:]], "e": [{"t": "TypeError", "m": "x is null", "s": "app.js:1:2"}],
         "fe": 1, "re": [["script", 1]], "rf": 1, "c": [["checkout", 0]],

@@ -28,6 +28,8 @@ _POOR: Final = f'{USERS}, {semconv.LABEL_RATING}="poor"'
 _BROKEN: Final = semconv.RUM_VIEWS_WITH_ERRORS_TOTAL
 _MISSING: Final = semconv.RUM_VIEWS_WITH_RESOURCE_ERRORS_TOTAL
 _ABORTED: Final = semconv.RUM_ABORTED_VIEWS_TOTAL
+_CALLS: Final = semconv.RUM_API_CALLS_TOTAL
+_OTHER: Final = f'{USERS}, {semconv.LABEL_ANSWERED}="other"'
 _BY_EVENT: Final = "version, track, event, outcome"
 _HISTOGRAMS: Final = (
     ("Largest contentful paint", semconv.RUM_LCP_SECONDS, "s", "Good up to 2.5 s, poor above 4 s."),
@@ -132,6 +134,17 @@ BOARD: Final = Board(
                     "Business events in the time range", "short",
                     (Query(increase(semconv.RUM_EVENTS_TOTAL, USERS, _BY_EVENT), "events"),),
                     "At most one per view, event and outcome.", Kind.TABLE, 12,
+                ),
+            ),
+        ),
+        Row(
+            "Who answered the pages' own calls",
+            (
+                Panel(
+                    "Share that another version than the page's answered", "percentunit",
+                    (Query(share(rate(_CALLS, _OTHER), rate(_CALLS))),),
+                    "Such calls dilute what the page shows about its version. Of pages with the full script.",
+                    width=24,
                 ),
             ),
         ),
