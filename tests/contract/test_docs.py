@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def _commands() -> list[tuple[str, str]]:
     return found
 
 
+@cache
+def _help(*argv: str) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr; many pages use the same commands, so each is asked once."""
+    done = subprocess.run(
+        [sys.executable, "-m", *argv, "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_there_are_commands_to_check() -> None:
     assert len(_commands()) >= 5
 
@@ -43,11 +53,10 @@ def test_every_option_of_a_documented_command_exists(page: str, command: str) ->
     # What follows "--" is another program's.
     program, *words = command.partition(" -- ")[0].split()
     subcommand = [w for w in words[:2] if re.fullmatch(r"[a-z]+", w)]
-    argv = [sys.executable, "-m", MODULES[program], *subcommand, "--help"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
+    code, text, error = _help(MODULES[program], *subcommand)
+    assert code == 0, f"{page}: {command}\n{error}"
     options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
-    known = set(re.findall(r"--[a-z][a-z0-9-]*", done.stdout))
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", text))
     assert options <= known, f"{page}: {command} uses {options - known}"
 
 

@@ -1,13 +1,11 @@
 """What the gate does where a machine may not roll back, and when a person decides."""
 
-import asyncio
 import json
-import threading
 
 import pytest
 
 from rolloutobs import cli
-from tests.kubernetes_api import FakeCluster
+from tests.kubernetes_api import served
 from tests.unit.cli.test_cli import quick, shop
 from tests.unit.rolloutobs.cluster.made import deployment, done, progressing
 
@@ -91,43 +89,21 @@ MIGRATION = {
 
 
 @pytest.fixture(scope="module")
-def running():
-    """Run a cluster on a thread."""
-    found, started, stop = [], threading.Event(), asyncio.Event()
-
-    async def serve():
-        async with FakeCluster() as cluster:
-            found.extend((cluster, asyncio.get_running_loop()))
-            started.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert started.wait(60)
-    cluster, loop = found
-    yield cluster
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
+def running(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cluster") / "kubeconfig"
+    with served(path) as cluster:
+        yield cluster, path
 
 
 @pytest.fixture
-def cluster(running, tmp_path, monkeypatch):
+def cluster(running, monkeypatch):
     """Return the cluster, which KUBECONFIG leads to."""
-    running.forbidden.clear()
-    running.requests.clear()
-    running.put("deployments", [])
-    path = tmp_path / "kubeconfig"
-    path.write_text(
-        json.dumps(
-            {
-                "current-context": "c",
-                "contexts": [{"name": "c", "context": {"cluster": "c", "namespace": "shop"}}],
-                "clusters": [{"name": "c", "cluster": {"server": running.url}}],
-            }
-        )
-    )
+    found, path = running
+    found.forbidden.clear()
+    found.requests.clear()
+    found.put("deployments", [])
     monkeypatch.setenv("KUBECONFIG", str(path))
-    return running
+    return found
 
 
 def annotated(cluster, annotations):

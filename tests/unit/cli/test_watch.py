@@ -1,6 +1,7 @@
 """`rolloutobs watch` as a process: what it listens on, what it keeps, and how it ends."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import urllib.request
 
 import pytest
 
+from rolloutobs import cli
 from rolloutobs.testing import parse_metrics, sample_value
 from tests.kubernetes_api import served
+from tests.unit.rolloutobs.cluster.grafana_server import TOKEN, grafana_server
 
 DEADLINE_SECONDS = 120
 
@@ -33,7 +36,13 @@ def cluster(tmp_path):
         yield found
 
 
-def test_it_watches_serves_and_keeps_until_it_is_told_to_stop(cluster, tmp_path):
+@pytest.fixture
+def grafana():
+    with grafana_server() as found:
+        yield found
+
+
+def test_it_watches_serves_keeps_and_marks_until_it_is_told_to_stop(cluster, grafana, tmp_path):
     command = [
         sys.executable,
         "-m",
@@ -45,7 +54,11 @@ def test_it_watches_serves_and_keeps_until_it_is_told_to_stop(cluster, tmp_path)
         "shop",
     ]
     command += ["--kubeconfig", str(tmp_path / "config"), "--data-dir", str(tmp_path / "data")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    environ = {**os.environ, "ROLLOUTOBS_GRAFANA_URL": grafana.url, "ROLLOUTOBS_GRAFANA_TOKEN": TOKEN}
+    command += ["--grafana-dashboard", "version-comparison"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+    ) as process:
         try:
             line = process.stdout.readline()
             assert line.startswith(f"watching shop of {cluster.url}, listening on port ")
@@ -67,3 +80,17 @@ def test_it_watches_serves_and_keeps_until_it_is_told_to_stop(cluster, tmp_path)
     assert "Traceback" not in err
     kept = [json.loads(text) for text in (tmp_path / "data" / "changes.jsonl").read_text().splitlines()]
     assert sum(one["kind"] == "started" for one in kept) == 1
+    assert [(item["text"], item["dashboardUID"]) for item in grafana.items.values()][-1] == (
+        "pay 1.4.0 -> 1.5.0: completed",
+        "version-comparison",
+    )
+    assert TOKEN not in err
+
+
+def test_a_grafana_without_a_token_is_told_before_anything_is_watched(cluster, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("ROLLOUTOBS_GRAFANA_TOKEN", raising=False)
+    config = ("--kubeconfig", str(tmp_path / "config"), "--listen", "127.0.0.1:0")
+    assert cli.main(["watch", *config, "--grafana", "grafana.example"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "rolloutobs: no token for Grafana: use --token-file, or the variable ROLLOUTOBS_GRAFANA_TOKEN"
+    )
