@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
-from rolloutobs.cluster.model import Change
+from rolloutobs.cluster.model import Change, ChangeKind
 from rolloutobs.cluster.records import record
 from rolloutobs.errors import ConfigurationError
 
@@ -65,6 +65,11 @@ class Journal:
     def is_known(self, key: str) -> bool:
         """Return whether the change with this key is kept."""
         return key in self._records
+
+    def started(self, rollout: str) -> float | None:
+        """Return when the rollout with this id began; ``None``: it is not kept."""
+        found = self._records.get(f"{rollout}/{ChangeKind.STARTED}/")
+        return None if found is None else float(found["time"])
 
     def find(
         self, namespace: str = "", workload: str = "", since: float = 0.0, limit: int = 1000

@@ -74,7 +74,9 @@ class Templates:
         return sorted(found, key=lambda item: item.revision)
 
 
-def advance(memory: Memory, seen: Controller, templates: Templates) -> tuple[Memory, list[Change]]:
+def advance(
+    memory: Memory, seen: Controller, templates: Templates, began: float | None = None
+) -> tuple[Memory, list[Change]]:
     """Return what is known after `seen`, and what has changed.
 
     A status that is older than its spec says nothing: its numbers and conditions are those of the rollout
@@ -84,13 +86,15 @@ def advance(memory: Memory, seen: Controller, templates: Templates) -> tuple[Mem
         memory: `NOTHING` for a workload that is seen for the first time.
         seen: the workload now, with its revision.
         templates: of the same workload; those of `seen` may lie in the past, or be missing.
+        began: when this revision began, where somebody has noted it; of a template that is used again the
+            objects say so only at that moment.
     """
     if not seen.is_current or seen.revision == 0 or (seen.kind is WorkloadKind.CANARY and not seen.applied):
         return memory, []
     changes: list[Change] = []
     last = memory.last
     if last is None or _is_other(memory, last, seen):
-        memory = _next(memory, seen, templates, changes)
+        memory = _next(memory, seen, templates, began, changes)
     elif not last.phase.is_end or last.undone_by == "":
         memory = _goes_on(memory, last, seen, changes)
     return memory, changes
@@ -103,7 +107,9 @@ def _is_other(memory: Memory, last: Rollout, seen: Controller) -> bool:
     return seen.revision != last.revision
 
 
-def _next(memory: Memory, seen: Controller, templates: Templates, changes: list[Change]) -> Memory:
+def _next(
+    memory: Memory, seen: Controller, templates: Templates, began: float | None, changes: list[Change]
+) -> Memory:
     """Take `seen` for the beginning of a rollout; those that were missed come first."""
     last = memory.last
     if last is not None:
@@ -118,7 +124,7 @@ def _next(memory: Memory, seen: Controller, templates: Templates, changes: list[
         older = templates.previous(previous.revision)
         undone = replace(_unseen(seen, previous, older.version if older else ""), phase=Phase.COMPLETED)
         memory = memory.and_then(undone)
-    started = target.created if target and not target.past else seen.touched
+    started = target.created if target and not target.past else (began or seen.touched)
     rollout = Rollout(
         seen.uid,
         seen.namespace,

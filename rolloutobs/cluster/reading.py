@@ -54,6 +54,9 @@ class Pace:
     unreadable_seconds: float = 60.0
     """Until it is tried again whether a resource is there and may be read."""
 
+    optional_seconds: float = 30.0
+    """For the first lists of what is not required; after it, the rest begins without them."""
+
     def wait(self, failures: int) -> float:
         """Return how long to wait after so many failures in a row.
 

@@ -51,6 +51,8 @@ class State:
     def __init__(self, *, knows_sets: bool = True) -> None:
         self.knows_sets = knows_sets
         """Whether ReplicaSets can be read; only before `begin` may it change."""
+        self.noted_start: Callable[[str], float | None] = lambda _: None
+        """When a rollout began, by its id, as a watcher before this one has noted it."""
         self._has_begun = False
         self._controllers: dict[str, Controller] = {}
         self._sets: dict[str, TemplateSet] = {}
@@ -256,7 +258,9 @@ class State:
             if self._must_wait(queue[0], templates) and len(queue) <= _PATIENCE:
                 self._waiting[found.uid] = queue
                 break
-            memory, new = advance(memory, queue.pop(0), templates)
+            head = queue.pop(0)
+            began = None if memory.last else self.noted_start(f"{head.uid}-{head.revision}")
+            memory, new = advance(memory, head, templates, began)
             changes += new
         self._memories[found.uid] = memory
         if memory.rollouts != before.rollouts or seen is None:

@@ -67,6 +67,7 @@ class Watcher:
     ) -> None:
         self.state = State()
         self.journal = journal or Journal()
+        self.state.noted_start = self.journal.started
         self.has_begun = asyncio.Event()
         """Set once the first lists are there and the past has been told."""
         self._sinks: tuple[Sink, ...] = (self.journal, *sinks)
@@ -99,8 +100,13 @@ class Watcher:
             await self._close(teller)
 
     async def _begin(self) -> None:
-        for reader in self.readers:
-            await reader.settled.wait()
+        required = [r.settled.wait() for r in self.readers if r.resource.is_required]
+        others = [asyncio.ensure_future(r.settled.wait()) for r in self.readers if not r.resource.is_required]
+        await asyncio.gather(*required)
+        # A conversion webhook that fails for ever must not keep everything else from being watched.
+        await asyncio.wait(others, timeout=self._pace.optional_seconds)
+        for waiting in others:
+            waiting.cancel()
         sets = [r for r in self.readers if r.resource.kind is Kind.REPLICA_SET]
         self.state.knows_sets = not any(reader.problem for reader in sets)
         self._hear(self._worth_telling(self.state.begin()))

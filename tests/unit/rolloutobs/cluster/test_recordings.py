@@ -1,11 +1,15 @@
 """What a real control plane sent, replayed: changes, metrics and state at every step, in any order."""
 
+import copy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
+from rolloutobs.cluster import page
 from rolloutobs.cluster.figures import families
+from rolloutobs.cluster.health import health
 from rolloutobs.cluster.model import Phase
 from rolloutobs.cluster.resources import RESOURCES
 from rolloutobs.cluster.state import State
@@ -223,6 +227,43 @@ def test_the_order_of_kinds_changes_nothing(name, data):
     assert [key for key, _ in outcome(changes)[1]] == [key for key, _ in expected[1]]
     assert metrics(other) == metrics(state)
     assert told(past) == told(other_past)
+
+
+def paths(plain, path=()):
+    """Yield the way to every key of nested mappings and lists."""
+    items = plain.items() if isinstance(plain, dict) else enumerate(plain) if isinstance(plain, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from paths(value, (*path, key))
+
+
+def without(plain, path):
+    copied = copy.deepcopy(plain)
+    inner = copied
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    return copied
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_what_is_left_out_of_an_object_stops_nothing(data):
+    """API servers leave out zeros, and old ones what is new: it is refused as a whole, or all goes on."""
+    state, _ = begun("02_stuck")
+    plural, line = data.draw(st.sampled_from(LINES["02_stuck"] + LINES["03_rollback"]))
+    plain = line.plain
+    for _ in range(data.draw(st.integers(1, 3))):
+        plain = without(plain, data.draw(st.sampled_from(list(paths(plain)))))
+    try:
+        state.apply(KINDS[plural], line.word, plain)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    played("02_stuck", state)
+    for workload in state.workloads():
+        assert health(workload, 1_795_391_230.0).sentence
+        assert page.detail(workload, [], 1_795_391_230.0, lambda text, style: text)
+    assert metrics(state)
 
 
 @pytest.mark.parametrize("name", RECORDINGS)

@@ -17,7 +17,7 @@ from rolloutobs.testing import FakeClock, parse_metrics, sample_value
 from tests.kubernetes_api import CUSTOM, PLURALS, RECORDINGS, FakeCluster
 from tests.unit.rolloutobs.cluster.made import BEGAN, deployment, done, event, progressing, replica_set
 
-QUICK = Pace(watch_seconds=30.0, first_seconds=0.01, most_seconds=0.05, unreadable_seconds=0.05)
+QUICK = Pace(watch_seconds=300.0, first_seconds=0.01, most_seconds=0.05, unreadable_seconds=0.05)
 DEADLINE_SECONDS = 60
 RECORDED = 1_795_391_240.0
 """A moment after all recordings."""
@@ -224,7 +224,7 @@ async def test_without_replica_sets_versions_are_those_of_the_deployments():
     async with FakeCluster() as cluster:
         cluster.begin("01_healthy")
         cluster.forbidden.add("replicasets")
-        slow = Pace(watch_seconds=30.0, first_seconds=0.01, most_seconds=0.05, unreadable_seconds=60.0)
+        slow = Pace(watch_seconds=300.0, first_seconds=0.01, most_seconds=0.05, unreadable_seconds=60.0)
         async with watching(cluster, pace=slow) as (watcher, heard):
             cluster.play("01_healthy")
             await until(
@@ -232,6 +232,18 @@ async def test_without_replica_sets_versions_are_those_of_the_deployments():
             )
             last = next(iter(watcher.state.workloads())).rollout
             assert (last.from_version, last.to_version) == ("1.4.0", "1.5.0")
+
+
+async def test_what_is_not_required_and_always_fails_holds_up_nothing():
+    pace = Pace(watch_seconds=300.0, first_seconds=0.01, most_seconds=0.05, optional_seconds=0.05)
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        cluster.put("canaries", [])
+        cluster.busy["canaries"] = 10**9
+        async with watching(cluster, pace=pace) as (watcher, _):
+            assert watcher.problems() == []
+            assert sample_value(samples(watcher), "rolloutobs_watcher_readable", resource="canaries") == 0
+            assert len(list(watcher.state.workloads())) == 1
 
 
 async def test_namespaces_are_watched_one_by_one():
@@ -306,6 +318,22 @@ async def test_what_was_kept_is_not_told_again_and_what_was_missed_is(tmp_path):
             ]
         async with watching(cluster, journal=Journal(tmp_path), clocks=Clocks(wall=now)) as (watcher, heard):
             assert (heard.changes, sum(watcher.told.values())) == ([], 0)
+
+
+async def test_when_a_rollback_began_is_remembered_over_restarts(tmp_path):
+    """The objects say it only at that moment: the ReplicaSet is an old one."""
+    sets = [replica_set("1.0", 3, 0, past="1"), V2]
+    now = Clocks(wall=FakeClock(BEGAN + 4600.0))
+    async with FakeCluster() as cluster:
+        cluster.put("replicasets", sets)
+        counts = {"replicas": 5, "updatedReplicas": 1}
+        cluster.put("deployments", [deployment("1.0", 3, [progressing("ReplicaSetUpdated", 4100)], **counts)])
+        async with watching(cluster, journal=Journal(tmp_path), clocks=now) as (_, heard):
+            await until(lambda: "started" in [kind for _, kind, _ in heard.told])
+        cluster.put("deployments", [complete("1.0", 3, 4500)])
+        async with watching(cluster, journal=Journal(tmp_path), clocks=now) as (watcher, _):
+            last = next(iter(watcher.state.workloads())).rollout
+            assert (last.started - BEGAN, last.ended - BEGAN, last.undoes) == (4100, 4500, "uid-shop-2")
 
 
 async def test_what_is_kept_is_found_by_namespace_workload_and_time():
