@@ -41,8 +41,8 @@ examples:
         --host shop.example.com
 
   with a journey through the shop, and as files to keep:
-    rolloutobs-synthetic init
-    rolloutobs render --app shop --image shop:1.1.0 --journey journeys/home.py --output-dir deploy/shop
+    rolloutobs-synthetic init journeys/first.py
+    rolloutobs render --app shop --image shop:1.1.0 --journey journeys/first.py --output-dir deploy/shop
     kubectl apply -k deploy/shop
 
   once per cluster: the collector for real users, what watches rollouts, rules and dashboards:
