@@ -20,12 +20,14 @@ from rolloutobs.cluster.objects import (
     when,
 )
 
-__all__ = ["PRIMARY", "canary_of", "deployment_of", "rollout_of"]
+__all__ = ["PRIMARY", "WAITING", "canary_of", "deployment_of", "rollout_of"]
 
 Plain = Mapping[str, Any]
 
 PRIMARY: Final = "-primary"
 """What Flagger adds to the name of its target for the Deployment that is stable."""
+WAITING: Final = "+"
+"""Ends what stands for the template of a Canary that may not begin yet: Flagger still names the old one."""
 _NO_DEADLINE: Final = 2**31 - 1
 """``progressDeadlineSeconds`` that means none. Source: Kubernetes, ``HasProgressDeadline``."""
 _DEFAULT_DEADLINE: Final = 600
@@ -130,7 +132,7 @@ def canary_of(plain: Plain) -> Controller:
         aborted=(message or "the analysis has failed") if phase == "Failed" else "",
         weight_ratio=None if is_complete else float(status.get("canaryWeight") or 0) / 100.0,
         target=(spec.get("targetRef") or {}).get("name", ""),
-        applied=status.get("lastAppliedSpec") or "",
+        applied=f"{status.get('lastAppliedSpec') or ''}{WAITING if phase == 'Waiting' else ''}",
     )
 
 

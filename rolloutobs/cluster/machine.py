@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from rolloutobs.cluster.controllers import WAITING
 from rolloutobs.cluster.model import Change, ChangeKind, Phase, Pod, Rollout, WorkloadKind
 from rolloutobs.cluster.objects import Controller, TemplateSet
 
@@ -96,12 +97,15 @@ def advance(
     if last is None or _is_other(memory, last, seen):
         memory = _next(memory, seen, templates, began, changes)
     elif not last.phase.is_end or last.undone_by == "":
-        memory = _goes_on(memory, last, seen, changes)
+        memory = _goes_on(replace(memory, applied=seen.applied), last, seen, changes)
     return memory, changes
 
 
 def _is_other(memory: Memory, last: Rollout, seen: Controller) -> bool:
     if seen.kind is WorkloadKind.CANARY:
+        if memory.applied.endswith(WAITING):
+            # Once it may begin, Flagger says which template it is about.
+            return seen.revision != last.revision
         # The target has its new revision before Flagger looks at it; until then the status is of the old one.
         return seen.applied != memory.applied
     return seen.revision != last.revision
@@ -330,6 +334,8 @@ def _name(rollout: Rollout) -> str:
 
 def _move(rollout: Rollout) -> str:
     to = rollout.to_version or f"revision {rollout.revision}"
+    if rollout.from_version == rollout.to_version and rollout.to_version:
+        return f"a restart, or another configuration, of {to}"
     return f"{rollout.from_version} to {to}" if rollout.from_version else to
 
 

@@ -111,6 +111,17 @@ def test_a_canary_of_flagger_is_one_workload_with_two_deployments(played):
     assert played.say("canaries", canary("Succeeded", "b", 370))[-1] == ("completed", 370, 2)
 
 
+def test_a_canary_that_waits_for_its_confirmation_is_one_rollout_with_what_follows(played):
+    """Until it is confirmed, Flagger's status names the template of the rollout before."""
+    flagger(played)
+    played.say("sets", replica_set("2.0", 2, 100))
+    played.say("deployments", deployment("2.0", 2, [progressing("NewReplicaSetCreated", 100)], desired=0))
+    assert played.say("canaries", canary("Waiting", "a", 130)) == [("started", 100, 2), ("paused", 130, 2)]
+    assert played.say("canaries", canary("Progressing", "b", 190)) == [("resumed", 190, 2)]
+    assert played.say("canaries", canary("Succeeded", "b", 300))[-1] == ("completed", 300, 2)
+    assert played.say("canaries", canary("Succeeded", "b", 360)) == []
+
+
 def test_a_failed_canary_is_rolled_back_by_flagger(played):
     flagger(played)
     played.say("sets", replica_set("2.0", 2, 100))

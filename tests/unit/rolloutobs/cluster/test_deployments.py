@@ -3,6 +3,7 @@
 import pytest
 
 from rolloutobs.cluster.model import Phase
+from rolloutobs.cluster.resources import Kind
 from rolloutobs.identity import Track
 from tests.unit.rolloutobs.cluster.made import (
     BEGAN,
@@ -123,6 +124,19 @@ def test_what_was_undone_may_come_again_and_is_no_rollback(half):
     half.say("sets", replica_set("2.0", 4, 100, past="2"))
     again = deployment("2.0", 4, [progressing("ReplicaSetUpdated", 300)], generation=4, replicas=4)
     assert half.say("deployments", again) == [("started", 300, 4)]
+
+
+def test_a_restart_is_a_rollout_of_the_same_version_and_no_rollback(running):
+    again = replica_set("1.0", 2, 100)
+    again["metadata"]["uid"] = "uid-shop-restarted"
+    running.say("sets", again)
+    (change,) = running.state.apply(
+        Kind.DEPLOYMENT,
+        "MODIFIED",
+        deployment("1.0", 2, [progressing("NewReplicaSetCreated", 100)], replicas=4),
+    )
+    assert change.text == "deployment/shop: a restart, or another configuration, of 1.0 begins"
+    assert change.rollout.undoes == ""
 
 
 def test_a_third_version_supersedes_a_rollout_that_was_not_complete(half):
