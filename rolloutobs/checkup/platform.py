@@ -28,6 +28,9 @@ _ALLOWLIST: Final = (
     "--metric-labels-allowlist=pods=[app.kubernetes.io/name,app.kubernetes.io/version,rolloutobs.io/track]"
 )
 
+_NEEDED: Final = "deployments|pods|replicasets"
+"""Resources without which a watcher can tell nothing; a test compares them with its own."""
+
 QUERIES: Final[Mapping[str, str]] = {
     "in pods": f"count({semconv.APP_BUILD_INFO}{{{APPS}, pod!=''}})",
     "kube": f"count({foreign.POD_INFO})",
@@ -35,6 +38,11 @@ QUERIES: Final[Mapping[str, str]] = {
     "kube labels": f'count({foreign.POD_LABELS}{{label_app_kubernetes_io_version!=""}})',
     "kube tracks": f'count({foreign.POD_LABELS}{{label_rolloutobs_io_track!=""}})',
     "some tracks": f"count({semconv.APP_BUILD_INFO}{{{APPS}, track!=''}})",
+    "wrong track": f"max by (namespace, workload) ({semconv.TRACK_MISMATCH_PODS}) > 0",
+    "unreadable": (
+        f"min by ({semconv.LABEL_RESOURCE}) "
+        f'({semconv.WATCHER_READABLE}{{{semconv.LABEL_RESOURCE}=~"{_NEEDED}"}}) == 0'
+    ),
     "now": "vector(time())",
     "age": f"max by (app, job) (time() - timestamp({_INFO}))",
     "ahead": f"max by (app, job) ({semconv.APP_START_TIME_SECONDS}{{{APPS}}} - time()) > {_LATE_SECONDS:g}",
@@ -60,6 +68,7 @@ QUERIES: Final[Mapping[str, str]] = {
 def check(answers: Answers) -> Iterator[Finding]:
     """Yield what there is to say about Prometheus' data as a whole."""
     yield from _kube(answers)
+    yield from _watcher(answers)
     yield from _clocks(answers)
     yield from _intervals(answers["samples"])
     yield from _series(answers)
@@ -98,6 +107,24 @@ def _kube(answers: Answers) -> Iterator[Finding]:
         )
     elif not answers["kube renamed"]:
         yield Finding(Level.GOOD, "kube-state-metrics", "it is scraped, and knows the versions of pods")
+
+
+def _watcher(answers: Answers) -> Iterator[Finding]:
+    for row in answers["unreadable"]:
+        yield Finding(
+            Level.BAD,
+            "watcher",
+            f"it may not read {row.label(semconv.LABEL_RESOURCE)}",
+            "give its service account the rights of the ClusterRole in k8s/base/watcher.yaml",
+        )
+    for row in answers["wrong track"]:
+        yield Finding(
+            Level.BAD,
+            "track",
+            f"{row.label('namespace')}/{row.label('workload')}: {row.value:.0f} pods say that they are of "
+            "another track than their controller does",
+            "rolloutobs status lists them; correct the label rolloutobs.io/track, or restart them",
+        )
 
 
 def _clocks(answers: Answers) -> Iterator[Finding]:

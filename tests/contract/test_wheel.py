@@ -141,6 +141,7 @@ print(asyncio.run(ask("/metrics")))
     ("arguments", "extra"),
     [
         (("-m", "rolloutobs.cli", "gate", "--scrape", "127.0.0.1:1"), "analysis"),
+        (("-m", "rolloutobs.cli", "render", "--app", "shop", "--image", "shop:1"), "analysis"),
         (("-m", "rum_collector", "--app", "shop"), "collector"),
         (
             (

@@ -6,7 +6,8 @@ from typing import Final
 
 from k8s.source.rules.model import APP, CANARY, STABLE, Alert, Group, Severity, promql
 from k8s.source.rules.recording import LIVE_CANARY, MINIMUM
-from rolloutobs import foreign
+from rolloutobs import foreign, semconv
+from rolloutobs.cluster.model import Phase
 
 __all__ = ["BURN_FAST", "GROUP", "Z"]
 
@@ -24,9 +25,16 @@ _RESTARTS: Final = 3
 _CANARY_RATE: Final = "app:http_requests:canary_rate5m"
 _ALL: Final = f"({_CANARY_RATE} + app:http_requests:stable_rate5m)"
 # The lowest of the last minutes: while the weight goes up, the share follows.
+_FLAGGER: Final = f"min_over_time({foreign.FLAGGER_WEIGHT}[10m]) / 100"
+_UNDER_WAY: Final = "|".join(phase.value for phase in Phase if not phase.is_end)
+# What the watcher knows of Argo Rollouts; a rollout that is over gives the canary nothing.
+_WATCHER: Final = (
+    f"min_over_time({semconv.ROLLOUT_PROGRESS_RATIO}[10m]) "
+    f'and on (namespace, workload) ({semconv.ROLLOUT_PHASE}{{phase=~"{_UNDER_WAY}"}} == 1)'
+)
 _WEIGHT: Final = (
-    f"(max by ({APP}) (label_replace(min_over_time({foreign.FLAGGER_WEIGHT}[10m]), "
-    '"app", "$1", "workload", "(.+)")) / 100)'
+    f'(max by ({APP}) (label_replace({_FLAGGER}, "app", "$1", "workload", "(.+)")) '
+    f'or max by ({APP}) (label_replace({_WATCHER}, "app", "$1", "workload", "(.+)")))'
 )
 _LIVE: Final = f"and on (namespace, app, version) ({LIVE_CANARY})"
 _P95: Final = "app_version:http_request_duration_seconds:p95_rate5m"
@@ -85,7 +93,7 @@ GROUP: Final = Group(
                 and on ({APP}) ({LIVE_CANARY})
             """),
             "The canary of {{ $labels.namespace }}/{{ $labels.app }} does not get its share of the traffic",
-            "{{ $value | humanizePercentage }} of the requests reach it, less than half of Flagger's weight.",
+            "{{ $value | humanizePercentage }} of the requests reach it, less than half of its weight.",
         ),
         Alert(
             "CanaryRestarting",

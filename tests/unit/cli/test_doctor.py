@@ -11,6 +11,7 @@ import pytest
 from rolloutobs import cli
 from rolloutobs.checkup import cluster
 from rolloutobs.checkup.answers import ALL_APPS, APPS
+from rolloutobs.cluster.resources import RESOURCES
 from rolloutobs.manifests.place import FOLDER
 from rolloutobs.settings import Settings
 from rolloutobs.telemetry import hub as hubs
@@ -143,6 +144,13 @@ def row(query, labels=None, value=0):
 
 EXPORTED = {"job": "shop", "exported_version": "1"}
 MISSING = f"1 of {len(RULES)} rules and alerts are not loaded, such as {RULES[0]}"
+
+
+def test_what_a_watcher_needs_is_what_it_says():
+    needed = {resource.plural for resource in RESOURCES if resource.is_required}
+    assert set(re.search('resource=~"(.*)"', cluster.QUERIES["unreadable"])[1].split("|")) == needed
+
+
 SIDE = {"namespace": "web", "app": "shop", "version": "1.2.0"}
 
 
@@ -160,6 +168,8 @@ SIDE = {"namespace": "web", "app": "shop", "version": "1.2.0"}
         (row("kube labels"), "no kube_pod_labels with the version", "--metric-labels-allowlist=pods="),
         (row("age", {"app": "shop", "job": "fed"}, 300), "samples are 300 s old", "federation"),
         (row("nodes", {"instance": "n1"}, 40), "clock of n1 is 40 s", "NTP"),
+        (row("unreadable", {"resource": "pods"}), "it may not read pods", "ClusterRole"),
+        (row("wrong track", {"namespace": "a", "workload": "b"}, 3), "a/b: 3 pods say", "status lists them"),
         ({"rules": RULES[1:]}, MISSING, "ruleSelector"),
         ({"error": "many-to-many"}, f"{RULES[0]} cannot be evaluated: many-to-many", "/rules"),
         ({"version": "2.37.1"}, "version 2.37.1 does not know keep_firing_for", "2.42"),
