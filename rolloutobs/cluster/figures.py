@@ -29,8 +29,8 @@ def families(workloads: Iterable[Workload], now: float) -> Iterator[Metric]:
 
 
 def _rollouts(pairs: Sequence[tuple[Workload, Rollout]], now: float) -> Iterator[Metric]:
-    versions = (semconv.LABEL_FROM_VERSION, semconv.LABEL_TO_VERSION)
-    info = _gauge(semconv.ROLLOUT_INFO, "1: the versions of the last rollout.", *versions)
+    labels = (semconv.LABEL_FROM_VERSION, semconv.LABEL_TO_VERSION, semconv.LABEL_OWNER)
+    info = _gauge(semconv.ROLLOUT_INFO, "1: the versions of the last rollout, and who owns it.", *labels)
     phase = _gauge(semconv.ROLLOUT_PHASE, "1 for the phase of the last rollout.", semconv.LABEL_PHASE)
     progress = _gauge(semconv.ROLLOUT_PROGRESS_RATIO, "How much of the last rollout is done.")
     started = _gauge(semconv.ROLLOUT_STARTED_TIMESTAMP_SECONDS, "When the last rollout began.")
@@ -40,7 +40,8 @@ def _rollouts(pairs: Sequence[tuple[Workload, Rollout]], now: float) -> Iterator
     revision = _gauge(semconv.ROLLOUT_REVISION, "Revision of the last rollout.")
     for item, rollout in pairs:
         key = _of(item)
-        info.add_metric([*key, rollout.from_version, rollout.to_version], 1.0)
+        owner = item.annotations.get(semconv.ANNOTATION_OWNER, "").strip()
+        info.add_metric([*key, rollout.from_version, rollout.to_version, owner], 1.0)
         for each in Phase:
             phase.add_metric([*key, each.value], float(each is rollout.phase))
         progress.add_metric(key, item.progress_ratio)

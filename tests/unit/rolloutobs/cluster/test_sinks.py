@@ -8,13 +8,18 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from rolloutobs.analysis._http import Access
 from rolloutobs.cluster._http import Api
+from rolloutobs.cluster.annotations import annotation_of
+from rolloutobs.cluster.figures import families
 from rolloutobs.cluster.grafana import Grafana
 from rolloutobs.cluster.marking import GrafanaSink
+from rolloutobs.cluster.records import record
 from rolloutobs.cluster.traces import TraceSink
 from rolloutobs.cluster.watching import Clocks, Watcher
 from rolloutobs.testing import FakeClock, sample_value
 from tests.kubernetes_api import FakeCluster
+from tests.unit.rolloutobs.cluster.conftest import Played
 from tests.unit.rolloutobs.cluster.grafana_server import TOKEN, grafana_server
+from tests.unit.rolloutobs.cluster.made import deployment, done, progressing, replica_set
 from tests.unit.rolloutobs.cluster.test_marking import story
 from tests.unit.rolloutobs.cluster.test_traces import tree
 from tests.unit.rolloutobs.cluster.test_watching import DEADLINE_SECONDS, QUICK, RECORDED, samples, until
@@ -78,3 +83,16 @@ async def test_traces_and_regions_are_those_of_an_unbroken_connection(name):
     assert [line.partition(" ! ")[0] for line in tree(exporter.get_finished_spans())] == STORIES[name][0]
     assert sample_value(failed, "rolloutobs_watcher_failures_total", where="grafana") == 1
     assert sample_value(failed, "rolloutobs_watcher_failures_total", where="traces") == 0
+
+
+def test_the_owner_is_named_by_metrics_records_and_regions():
+    played = Played()
+    owned = deployment(
+        "1.0.0", 1, [progressing("NewReplicaSetAvailable")],
+        annotations={"rolloutobs.io/owner": "team-shop"}, **done(),
+    )  # fmt: skip
+    changes = played.begin(sets=[replica_set("1.0.0", 1, 0)], deployments=[owned])
+    info = next(f for f in families([played.workload], 1e9) if f.name == "rolloutobs_rollout_info")
+    assert [sample.labels["owner"] for sample in info.samples] == ["team-shop"]
+    assert {record(change).get("owner") for change in changes} == {"team-shop"}
+    assert annotation_of(played.workload.rollout).text == "shop ? -> 1.0.0: completed; owner: team-shop"
