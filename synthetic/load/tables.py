@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from synthetic.junit import xml_safe
+from synthetic.load.histogram import Histogram
 from synthetic.load.judging import QUANTILES, Bounds, LoadVerdict
 from synthetic.load.results import LoadResult, TrackLoad
 from synthetic.result import ExitCode
@@ -113,8 +114,8 @@ def _track_as_dict(load: TrackLoad) -> dict[str, Any]:
         "version": load.version,
         "requests": load.requests,
         "failures": load.failures,
-        **{f"p{share * 100:g}_seconds": load.corrected.quantile(share) for share in QUANTILES},
-        "uncorrected": {f"p{share * 100:g}_seconds": load.service.quantile(share) for share in QUANTILES},
+        **_quantiles(load.corrected),
+        "uncorrected": _quantiles(load.service),
         "arrivals": load.arrivals,
         "crowded": load.crowded,
         "cut": load.cut,
@@ -130,6 +131,13 @@ def _track_as_dict(load: TrackLoad) -> dict[str, Any]:
             }
             for each in load.endpoints
         ],
+    }
+
+
+def _quantiles(durations: Histogram) -> dict[str, float | None]:
+    """Return the usual ones, and the longest as p100."""
+    return {
+        f"p{share * 100:g}_seconds": durations.quantile(share) for share in (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
     }
 
 

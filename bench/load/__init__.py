@@ -1,0 +1,1 @@
+"""What load generators say of a server that stalls, beside the truth."""
