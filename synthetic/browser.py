@@ -172,11 +172,8 @@ async def walk(browser: Browser, trip: Trip) -> Visit:
     if trip.session is not None:
         journey.authorize(trip.session.authorization)
     visitor = Visitor(trip, journey)
-    session = None
     try:
         problem, seconds = await _walk(browser, visitor, journey, trip)
-        if problem is None:
-            session = await visitor.session()
         await visitor.measure()
         failed = problem is not None or any(step.error for step in journey.steps)
         if not failed and (missed := over_budget(visitor.measuring.pages, trip.budgets)):
@@ -187,6 +184,7 @@ async def walk(browser: Browser, trip: Trip) -> Visit:
         await visitor.leave()
     finally:
         await visitor.close()
+    problem = journey.stray or problem
     fault, error = judge(problem, trip)
     if journey.page is None:
         # Nothing was asked of the target yet.
@@ -207,7 +205,7 @@ async def walk(browser: Browser, trip: Trip) -> Visit:
         astray=str(problem) if astray else "",
         files=visitor.recording.files() if failed else {},
         pages=visitor.measuring.pages,
-        session=session,
+        session=visitor.session,
         signed_out=is_signed_out(problem, visitor.statuses),
     )
 
@@ -225,6 +223,7 @@ async def _walk(
         started = perf_counter()
         async with asyncio.timeout(trip.timeout_seconds):
             await trip.walk(page, journey)
+            await visitor.keep_session()
     except (Exception, SystemExit) as caught:
         # A journey that calls sys.exit() ends itself, not the check.
         return caught, perf_counter() - started

@@ -9,14 +9,15 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from rolloutobs.errors import ConfigurationError
 from synthetic.journey import Journey, JourneyFunction, first_line, told_of
+from synthetic.pytest_files import as_journey, is_test, refuse_autouse, tags_of
 
 __all__ = ["choose", "find_journeys", "load_journey"]
 
@@ -27,8 +28,9 @@ def find_journeys(specs: Iterable[str]) -> list[Journey]:
     """Return the journeys of each spec, in the order in which they stand.
 
     A spec is ``FILE.py:FUNCTION`` or ``package.module:function`` (one), ``FILE.py`` (every public ``async
-    def`` there whose arguments are ``page`` or ``api``, and one more, but for the logins of others) or a
-    folder (those of all its files, without what begins with a dot or an underscore).
+    def`` there whose arguments are ``page`` or ``api``, and one more, but for the logins of others, and every
+    ``def test_...`` in the style of pytest-playwright) or a folder (those of all its files, without what
+    begins with a dot or an underscore).
 
     Raises:
         ConfigurationError: nothing is found, something cannot be imported, or two have the same name, which
@@ -93,6 +95,8 @@ def load_journey(spec: str) -> Journey:
         )
     module = _import(place)
     function = getattr(module, name, None)
+    if is_test(function, name):
+        return _test(name, function, module, place)
     if not _is_journey(function):
         known = ", ".join(sorted(key for key, value in vars(module).items() if _is_journey(value))) or "none"
         raise ConfigurationError(
@@ -106,10 +110,16 @@ def _all_of(file: Path) -> list[Journey]:
     module = _import(str(file))
     told = [told_of(value).get("login") for value in vars(module).values() if _is_journey(value)]
     logins = [login.walk for login in told if login is not None]
-    return [
+    tests = [
+        _test(name, value, module, str(file))
+        for name, value in vars(module).items()
+        if is_test(value, name) and value.__module__ == module.__name__
+    ]
+    return tests + [
         _journey(name, value, str(file))
         for name, value in vars(module).items()
         if _is_journey(value)
+        and not is_test(value, name)
         and value not in logins
         and not name.startswith("_")
         and value.__module__ == module.__name__
@@ -121,6 +131,13 @@ def _journey(name: str, function: JourneyFunction, place: str) -> Journey:
     return Journey(
         name, function, needs_browser=_first_argument(function) != _API, place=place, **told_of(function)
     )
+
+
+def _test(name: str, test: Callable[..., Any], module: ModuleType, place: str) -> Journey:
+    refuse_autouse(Path(module.__file__ or place))
+    told = told_of(test)
+    tags = tuple(dict.fromkeys((*told.get("tags", ()), *tags_of(test, module))))
+    return Journey(name, as_journey(test, place), place=place, **{**told, "tags": tags})
 
 
 def _first_argument(function: JourneyFunction) -> str:

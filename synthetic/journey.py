@@ -88,6 +88,8 @@ class Walk:
         self._clock = clock
         self._secrets = secrets if secrets is not None else Secrets({})
         self._authorization = ""
+        self.stray: Exception | None = None
+        """What a handler of some journey raised, which Playwright handed to the check instead."""
         self._steps: list[StepResult] = []
         self._under_way: list[str] = []
 

@@ -19,7 +19,7 @@ from synthetic.target import Answer, Target, told_astray
 from synthetic.vitals import PageVitals, Vital
 from synthetic.witness import Witness
 
-__all__ = ["Lost", "Trip", "Visit", "common_fault", "find_track", "is_signed_out"]
+__all__ = ["Lost", "Trip", "Visit", "common_fault", "find_track", "is_of_a_handler", "is_signed_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,8 @@ def common_fault(
         return Fault.NONE, ""
     if isinstance(problem, TimeoutError):
         return Fault.PRODUCT, f"the journey took longer than {timeout_seconds:g} s"
+    if is_of_a_handler(problem):
+        return Fault.HARNESS, f"a handler of the journey raised {first_line(problem, secrets.clean)}"
     fault = Fault.HARNESS if isinstance(problem, ConfigurationError) else Fault.PRODUCT
     return fault, first_line(problem, secrets.clean)
 
@@ -114,6 +116,17 @@ def is_signed_out(problem: BaseException | None, statuses: Iterable[int]) -> boo
         statuses: of the target's answers. Source: RFC 9110 section 15.5.2.
     """
     return isinstance(problem, SignedOutError) or (problem is not None and 401 in statuses)
+
+
+def is_of_a_handler(problem: BaseException | None) -> bool:
+    """Return whether an event handler of a journey raised it: Playwright hands it to whichever call comes
+    next on its connection, which may be the other track's, or the check's own."""
+    at = None if problem is None else problem.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code.co_filename.endswith("playwright/_impl/event_emitter.py"):
+            return True
+        at = at.tb_next
+    return False
 
 
 async def find_track(

@@ -18,7 +18,7 @@ from synthetic.redaction import HIDDEN
 from synthetic.routing import Route
 from synthetic.session import Session
 from synthetic.target import Answer, origin_of
-from synthetic.visit import Trip, find_track
+from synthetic.visit import Trip, find_track, is_of_a_handler
 from synthetic.wire import Wire
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Visitor:
         """Of the target's documents and API calls."""
         self.console: list[str] = []
         self.page_error = ""
+        self.session: Session | None = None
         self.screenshot: bytes | None = None
         self.recording = Recording(trip.record, trip.secrets)
         self.measuring = Measuring(trip.url, lambda: journey.step_under_way, trip.secrets.clean)
@@ -71,7 +72,7 @@ class Visitor:
         workers: Any = "block" if self._trip.marking else "allow"
         given: Any = None if self._trip.session is None else self._trip.session.state
         context = await browser.new_context(
-            service_workers=workers, storage_state=given, **self.recording.options()
+            base_url=self._trip.url, service_workers=workers, storage_state=given, **self.recording.options()
         )
         self._context = context
         context.set_default_timeout(self._action_seconds * 1000)
@@ -110,35 +111,33 @@ class Visitor:
 
     async def identify_again(self) -> None:
         """Ask once more after a journey, for the witnesses that have to be asked."""
-        from playwright.async_api import Error
-
         if self._context is None or not self._trip.witness.path:
             return
         try:
             self.answers.append(await self._ask(self._trip.witness.path))
-        except Error as problem:
-            # Who does not answer now says nothing; what it said before still counts.
-            log.debug("asking who answers: %s", first_line(problem))
+        except Exception as problem:
+            # Who does not answer now says nothing; what it said before still counts. Here and below
+            # Playwright also hands on what a handler of the journey raised.
+            self._put_aside("asking who answers", problem)
 
-    async def session(self) -> Session | None:
-        """Return what a login leaves, if it is wanted; its values are kept out of all that is kept."""
-        if not self._trip.wants_session:
-            return None
-        state: Any = await self._open_context().storage_state()
-        session = Session(self._journey.authorization, state)
-        session.hide(self._trip.secrets.hide)
-        return session
+    async def keep_session(self) -> None:
+        """Keep what a login leaves, if it is wanted; its values are kept out of all else."""
+        if self._trip.wants_session:
+            state: Any = await self._open_context().storage_state()
+            self.session = Session(self._journey.authorization, state)
+            self.session.hide(self._trip.secrets.hide)
 
     async def measure(self) -> None:
         """Let the pages tell the last of their web vitals."""
         if self._trip.marking:
-            await self.measuring.finish(self._context)
+            try:
+                await self.measuring.finish(self._context)
+            except Exception as problem:
+                self._put_aside("measuring", problem)
 
     async def photograph(self) -> None:
         """Take a PNG of the first page, if the browser can still give one; secrets on it are replaced
         first."""
-        from playwright.async_api import Error
-
         try:
             page = next(iter(self._wires))
             async with asyncio.timeout(_SCREENSHOT_SECONDS):
@@ -146,37 +145,50 @@ class Visitor:
                     for frame in page.frames:
                         await frame.evaluate(HIDE, [self._trip.secrets.values, HIDDEN])
             self.screenshot = await page.screenshot(timeout=_SCREENSHOT_SECONDS * 1000)
-        except (Error, StopIteration, TimeoutError) as problem:
+        except Exception as problem:
             self._note(f"no screenshot: {first_line(problem)}")
-        await self.recording.keep(self._context)
+            self._put_aside("taking a screenshot", problem)
+        try:
+            await self.recording.keep(self._context)
+        except Exception as problem:
+            self._put_aside("stopping the trace", problem)
 
     async def leave(self) -> None:
         """Go from every page to an empty one and wait, within limits, until the beacons of that are
         answered."""
-        from playwright.async_api import Error
-
         try:
             async with asyncio.timeout(_LEAVE_SECONDS):
                 for page, wire in list(self._wires.items()):
                     await wire.watch_everything()
                     await page.goto("about:blank")
                     await wire.wait_until_quiet()
-        except (Error, TimeoutError) as problem:
-            log.debug("leaving the page: %s", first_line(problem))
+        except Exception as problem:
+            self._put_aside("leaving the page", problem)
 
     async def close(self) -> None:
         """Close the context; one that is gone already is closed."""
-        from playwright.async_api import Error
-
         if self._context is None:
             self.recording.drop()
             return
         try:
-            await self._context.close()
-        except Error as problem:
-            log.debug("closing the context: %s", first_line(problem))
+            await self._close(self._context)
         finally:
             await asyncio.to_thread(self.recording.finish)
+
+    def _put_aside(self, what: str, problem: Exception) -> None:
+        """Go on after something that failed once the journey had ended."""
+        log.debug("%s: %s", what, first_line(problem))
+        if is_of_a_handler(problem):
+            self._journey.stray = problem
+
+    async def _close(self, context: BrowserContext) -> None:
+        for _ in range(3):
+            try:
+                await context.close()
+            except Exception as problem:
+                self._put_aside("closing the context", problem)
+            else:
+                return
 
     def _open_context(self) -> BrowserContext:
         if self._context is None:

@@ -22,6 +22,7 @@ __all__ = ["Wire"]
 
 log = logging.getLogger(__name__)
 
+_SENDINGS = 5
 _QUIET_SECONDS = 0.15
 """A page is gone when nothing has been in flight for so long; handlers of pagehide run before that begins."""
 
@@ -82,12 +83,19 @@ class Wire:
         else:
             self._in_flight.add(number)
             going |= self._marks(event["request"])
-        try:
-            await self._session.send("Fetch.continueRequest", going)
-        except Error as problem:
-            # The page gave the request up while it was paused.
-            self._in_flight.discard(number)
-            log.debug("continuing %s: %s", event["request"]["url"], first_line(problem))
+        for _ in range(_SENDINGS):
+            try:
+                await self._session.send("Fetch.continueRequest", going)
+            except Error as problem:
+                # The page gave the request up while it was paused.
+                self._in_flight.discard(number)
+                log.debug("continuing %s: %s", event["request"]["url"], first_line(problem))
+            except Exception as problem:
+                # Playwright hands what a handler raised to whichever call comes next: nothing was
+                # sent, and the page still waits.
+                self._journey.stray = problem
+                continue
+            return
 
     def _marks(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if origin_of(request["url"]) != self._origin:

@@ -205,6 +205,27 @@ async def test_a_journey_that_exits_ends_itself_and_not_the_check(serve, shop_ty
 
 
 @pytest.mark.browser
+async def test_a_handler_that_fails_blames_nobody_and_does_not_end_the_check(serve, shop_type):
+    shop = serve(shop_type())
+
+    async def stumble(page, shop):
+        def fail(_: object) -> None:
+            raise ValueError("in a handler")
+
+        page.on("response", fail)
+        await look_around(page, shop)
+
+    async with open_browser() as browser:
+        seen = await visit(browser, shop.url, stumble, marked=True)
+        again = await visit(browser, shop.url, look_around, marked=True)
+    assert (seen.fault, seen.error) == (
+        Fault.HARNESS,
+        "a handler of the journey raised ValueError: in a handler",
+    )
+    assert (again.fault, again.error) == (Fault.NONE, "")
+
+
+@pytest.mark.browser
 async def test_a_driver_that_is_killed_is_not_the_products_fault(serve, shop_type):
     shop = serve(shop_type())
 
