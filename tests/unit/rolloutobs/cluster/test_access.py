@@ -9,8 +9,11 @@ import sys
 import pytest
 import yaml
 
-from rolloutobs.cluster.access import connect, from_kubeconfig, in_cluster
+from rolloutobs.cluster._http import Api, BrokenError
+from rolloutobs.cluster.access import Connection, connect, from_kubeconfig, in_cluster
+from rolloutobs.cluster.looking import look
 from rolloutobs.errors import ClusterError, ConfigurationError
+from tests.kubernetes_api import FakeCluster
 
 SERVER = "https://10.0.0.1:6443"
 
@@ -20,6 +23,7 @@ def pair(tmp_path_factory):
     """A certificate and its key, as PEM."""
     folder = tmp_path_factory.mktemp("pair")
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=watcher -keyout key -out cert"
+    command += " -addext subjectAltName=IP:127.0.0.1"
     subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
     return (folder / "cert").read_text(), (folder / "key").read_text()
 
@@ -97,6 +101,29 @@ def test_certificates_in_the_file_and_beside_it(written, pair, tmp_path):
     broken = from_kubeconfig(written({"client-certificate-data": encoded(certificate)}))
     with pytest.raises(ConfigurationError, match="cannot use the certificates"):
         broken.context()
+
+
+async def test_the_server_and_we_prove_to_each_other_who_we_are(pair, tmp_path):
+    certificate, key = pair
+    for name, text in (("cert", certificate), ("key", key)):
+        (tmp_path / name).write_text(text)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "cert")
+    tls.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    async with FakeCluster(tls) as cluster:
+        cluster.begin("01_healthy")
+        known = Connection(cluster.url, "shop", ca_data=certificate, certificate=certificate, key=key)
+        async with Api(known) as api:
+            assert len((await look(api, "shop")).workloads) == 1
+        strange = Connection(cluster.url, "shop", certificate=certificate, key=key)
+        nobody = Connection(cluster.url, "shop", ca_data=certificate)
+        for connection, message in (
+            (strange, "CERTIFICATE_VERIFY_FAILED|certificate verify failed"),
+            (nobody, "https://127"),
+        ):
+            async with Api(connection) as api:
+                with pytest.raises(BrokenError, match=message):
+                    await look(api, "shop")
 
 
 def test_a_token_in_a_file(written, tmp_path):
