@@ -377,6 +377,7 @@ KUBERNETES_ATTR_KIND: Final = "k8s.object.kind"
 KUBERNETES_ATTR_NAME: Final = "k8s.object.name"
 KUBERNETES_ATTR_REASON: Final = "k8s.event.reason"
 KUBERNETES_ATTR_COUNT: Final = "k8s.event.count"
+KUBERNETES_ATTR_MESSAGE: Final = "k8s.event.message"
 
 # --- log events of the analysis -----------------------------------------------------------------------------
 EVENT_VERDICT: Final = "rolloutobs.verdict"

@@ -214,22 +214,20 @@ def _pods(changes: Iterable[Change], steps: Sequence[Telling], root: str, end: f
 
 
 def _warnings(changes: Iterable[Change]) -> tuple[Happening, ...]:
-    """Return the warnings of Kubernetes, as often as they were by then; the first ones, if they are many."""
-    latest: dict[str, Change] = {}
-    for change in changes:
-        if change.event is not None and change.event.type == "Warning":
-            latest.setdefault(change.event.uid, change)
-            latest[change.event.uid] = change
-    found = []
-    for change in latest.values():
-        event = change.event
-        if event is not None:
-            attributes: dict[str, Value] = {
+    """Return the warnings of Kubernetes, as often as they were by then; of many the most frequent ones."""
+    latest = {change.event.uid: change.event for change in changes if change.event is not None}
+    found = sorted((e for e in latest.values() if e.type == "Warning"), key=lambda e: e.count, reverse=True)
+    return tuple(
+        Happening(
+            event.last,
+            event.reason,
+            {
                 semconv.KUBERNETES_ATTR_KIND: event.kind,
                 semconv.KUBERNETES_ATTR_NAME: event.name,
                 semconv.KUBERNETES_ATTR_REASON: event.reason,
                 semconv.KUBERNETES_ATTR_COUNT: event.count,
-                "message": event.message,
-            }
-            found.append(Happening(event.last, event.reason, attributes))
-    return tuple(found[:_MOST_EVENTS])
+                semconv.KUBERNETES_ATTR_MESSAGE: event.message,
+            },
+        )
+        for event in sorted(found[:_MOST_EVENTS], key=lambda e: e.last)
+    )

@@ -35,6 +35,8 @@ _MOST_ROLLOUTS: Final = 2000
 """Under way at once."""
 _MOST_CHANGES: Final = 5000
 """Of one rollout."""
+_MOST_EVENTS: Final = 64
+"""Different warnings of one rollout; of each the last time counts, as a pod that crashes does so for days."""
 _MOST_TOLD: Final = 10_000
 """Rollouts of which is remembered that they have been told."""
 _MOST_ATTEMPTS: Final = 20
@@ -72,10 +74,25 @@ class _Story:
     """What is known of a rollout that has not been told."""
 
     changes: list[Change] = field(default_factory=list)
+    events: dict[str, Change] = field(default_factory=dict)
+    """The last time of each Event of Kubernetes, by its uid."""
     attempt: int = 0
     """How often it had ended before and gone on."""
     timer: asyncio.TimerHandle | None = None
     """Runs once it has ended."""
+
+    def add(self, change: Change, *, is_end: bool) -> bool:
+        """Keep a change; return whether there was room for it. Events are examples, and none is missed."""
+        event = change.event
+        if event is not None:
+            is_kept = event.uid in self.events or len(self.events) < _MOST_EVENTS
+            if event.type == "Warning" and is_kept:
+                self.events[event.uid] = change
+            return True
+        has_room = is_end or len(self.changes) < _MOST_CHANGES
+        if has_room:
+            self.changes.append(change)
+        return has_room
 
     def wait(self) -> None:
         """It has not ended after all."""
@@ -124,9 +141,7 @@ class TraceSink:
         rollout = change.rollout
         if story is None or rollout is None:
             return
-        if len(story.changes) < _MOST_CHANGES or rollout.phase.is_end:
-            story.changes.append(change)
-        else:
+        if not story.add(change, is_end=rollout.phase.is_end):
             self._lost += 1
         if change.event is not None or change.pod is not None:
             return
@@ -170,7 +185,7 @@ class TraceSink:
         self._told[rollout] = story.attempt
         while len(self._told) > _MOST_TOLD:
             self._told.popitem(last=False)
-        tellings = spans_of(story.changes, story.attempt)
+        tellings = spans_of([*story.changes, *story.events.values()], story.attempt)
         spans = tuple(read_span(each, rollout, self._resource) for each in tellings)
         self._delivery.put(f"{rollout}/{story.attempt}", _Trace(spans))
 

@@ -1,6 +1,8 @@
 """Rollouts as regions in Grafana, over restarts of the watcher and of Grafana."""
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +60,20 @@ async def test_versions_that_come_and_go_read_as_one_story(server):
     assert f"undone-by:{UID}-4" in tags[f"rollout:{UID}-3"]
     assert {"rollback", f"undoes:{UID}-3"} <= set(tags[f"rollout:{UID}-4"])
     assert {item["dashboardUID"] for item in server.items.values()} == {"version-comparison"}
+
+
+async def test_the_dashboards_find_them(server):
+    await tell(changes_of(*ALL), sink(server))
+    boards = sorted((Path(__file__).parents[4] / "k8s" / "dashboards").glob("*.json"))
+    for board in boards:
+        marks = json.loads(board.read_text("utf-8"))["annotations"]["list"]
+        (target,) = (mark["target"] for mark in marks if mark["datasource"]["uid"] == "-- Grafana --")
+        assert target["matchAny"] is False
+        query = {"tags": [tag.replace("$app", "pay") for tag in target["tags"]], "matchAny": ["false"]}
+        assert len(server.find(query)[1]) == len(STORY), board.name
+        query = {"tags": [tag.replace("$app", "other") for tag in target["tags"]], "matchAny": ["false"]}
+        assert server.find(query)[1] == []
+    assert boards
 
 
 async def test_every_moment_is_on_the_dashboard_by_then(server):

@@ -254,6 +254,22 @@ async def test_events_of_no_rollout_that_goes_on_are_no_story():
     assert spans == []
 
 
+async def test_a_pod_that_crashes_for_a_day_is_one_event_with_its_last_count():
+    def crash(uid, count):
+        event = Event(uid, "shop", "Pod", "a", "BackOff", "m", "Warning", count, 1001.0, 1000.0 + count)
+        return change(ChangeKind.EVENT, 1000.0 + count, event=event)
+
+    crashes = [crash("e", count) for count in range(1, 9000)]
+    others = [crash(f"other-{n}", 1) for n in range(100)]
+    spans, sink = await told(
+        [change(ChangeKind.STARTED, 1000.0), *crashes, *others, change(ChangeKind.COMPLETED, 90_000.0, DONE)]
+    )
+    (root,) = spans
+    assert len(root.events) == 32
+    assert max(event.attributes["k8s.event.count"] for event in root.events) == 8999
+    assert sink.failures == 0
+
+
 async def test_a_rollout_of_very_many_pods_says_how_many_spans_it_is_told_without():
     pods = [
         change(ChangeKind.POD_READY, 1001.0, pod=pod(f"p{n:04}", created=1001.0, ready_since=1002.0))
