@@ -311,6 +311,8 @@ WATCHER_CHANGES_TOTAL: Final = "rolloutobs_watcher_changes_total"
 WATCHER_FAILURES_TOTAL: Final = "rolloutobs_watcher_failures_total"
 """Requests to the Kubernetes API that have failed, lines that could not be read, changes that a sink has
 lost: label where."""
+WATCHER_CUTS_TOTAL: Final = "rolloutobs_watcher_cuts_total"
+"""Watches that broke off and went on from where they were, which is no failure: label resource."""
 WATCHER_LISTS_TOTAL: Final = "rolloutobs_watcher_lists_total"
 """Full lists read: label resource. Each beyond the first means that a watch could not go on."""
 WATCHER_READABLE: Final = "rolloutobs_watcher_readable"

@@ -124,6 +124,8 @@ class Reader:
         """Full lists read."""
         self.failures = 0
         """Of requests and lines."""
+        self.cuts = 0
+        """Watches that broke off and went on from where they were."""
         self.settled = asyncio.Event()
         """Set once the first list is there, or it is known that there is none to be had now."""
         self.heard = clock()
@@ -167,7 +169,7 @@ class Reader:
         if isinstance(error, BrokenError) and self._has_spoken:
             # Load balancers and API servers that restart do that; we go on from where we were.
             self._has_spoken = False
-            self.failures += 1
+            self.cuts += 1
             return 0.0
         self._fails(error)
         if isinstance(error, AbsentError | ForbiddenError):
@@ -202,7 +204,8 @@ class Reader:
         self.settled.set()
 
     def _fails(self, error: ClusterError) -> None:
-        self.failures += 1
+        # That Argo or Flagger is not there is no failure.
+        self.failures += not isinstance(error, AbsentError)
         if str(error) != self.problem:
             level = logging.INFO if isinstance(error, AbsentError) else logging.WARNING
             _LOG.log(level, "%s: %s", self.resource.plural, error)

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 
-from rolloutobs import semconv
 from rolloutobs.cluster._http import Api
 from rolloutobs.cluster.figures import families
 from rolloutobs.cluster.journal import Journal
@@ -25,6 +23,7 @@ from rolloutobs.cluster.reading import Pace, Reader
 from rolloutobs.cluster.resources import RESOURCES, Kind
 from rolloutobs.cluster.serving import Answer
 from rolloutobs.cluster.state import State
+from rolloutobs.cluster.upkeep import own_families
 
 __all__ = ["BACKFILL_SECONDS", "Clocks", "Watcher"]
 
@@ -218,29 +217,9 @@ class Watcher:
 
     def _metrics(self) -> Iterator[Metric]:
         yield from families(self.state.workloads(), self._clocks.wall())
-        lists = CounterMetricFamily(
-            semconv.WATCHER_LISTS_TOTAL, "Full lists read.", labels=[semconv.LABEL_RESOURCE]
-        )
-        readable = GaugeMetricFamily(
-            semconv.WATCHER_READABLE, "Whether a resource can be read.", labels=[semconv.LABEL_RESOURCE]
-        )
-        failures = CounterMetricFamily(
-            semconv.WATCHER_FAILURES_TOTAL, "What has failed.", labels=[semconv.LABEL_WHERE]
-        )
-        for kind in dict.fromkeys(reader.resource for reader in self.readers):
-            readers = [reader for reader in self.readers if reader.resource is kind]
-            lists.add_metric([kind.plural], sum(reader.lists for reader in readers))
-            readable.add_metric([kind.plural], float(all(r.lists and not r.problem for r in readers)))
-            failures.add_metric([kind.plural], sum(reader.failures for reader in readers))
-        handed_over = [(sink.name, sink.failures) for sink in self._sinks if isinstance(sink, CountedSink)]
-        for name, count in (*self._lost.items(), ("journal", self.journal.failures), *handed_over):
-            failures.add_metric([name], count)
-        changes = CounterMetricFamily(
-            semconv.WATCHER_CHANGES_TOTAL, "Changes seen.", labels=[semconv.LABEL_KIND]
-        )
-        for name, count in self.told.items():
-            changes.add_metric([name], count)
-        yield from (lists, readable, failures, changes)
+        failures = dict(self._lost) | {"journal": self.journal.failures}
+        failures |= {sink.name: sink.failures for sink in self._sinks if isinstance(sink, CountedSink)}
+        yield from own_families(self.readers, failures, self.told)
 
 
 class _Collected:

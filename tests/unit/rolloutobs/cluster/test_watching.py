@@ -97,14 +97,16 @@ async def replayed(name, **faults):
 
             await until(is_there)
             await until(lambda: len(heard.changes) == sum(watcher.told.values()))
-            return heard.told, heard.events, shown(watcher), cluster
+            broken = [(reader.failures, reader.cuts > 0) for reader in watcher.readers if reader.lists]
+            return heard.told, heard.events, shown(watcher), cluster, broken
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
 async def test_a_connection_that_breaks_off_at_every_line_changes_nothing(name):
-    told, events, metrics, quiet = await replayed(name)
+    told, events, metrics, quiet, whole = await replayed(name)
     cut = await replayed(name, cut_every=1)
     assert (told, events, metrics) == cut[:3]
+    assert (whole, cut[4]) == ([(0, False)] * 4, [(0, True)] * 4)
     for plural in PLURALS:
         lines = len(quiet.kinds[plural].lines)
         assert (quiet.watches(plural), cut[3].watches(plural) >= lines) == (1, True)
@@ -197,6 +199,7 @@ async def test_crds_that_are_not_installed_are_done_without_until_they_are():
             assert watcher.problems() == []
             for plural in CUSTOM:
                 assert sample_value(samples(watcher), "rolloutobs_watcher_readable", resource=plural) == 0
+                assert sample_value(samples(watcher), "rolloutobs_watcher_failures_total", where=plural) == 0
             cluster.put("rollouts", [])
             await until(
                 lambda: sample_value(samples(watcher), "rolloutobs_watcher_readable", resource="rollouts")
