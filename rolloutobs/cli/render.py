@@ -115,6 +115,12 @@ def _add_app(parser: argparse.ArgumentParser) -> None:
         help="it is ready when this answers (default: %(default)s)",
     )
     app.add_argument(
+        "--owner",
+        default="",
+        metavar="NAME",
+        help="a team or a channel, named in alerts and notifications (rolloutobs.io/owner)",
+    )
+    app.add_argument(
         "--host", default="", metavar="NAME", help="users reach it under this name (adds an Ingress)"
     )
 
@@ -211,6 +217,7 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         arguments.port,
         arguments.health,
         arguments.replicas,
+        arguments.owner,
         arguments.prometheus,
         arguments.serve,
         arguments.runbook.partition("#")[0],

@@ -39,6 +39,8 @@ class Wanted:
     health: str = "/healthz"
     """Path of the app's readiness."""
     replicas: int = 4
+    owner: str = ""
+    """A team or a channel, named in alerts and notifications; empty: nobody."""
     prometheus: str = ""
     """URL of the Prometheus that gates ask; empty: as it stands in `k8s/`."""
     serve: str = ""

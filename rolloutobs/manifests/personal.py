@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from rolloutobs import semconv
 from rolloutobs.manifests.kustomize import Manifest, in_namespace
 from rolloutobs.manifests.merge import merged
-from rolloutobs.manifests.model import Wanted
+from rolloutobs.manifests.model import Controller, Wanted
 
 __all__ = ["personal"]
 
@@ -32,6 +33,12 @@ _LOAD: Final = "rolloutobs-load"
 _GATE: Final = "rolloutobs-gate"
 _JOURNEYS: Final = "rolloutobs-journeys"
 _ONE_APPS: Final = (_CHECK, _LOAD, _GATE, _JOURNEYS)
+_WORKLOADS: Final = {
+    Controller.NONE: "Deployment",
+    Controller.ARGO: "Rollout",
+    Controller.FLAGGER: "Canary",
+}
+"""What a rollout is of; its annotations hold for it."""
 _APP_CONTAINER: Final = "app"
 
 
@@ -105,12 +112,15 @@ def _renamed(value: Any, names: _Names) -> Any:
 
 def _with_pods(each: Manifest, wanted: Wanted) -> Manifest:
     """Return an object with its containers' images, and the app's with nothing of the example."""
-    if (
-        each["metadata"].get("labels", {}).get("app.kubernetes.io/name") == wanted.app
-        and "replicas" in each["spec"]
-    ):
+    if _is_the_apps(each, wanted) and "replicas" in each["spec"]:
         each = merged(each, {"spec": {"replicas": _replicas(each, wanted)}})
+    if wanted.owner and each["kind"] == _WORKLOADS[wanted.controller] and _is_the_apps(each, wanted):
+        each = merged(each, {"metadata": {"annotations": {semconv.ANNOTATION_OWNER: wanted.owner}}})
     return _walked(each, each["metadata"], wanted)  # type: ignore[no-any-return]
+
+
+def _is_the_apps(each: Manifest, wanted: Wanted) -> bool:
+    return bool(each["metadata"].get("labels", {}).get("app.kubernetes.io/name") == wanted.app)
 
 
 def _replicas(each: Manifest, wanted: Wanted) -> int:

@@ -33,6 +33,11 @@ def _in(*phases: Phase) -> str:
     return f'{semconv.ROLLOUT_PHASE}{{phase=~"{matcher}"}}'
 
 
+# For Alertmanager to route by. It is there with every rollout, and empty where nobody owns the workload.
+_OWNER: Final = (
+    f"* on ({_LABELS}) group_left ({semconv.LABEL_OWNER}) "
+    f"max by ({_LABELS}, {semconv.LABEL_OWNER}) ({semconv.ROLLOUT_INFO})"
+)
 _UNDER_WAY: Final = f"{_BY} ({_in(*(phase for phase in Phase if not phase.is_end))}) == 1"
 _PAUSED: Final = _in(Phase.PAUSED)
 
@@ -43,9 +48,9 @@ GROUP: Final = Group(
             "RolloutSlow",
             Severity.INFO,
             promql(f"""
-                {_BY} ({_SECONDS}) > 600
-                and {_BY} ({_SECONDS}) > 2 * {_BY} (quantile_over_time(0.5, {_SECONDS}[14d]))
-                and {_UNDER_WAY}
+                {_BY} ({_SECONDS}) {_OWNER} > 600
+                and on ({_LABELS}) {_BY} ({_SECONDS}) > 2 * {_BY} (quantile_over_time(0.5, {_SECONDS}[14d]))
+                and on ({_LABELS}) {_UNDER_WAY}
             """),
             f"A rollout of {_WHICH} takes longer than usual",
             "{{ $value | humanizeDuration }}, more than twice the median of two weeks.",
@@ -55,8 +60,8 @@ GROUP: Final = Group(
             "RolloutHeldTooLong",
             Severity.WARNING,
             promql(f"""
-                {_BY} (min_over_time({_PAUSED}[{_HELD}])) == 1
-                and {_BY} ({_PAUSED} offset {_HELD}) == 1
+                {_BY} (min_over_time({_PAUSED}[{_HELD}])) {_OWNER} == 1
+                and on ({_LABELS}) {_BY} ({_PAUSED} offset {_HELD}) == 1
             """),
             f"The rollout of {_WHICH} has been paused for over {_HELD}",
             "Nobody has let it go on, nor taken it back: two versions serve all that time.",
@@ -65,7 +70,7 @@ GROUP: Final = Group(
             "RolloutStalled",
             Severity.WARNING,
             promql(f"""
-                {_BY} ({_in(Phase.STUCK)}) == 1
+                {_BY} ({_in(Phase.STUCK)}) {_OWNER} == 1
                 unless on ({_LABELS}) {_BY} ({_STUCK_DEPLOYMENTS})
             """),
             f"The rollout of {_WHICH} makes no progress",

@@ -173,6 +173,26 @@ def test_controllers_have_their_objects(capsys: pytest.CaptureFixture[str]) -> N
     assert one(flagger, "PodMonitor", "cart")
 
 
+@pytest.mark.parametrize(
+    ("controller", "owned"),
+    [
+        ("none", [("Deployment", "cart-stable"), ("Deployment", "cart-canary")]),
+        ("argo", [("Rollout", "cart")]),
+        ("flagger", [("Canary", "cart")]),
+    ],
+)
+def test_the_owner_is_that_of_what_is_rolled_out(
+    controller: str, owned: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = [] if controller == "none" else ["--with", controller]
+    objects = rendered(capsys, *APP, *chosen, "--host", "cart.net", "--owner", "#cart")
+    found = [(e["kind"], e["metadata"]["name"]) for e in objects if e["metadata"].get("annotations")]
+    assert found == owned
+    assert {str(e["metadata"]["annotations"]) for e in objects if "annotations" in e["metadata"]} == {
+        "{'rolloutobs.io/owner': '#cart'}"
+    }
+
+
 def test_once_per_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     objects = rendered(capsys, "render", "--cluster", "--app", "cart", "--host", "cart.net")
     assert {namespace_of(each) for each in objects} == {"rolloutobs", None}
