@@ -36,9 +36,9 @@ _FORMAT = 1
 _TAG_BYTES = 16
 _BLOCK_BYTES = 32
 _MAX_CHARS = 512
-_MARK_BYTES = 6
+_MARK_BYTES = 4
 """Of its random start, and of what is signed of it: a mark of another version is taken for one of the page's
-once in 2**48."""
+once in 2**32, and as rarely two can be compared by anybody. A page sends several, and is short of room."""
 # What `Settings` takes as a service or a version is shorter; the token must never be refused for its length.
 _MAX_WORD_BYTES = 128
 
@@ -93,7 +93,7 @@ def seal(secret: str, app: str, version: str, track: str, now: float) -> str:
 
 
 def mark(secret: str, version: str, track: str) -> str:
-    """Return a new mark of an answer, safe between the quotes of a header: 16 characters.
+    """Return a new mark of an answer, safe between the quotes of a header: 11 characters.
 
     Args:
         secret: shared with whoever reads it.
@@ -101,7 +101,8 @@ def mark(secret: str, version: str, track: str) -> str:
         track: of it, or empty.
     """
     start = secrets.token_bytes(_MARK_BYTES)
-    return urlsafe_b64encode(start + _marked(secret, start, version, track)).decode("ascii")
+    marked = start + _marked(secret, start, version, track)
+    return urlsafe_b64encode(marked).rstrip(b"=").decode("ascii")
 
 
 def _marked(secret: str, start: bytes, version: str, track: str) -> bytes:

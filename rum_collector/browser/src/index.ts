@@ -62,6 +62,9 @@ interface View extends Broken, Full {
 /** Events per beacon; what is beyond is counted as dropped (`d`). */
 const MAX_EVENTS = 20;
 
+/** Characters of a beacon beyond which it goes without marks and phases: both are a sample anyway. */
+const MOST = 1200;
+
 /** Beacons that wait for a network or for consent. */
 const MAX_UNSENT = 9;
 
@@ -167,38 +170,41 @@ const start = (api: Api): void => {
     // The collector counts views with errors without remembering views: the first beacon with an error says so.
     const first = (key: string, seen: {size: number}): 1 | undefined =>
       seen.size && !_sent.has(key) ? (_sent.add(key), 1) : undefined;
-    send(
-      JSON.stringify({
-        v: 1,
-        app: data.app,
-        ver: served('version'),
-        trk: served('track'),
-        tk: served('view'),
-        tp: served('traceparent'),
-        // A bare attribute is the empty string.
-        syn: window.__rolloutobs_synthetic || served('synthetic') != null ? 1 : undefined,
-        wd: navigator.webdriver ? 1 : undefined,
-        sr: ratio < 1 ? ratio : undefined,
-        pv: view._id,
-        sq: view._sequence++,
-        nav: view._type,
-        rt: view._route || template(new URL(view._url).pathname),
-        m: [..._values],
-        e: [..._errors.values()],
-        fe: first('fe', _errors),
-        re: [..._resources],
-        rf: first('rf', _resources),
-        c: view._events,
-        d: view._dropped || undefined,
-        ab: aborted || undefined,
-        ...(FULL && {
-          f: [...view._calls].map(([target, numbers]) => [target, ...numbers]),
-          xp: view._exposure,
-          lf: watched && view._frames.map(Math.round),
-          np: navigation && _values.has('load') ? phases(navigation) : undefined,
-        }),
+    const body: {[key: string]: unknown} = {
+      v: 1,
+      app: data.app,
+      ver: served('version'),
+      trk: served('track'),
+      tk: served('view'),
+      tp: served('traceparent'),
+      // A bare attribute is the empty string.
+      syn: window.__rolloutobs_synthetic || served('synthetic') != null ? 1 : undefined,
+      wd: navigator.webdriver ? 1 : undefined,
+      sr: ratio < 1 ? ratio : undefined,
+      pv: view._id,
+      sq: view._sequence++,
+      nav: view._type,
+      rt: view._route || template(new URL(view._url).pathname),
+      m: [..._values],
+      e: [..._errors.values()],
+      fe: first('fe', _errors),
+      re: [..._resources],
+      rf: first('rf', _resources),
+      c: view._events,
+      d: view._dropped || undefined,
+      ab: aborted || undefined,
+      ...(FULL && {
+        f: [...view._calls].map(([target, numbers]) => [target, ...numbers]),
+        xp: view._exposure,
+        lf: watched && view._frames.map(Math.round),
+        np: navigation && _values.has('load') ? phases(navigation) : undefined,
       }),
-    );
+    };
+    if (FULL && JSON.stringify(body).length > MOST) {
+      view._exposure.length = 2;
+      body['np'] = undefined;
+    }
+    send(JSON.stringify(body));
     if (FULL) {
       view._calls.clear();
       view._exposure = [0, 0];

@@ -286,7 +286,10 @@ async def test_a_strict_policy_and_a_page_full_of_trouble(
     full.headers["content-security-policy"] = STRICT_CSP.format(collector=recorder.url).replace(
         "connect-src", "connect-src 'self'"
     )
-    full.answers |= {f"/api/a-rather-long-name/{word}": (500, JSON, b"{}") for word in "abcdefgh"}
+    # As an app with a secret tells who it is: in more letters.
+    full.headers["server-timing"] = f'view;desc="{"t" * 107}", traceparent;desc="00-{"1" * 32}-{"2" * 16}-01"'
+    said = {**JSON, "server-timing": f'view;desc="{"t" * 107}", answer;desc="{"m" * 11}"'}
+    full.answers |= {f"/api/a-rather-long-name/{word}": (500, said, b"{}") for word in "abcdefgh"}
     page = await context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -308,4 +311,6 @@ async def test_a_strict_policy_and_a_page_full_of_trouble(
     assert sum(total for _, total, _, _ in beacon["f"]) == 8
     assert errors == []
     (body,) = [body for method, path, _, body in recorder.requests if path == "/b" and b"a-rather" in body]
+    # Marks of answers and phases are what there is no room for.
+    assert (beacon["xp"], "np" in beacon) == ([0, 0], False)
     assert len(body) <= 1200, body

@@ -78,8 +78,8 @@ def test_a_mark_is_told_apart_by_who_has_the_secret_only() -> None:
     assert not any(reader.is_same(each, canary) for each in other)
     assert not any(TokenReader(["another"]).is_same(each, canary) for each in own)
     # Nobody else can sort them: no two are alike, in whole or in part, and all are as long.
-    assert len({each[:8] for each in own + other}) == len({each[8:] for each in own + other}) == 250
-    assert {len(each) for each in own + other} == {16}
+    assert len({each[:5] for each in own + other}) == len({each[6:] for each in own + other}) == 250
+    assert {len(each) for each in own + other} == {11}
 
 
 @given(st.text(max_size=40))
