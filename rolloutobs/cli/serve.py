@@ -7,9 +7,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,9 +18,14 @@ from rolloutobs.cli.options import address, require
 from rolloutobs.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import uvicorn
+    from starlette.applications import Starlette
+
     from rolloutobs.cli.workloads import WorkloadFile
     from rolloutobs.console.app import Console
+    from rolloutobs.console.failures import Failures
     from rolloutobs.console.model import Happening, Status
+    from rolloutobs.console.notifying import Notifier
     from rolloutobs.console.tokens import Tokens
 
 __all__ = ["TOKEN", "add_parser", "run"]
@@ -27,7 +33,7 @@ __all__ = ["TOKEN", "add_parser", "run"]
 TOKEN: Final = "ROLLOUTOBS_SERVE_TOKEN"  # noqa: S105 - a name, not a secret
 """Tokens that are accepted, several with blanks between them."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-_REREAD_SECONDS: Final = 5.0
+_REREAD_SECONDS: Final = 2.0
 _MOST_AT_ONCE: Final = 200
 """Requests; more are refused at once, which is no for every webhook."""
 _GRACE_SECONDS: Final = 5
@@ -116,25 +122,43 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes; return the exit code."""
     require("serve", "starlette", "uvicorn", "numpy", "httpx2", "yaml", "jinja2", extra="serve")
-    import uvicorn
-
     from rolloutobs.cli.workloads import WorkloadFile
     from rolloutobs.console.app import application
+    from rolloutobs.console.failures import Failures
+    from rolloutobs.console.notifying import Notifier
 
     host, port = address(arguments.listen)
-    tokens = _tokens(arguments, host, os.environ)
+    failures = Failures()
+    tokens = _tokens(arguments, host, os.environ, failures)
     if arguments.parallel < 1:
         raise ConfigurationError(f"--parallel is {arguments.parallel}; use 1 or more")
     file = WorkloadFile(arguments.workloads)
     _log_to_stderr()
-    console = _console(arguments, file, tokens)
+    notifier = Notifier(failures, time.time)
+    console = _console(arguments, file, tokens, notifier, failures)
+    notifier.start()
     console.looker.start()
     app = application(console)
-    app.router.lifespan_context = lambda _: _upkeep(console, file)
+    app.router.lifespan_context = lambda _: _upkeep(console, file, failures)
+    server = _server(app, (host, port), arguments)
+    try:
+        server.run()
+    except SystemExit:
+        # uvicorn's own way to say that the address cannot be listened on; it has told why.
+        return 2
+    finally:
+        console.looker.close()
+        notifier.close()
+    return 0 if server.started else 2
+
+
+def _server(app: Starlette, where: tuple[str, int], arguments: argparse.Namespace) -> uvicorn.Server:
+    import uvicorn
+
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
+        host=where[0],
+        port=where[1],
         access_log=False,
         server_header=False,
         ws="none",
@@ -145,20 +169,17 @@ def run(arguments: argparse.Namespace) -> int:
         ssl_keyfile=arguments.tls_key,
     )
     server = uvicorn.Server(config)
-    try:
-        server.run()
-    except SystemExit:
-        # uvicorn's own way to say that the address cannot be listened on; it has told why.
-        return 2
-    finally:
-        console.looker.close()
-    return 0 if server.started else 2
+    # Asked to stop, uvicorn ends its process by the same signal once more, before the last looks are kept.
+    server.capture_signals = lambda: _stopped_by_signals(server)  # type: ignore[method-assign]
+    return server
 
 
-def _tokens(arguments: argparse.Namespace, host: str, environ: Mapping[str, str]) -> Tokens:
+def _tokens(
+    arguments: argparse.Namespace, host: str, environ: Mapping[str, str], failures: Failures
+) -> Tokens:
     from rolloutobs.console.tokens import Tokens
 
-    tokens = Tokens(environ.get(TOKEN, "").split(), arguments.token_file)
+    tokens = Tokens(environ.get(TOKEN, "").split(), arguments.token_file, failures)
     if tokens and arguments.no_token:
         raise ConfigurationError(f"--no-token, and there are tokens; drop it, or --token-file and {TOKEN}")
     if not tokens and not arguments.no_token and host not in _LOOPBACK:
@@ -168,7 +189,13 @@ def _tokens(arguments: argparse.Namespace, host: str, environ: Mapping[str, str]
     return tokens
 
 
-def _console(arguments: argparse.Namespace, file: WorkloadFile, tokens: Tokens) -> Console:
+def _console(
+    arguments: argparse.Namespace,
+    file: WorkloadFile,
+    tokens: Tokens,
+    notifier: Notifier,
+    failures: Failures,
+) -> Console:
     from rolloutobs.cli.following import Follower
     from rolloutobs.console.app import Console
     from rolloutobs.console.board import Board
@@ -177,7 +204,12 @@ def _console(arguments: argparse.Namespace, file: WorkloadFile, tokens: Tokens) 
     from rolloutobs.console.metrics import Metrics
 
     folder = Folder(arguments.state) if arguments.state else None
-    board = Board(folder, time.time, _log)
+
+    def happened(status: Status, happening: Happening) -> None:
+        _log(status, happening)
+        notifier(status, happening)
+
+    board = Board(folder, time.time, happened, failures)
     for key in folder.keys() if folder else ():
         file.cover(key)
     for workload in file.workloads.values():
@@ -187,15 +219,26 @@ def _console(arguments: argparse.Namespace, file: WorkloadFile, tokens: Tokens) 
         board,
         looker,
         tokens,
-        Metrics(board, time.time),
+        Metrics(board, failures, time.time),
         time.time,
         cover=file.cover,
         unreadable=lambda: file.failed,
     )
 
 
+@contextlib.contextmanager
+def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, server.handle_exit) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @contextlib.asynccontextmanager
-async def _upkeep(console: Console, file: WorkloadFile) -> AsyncIterator[None]:
+async def _upkeep(console: Console, file: WorkloadFile, failures: Failures) -> AsyncIterator[None]:
     """Read the file of workloads again, as long as the application runs."""
 
     async def often() -> None:
@@ -205,7 +248,7 @@ async def _upkeep(console: Console, file: WorkloadFile) -> AsyncIterator[None]:
             if await asyncio.to_thread(file.reread):
                 _taken_over(console, file)
             if file.failed and file.failed != before:
-                console.metrics.failed("workloads")
+                failures.count("workloads")
                 logging.getLogger("rolloutobs.serve").error("what was there before holds: %s", file.failed)
 
     task = asyncio.create_task(often())

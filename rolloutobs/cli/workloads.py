@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import yaml
 
+from rolloutobs.analysis._http import base_url
 from rolloutobs.cli.options import read_policy, seconds
 from rolloutobs.cli.rails import add_rails, rails_of
 from rolloutobs.cli.sources import add_sources, add_weight
@@ -50,6 +51,10 @@ def _actions() -> Mapping[str, argparse.Action]:
     return {each.dest: each for each in parser._actions}
 
 
+def _told(action: argparse.Action) -> str:
+    return (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%")
+
+
 _ALL: Final = _actions()
 _ACTIONS: Final = {name: each for name, each in _ALL.items() if name not in _FIXED}
 _OWN: Final[Mapping[str, str]] = {
@@ -59,7 +64,7 @@ _OWN: Final[Mapping[str, str]] = {
     "its own); `{}` for all",
     "notify": "address that decisions and overrides are posted to, as JSON",
 }
-KEYS: Final[Mapping[str, str]] = {**_OWN, **{name: each.help or "" for name, each in _ACTIONS.items()}}
+KEYS: Final[Mapping[str, str]] = {**_OWN, **{name: _told(each) for name, each in _ACTIONS.items()}}
 """What an entry may say, and what that means."""
 
 
@@ -163,7 +168,7 @@ class WorkloadFile:
         found.unlisted = tuple(_texts(plain.get("unlisted") or [], "unlisted"))
         for number, entry in enumerate(_list(plain.get("workloads") or [], "workloads")):
             where = f"workloads.{number}"
-            made = self._workload({**found.defaults, **_mapping(entry, where)}, where)
+            made = self._workload(_over(found.defaults, _mapping(entry, where)), where)
             if made.key in found.workloads:
                 raise SettingError(
                     where, f"{made.namespace}/{made.name} has an entry already; keep one of them"
@@ -204,7 +209,7 @@ class WorkloadFile:
             app=str(options["app"]),
             interval_seconds=float(options["interval"]),
             rails=rails_of(argparse.Namespace(**options)),
-            notify=_text(entry, "notify", where),
+            notify=_address(entry, where),
             options=options,
         )
 
@@ -263,6 +268,14 @@ def _text(entry: Mapping[str, Any], key: str, where: str, default: str = "") -> 
     return value
 
 
+def _address(entry: Mapping[str, Any], where: str) -> str:
+    value = _text(entry, "notify", where)
+    try:
+        return base_url(value) if value else ""
+    except ConfigurationError as error:
+        raise SettingError(f"{where}.notify", f"notify: {error}") from None
+
+
 def _name(entry: Mapping[str, Any], key: str, where: str) -> str:
     value = _text(entry, key, where)
     if not value:
@@ -297,6 +310,13 @@ def _converted(action: argparse.Action, value: Any, path: str) -> Any:
         return convert(str(value))
     except (argparse.ArgumentTypeError, ValueError) as error:
         raise SettingError(path, f"{name}: {error}") from None
+
+
+def _over(defaults: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `entry` with what it leaves to the defaults: one that has a source of its own needs no other."""
+    groups = [set(keys) for keys in (_SOURCES, _WEIGHTS) if not entry.keys().isdisjoint(keys)]
+    replaced = set().union(*groups)
+    return {**{key: value for key, value in defaults.items() if key not in replaced}, **entry}
 
 
 def _one_of(entry: Mapping[str, Any], keys: tuple[str, ...], where: str, *, needed: bool) -> None:

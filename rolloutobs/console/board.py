@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final, Protocol
 
+from rolloutobs.console.failures import Failures
 from rolloutobs.console.model import (
     Happening,
     Key,
@@ -49,7 +50,7 @@ class Board:
         archive: keeps rollouts and logs; ``None``: they end with the process.
         clock: Unix time.
         log: is told everything that happens.
-        changed: called with the key of a workload that is to be followed anew.
+        failures: counts.
     """
 
     def __init__(
@@ -57,9 +58,12 @@ class Board:
         archive: Archive | None,
         clock: Callable[[], float],
         log: Callable[[Status, Happening], None] = lambda status, happening: None,
-        changed: Callable[[Key], None] = lambda key: None,
+        failures: Failures | None = None,
     ) -> None:
-        self._archive, self._clock, self._log, self.changed = archive, clock, log, changed
+        self._archive, self._clock, self._log = archive, clock, log
+        self._failures = failures or Failures()
+        self.changed: Callable[[Key], None] = lambda key: None
+        """Called with the key of a workload that is to be followed anew; whoever follows sets it."""
         self._lock = threading.RLock()
         self._statuses: dict[Key, Status] = {}
         self.unsaved = ""
@@ -137,6 +141,7 @@ class Board:
             status = self._statuses.get(key)
             if status is None or status.rollout.number != number or status.trouble == reason:
                 return
+            self._failures.count("look")
             self._statuses[key] = replace(status, trouble=reason)
             self._happened(key, "trouble", reason)
 
@@ -228,3 +233,5 @@ class Board:
         if self._archive:
             status = self._statuses[key]
             self.unsaved = self._archive.save(key, (status.rollout, status.happenings))
+            if self.unsaved:
+                self._failures.count("state")

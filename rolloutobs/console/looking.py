@@ -52,8 +52,6 @@ class Looker:
         self._thread = threading.Thread(target=self._run, name="rolloutobs-looker", daemon=True)
         self._pulse = time.monotonic()
         self._ended: asyncio.Event | None = None
-        self.errors = 0
-        """What nobody had expected to fail."""
 
     def start(self) -> None:
         """Begin to follow what is on the board, and what will be."""
@@ -129,7 +127,6 @@ class Looker:
         except (RolloutobsError, OSError) as error:
             self._board.fail(key, number, str(error))
         except Exception as error:
-            self.errors += 1
             logger.exception("%s/%s cannot be followed", *key)
             self._board.fail(key, number, f"{type(error).__name__}: {error}")
         if not following.stop.is_set():

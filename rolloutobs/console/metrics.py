@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from rolloutobs import semconv
 from rolloutobs.analysis.model import Verdict
 from rolloutobs.console.board import Board
+from rolloutobs.console.failures import Failures
 from rolloutobs.console.families import families
 from rolloutobs.console.model import Status
 from rolloutobs.console.standing import standing
@@ -25,20 +26,18 @@ _NAMES = (semconv.LABEL_NAMESPACE, semconv.LABEL_WORKLOAD, semconv.LABEL_APP)
 
 
 class Metrics:
-    """Counts answers and failures, and shows the board.
+    """Counts answers, and shows the board.
 
     Args:
         board: the workloads.
+        failures: what could not be done.
         clock: Unix time.
     """
 
-    def __init__(self, board: Board, clock: Callable[[], float]) -> None:
-        self._board, self._clock = board, clock
+    def __init__(self, board: Board, failures: Failures, clock: Callable[[], float]) -> None:
+        self._board, self._failures, self._clock = board, failures, clock
         self._lock = threading.Lock()
         self._answers: Counter[tuple[str, str, str, str]] = Counter()
-        self._failures: Counter[str] = Counter(
-            dict.fromkeys(("look", "state", "notify", "tokens", "workloads"), 0)
-        )
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -46,11 +45,6 @@ class Metrics:
         """Count an answer about a workload that there is."""
         with self._lock:
             self._answers[(*key, hook, str(status))] += 1
-
-    def failed(self, where: str, times: int = 1) -> None:
-        """Count something that could not be done."""
-        with self._lock:
-            self._failures[where] += times
 
     def text(self) -> bytes:
         """Return all of it in the text format."""
@@ -63,7 +57,7 @@ class Metrics:
         yield from _of_looks(statuses)
         yield _held(statuses, now)
         with self._lock:
-            answers, failures = self._answers.copy(), self._failures.copy()
+            answers = self._answers.copy()
         told = CounterMetricFamily(
             semconv.GATE_ANSWERS_TOTAL,
             "What callers were told.",
@@ -74,7 +68,7 @@ class Metrics:
         failed = CounterMetricFamily(
             semconv.GATE_FAILURES_TOTAL, "What could not be done.", labels=(semconv.LABEL_WHERE,)
         )
-        for where, count in sorted(failures.items()):
+        for where, count in sorted(self._failures.totals().items()):
             failed.add_metric((where,), count)
         yield from (told, failed)
 

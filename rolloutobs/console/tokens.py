@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from rolloutobs.console.failures import Failures
 from rolloutobs.errors import ConfigurationError
 
 __all__ = ["Tokens"]
@@ -28,14 +29,18 @@ class Tokens:
     Args:
         fixed: tokens that do not change (the environment).
         files: each with one token a line; ``#`` begins a comment.
+        failures: counts.
 
     Raises:
         ConfigurationError: a file cannot be read, or a token is too short.
     """
 
-    def __init__(self, fixed: Sequence[str] = (), files: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, fixed: Sequence[str] = (), files: Sequence[Path] = (), failures: Failures | None = None
+    ) -> None:
         self._fixed = tuple(_checked(token, "the environment") for token in fixed)
         self._files = tuple(files)
+        self._failures = failures or Failures()
         self._known: dict[Path, tuple[object, tuple[bytes, ...]]] = {}
         self.failed = ""
         """Why a file could not be read again; empty: it could."""
@@ -69,6 +74,7 @@ class Tokens:
             except (OSError, ConfigurationError) as error:
                 # The tokens from before go on: a volume that is being changed locks nobody out.
                 self.failed = str(error)
+                self._failures.count("tokens")
 
 
 def _version(path: Path) -> object:
