@@ -53,6 +53,9 @@ async def load(given: argparse.Namespace, targets: Sequence[Target], stop: async
     plan, thresholds = plan_of(given, targets), thresholds_of(given)
     if plan.role is Role.WORKER:
         await run_worker(plan, stop)
+        if stop.is_set():
+            print("stopped before the load was over: its master counts this worker as lost", flush=True)
+            return ExitCode.INCONCLUSIVE
         print("the load is over; its verdict is the master's", flush=True)
         return ExitCode.PASS
     if not given.app:

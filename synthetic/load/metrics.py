@@ -69,6 +69,8 @@ class LoadMetrics(Collector):
         )
         for where in INTERNAL_PLACES:
             self._internal.cell(where)
+        for family in (self._late, self._lost):
+            family.cell(app, load)
 
     def update(self, result: LoadResult) -> None:
         """Take in what a load has counted so far."""

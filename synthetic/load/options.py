@@ -89,7 +89,7 @@ def add_load(commands: Commands, exit_codes: str) -> None:
     )  # fmt: skip
     add_routes(parser)
     parser.add_argument(
-        "--load", metavar="NAME", default="load",
+        "--load", metavar="NAME", default="paired",
         help="name of the load in metrics and reports (default: %(default)s)",
     )  # fmt: skip
     _add_tasks(parser, "10s; with --count: until so many have arrived")
@@ -171,7 +171,7 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where requests are made")
     group.add_argument(
         "--processes", type=int, default=1, metavar="N",
-        help="so many workers on this machine, for one process makes some thousand requests per second "
+        help="so many workers on this machine, for one process makes 2,000 requests a second at best "
         "(default: %(default)s)",
     )  # fmt: skip
     group.add_argument("--master", action="store_true", help="lead workers on other machines")

@@ -164,7 +164,7 @@ def load_junit(app: str, name: str, result: LoadResult, verdict: LoadVerdict) ->
 
 def load_markdown(app: str, name: str, result: LoadResult, verdict: LoadVerdict) -> str:
     """Return a table of both tracks and the findings, for the summary of a CI."""
-    lines = [f"### Load {_m(name)} on {_m(app)}: {verdict.code.name.lower()}", "", _m(verdict.reason), ""]
+    lines = [f"### The {_m(name)} load on {_m(app)}: {verdict.code.name.lower()}", "", _m(verdict.reason), ""]
     lines += ["| track | version | requests | failed | p50 | p95 | p99 |", "|---|---|---|---|---|---|---|"]
     lines += [f"| {' | '.join(_cells(load))} |" for load in result.tracks]
     lines += ["", "| looked at | result | |", "|---|---|---|"]
@@ -177,7 +177,7 @@ def load_markdown(app: str, name: str, result: LoadResult, verdict: LoadVerdict)
 def load_html(app: str, name: str, result: LoadResult, verdict: LoadVerdict) -> str:
     """Return one page that needs nothing but itself."""
     word = verdict.code.name.lower()
-    title = f"{_e(app)}: load {_e(name)}"
+    title = f"{_e(app)}: {_e(name)} load"
     findings = "".join(
         f'<tr><td>{_e(each.name)}</td><td class="{each.code.name.lower()}">{each.code.name.lower()}</td>'
         f"<td>{_e(each.text)}</td></tr>"

@@ -206,7 +206,7 @@ def test_how_it_is_told():
     assert {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
         "tests": "6", "failures": "1", "errors": "0", "skipped": "0"
     }  # fmt: skip
-    assert "### Load pay on shop: product" in load_markdown("shop", "pay", told, verdict)
+    assert "### The pay load on shop: product" in load_markdown("shop", "pay", told, verdict)
     page = load_html("shop", "<pay>", told, verdict)
     assert "&lt;pay&gt;" in page
     assert "<pay>" not in page

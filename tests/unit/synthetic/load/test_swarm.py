@@ -35,6 +35,7 @@ def locustfile(tmp_path: Path) -> Path:
     path = tmp_path / "load.py"
     path.write_text(
         textwrap.dedent("""
+        import os
         from locust import constant, task
         from synthetic.load import RolloutUser
 
@@ -42,7 +43,8 @@ def locustfile(tmp_path: Path) -> Path:
             wait_time = constant(0.05)
 
             def on_start(self):
-                self.client.get("/api/products", name="start")
+                who = {"x-who": os.environ["OTEL_SERVICE_NAME"]}
+                self.client.get("/api/products", name="start", headers=who)
 
             @task
             def buy(self):
@@ -61,7 +63,9 @@ def run(locustfile: Path, stable: str, canary: str, *more: str) -> int:
     return main([*argv, "--users", "2", "--duration", "2s", *more])
 
 
-def test_a_good_canary_under_load(serve, shop_type, locustfile, tmp_path, capsys):
+def test_a_good_canary_under_load(serve, shop_type, locustfile, tmp_path, capsys, monkeypatch):
+    # As in a pod of the app: the load is not it.
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
     stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
     out = tmp_path / "out.json"
     files = {name: tmp_path / f"out.{name}" for name in ("junit", "html", "summary")}
@@ -82,6 +86,7 @@ def test_a_good_canary_under_load(serve, shop_type, locustfile, tmp_path, capsys
         assert found["identity"] == {"right": found["requests"]}
         assert len(shop.requests) == found["requests"]
         assert {headers["baggage"] for _, headers, _ in shop.requests} == {"synthetic=test"}
+        assert {headers.get("x-who") for _, headers, _ in shop.requests} == {None, "rolloutobs-load"}
         traces = [headers["traceparent"].split("-")[1] for _, headers, _ in shop.requests]
         assert len(set(traces)) == len(traces)
     assert tracks["canary"]["version"] == "1.2.0"
@@ -105,12 +110,12 @@ def test_a_failing_canary_under_load(serve, shop_type, locustfile, capsys, monke
 
 def test_the_wrong_version_under_load(serve, shop_type, locustfile, capsys):
     stable, canary = serve(shop_type()), serve(shop_type(version="1.1.0", track="canary"))
-    assert run(locustfile, stable.url, canary.url, "--canary-version", "1.2.0") == 3
+    assert run(locustfile, stable.url, canary.url, "--canary-version", "1.2.0", "--duration", "1s") == 3
     assert "canary: version '1.1.0' answered, expected '1.2.0'" in capsys.readouterr().out
 
 
 def test_nothing_answers_under_load(locustfile, refused, capsys):
-    assert run(locustfile, refused, refused) == 2
+    assert run(locustfile, refused, refused, "--duration", "1s") == 2
     assert "most requests fail on both tracks" in capsys.readouterr().out
 
 
@@ -145,7 +150,7 @@ def test_users_that_are_not_ours_are_refused(serve, shop_type, tmp_path, capsys)
 
 async def test_plain_users_are_not_marked_and_arrive_at_their_rate(serve, shop_type, locustfile):
     shop = serve(shop_type())
-    orders = Orders(marked=False, phases=(Phase(25.0, 25.0, 4.0),))
+    orders = Orders(marked=False, phases=(Phase(50.0, 50.0, 2.0),))
     found = await run_load(Plan(orders, locustfile, shop.url, 10), asyncio.Event())
     (users,) = found.tracks
     assert not [line for line, headers, _ in shop.requests if {"baggage", "traceparent"} & set(headers)]
@@ -174,7 +179,7 @@ def test_ctrl_c_leaves_a_report(serve, shop_type, tmp_path):
     stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
     out = tmp_path / "out.json"
     argv = ["load", "--app", "shop", "--stable", stable.url, "--canary", canary.url, "--rate", "20"]
-    argv += ["--duration", "10m", "--json", str(out), "--listen", "127.0.0.1:0"]
+    argv += ["--duration", "10m", "--json", str(out), "--listen", "127.0.0.1:0", "--max-slowdown", "5"]
     process = subprocess.Popen([sys.executable, "-m", "synthetic", *argv], stdout=subprocess.PIPE, text=True)
     overdue = threading.Timer(90, process.kill)
     overdue.start()
@@ -207,7 +212,10 @@ def test_one_address_and_a_header_for_each_track(serve, shop_type, tmp_path):
     rest = ["--rate", "50..150@2s", "--count", "80", "--arrivals", "even", "--users", "5", "--json", str(out)]
     rest += ["--identity", "json:/about:build.version,track"]
     # A machine that others use may begin tasks late, which is inconclusive.
-    assert load(*routes, *paths, *rest, "--max-slowdown", "5", "--min-requests", "10") in (0, 3)
+    assert load(*routes, *paths, *rest, "--max-slowdown", "5", "--min-requests", "10", "--grace", "30s") in (
+        0,
+        3,
+    )
     tracks = json.loads(out.read_text())["tracks"]
     assert sum(each["arrivals"] for each in tracks.values()) == 80
     for name, version in (("stable", "1.1.0"), ("canary", "1.2.0")):
@@ -227,7 +235,20 @@ def test_an_address_that_splits_by_weight_and_users_too_few(serve, shop_type, tm
     shop, out = serve(shop_type(split="weight")), tmp_path / "out.json"
     more = ["--entry", shop.url, "--attempts", "30"]
     # One user for each track, too few for the rate: tasks wait, and their waiting is measured.
-    more += ["--get", "/api/products", "--rate", "400", "--count", "300", "--users", "1", "--json", str(out)]
+    more += [
+        "--get",
+        "/api/products",
+        "--rate",
+        "2000",
+        "--count",
+        "300",
+        "--users",
+        "1",
+        "--grace",
+        "30s",
+        "--json",
+        str(out),
+    ]
     assert load(*more) == 3
     told = json.loads(out.read_text())
     for found in told["tracks"].values():
@@ -242,7 +263,7 @@ def test_a_worker_that_is_killed_is_missed(serve, shop_type, tmp_path):
     stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
     out = tmp_path / "out.json"
     argv = ["load", "--app", "shop", "--stable", stable.url, "--canary", canary.url, "--processes", "2"]
-    argv += ["--rate", "20", "--duration", "7s", "--json", str(out)]
+    argv += ["--rate", "20", "--duration", "5s", "--json", str(out), "--max-slowdown", "5"]
     process = subprocess.Popen([sys.executable, "-m", "synthetic", *argv], stdout=subprocess.PIPE, text=True)
     overdue = threading.Timer(90, process.kill)
     overdue.start()
