@@ -97,6 +97,7 @@ def rollout_of(plain: Plain) -> Controller:
         current,
         stable,
         (weights.get("canary") or {}).get("weight", 0) / 100.0 if weights and not is_complete else None,
+        (spec.get("workloadRef") or {}).get("name", ""),
     )
 
 

@@ -18,13 +18,25 @@ _KEYS: Final = (semconv.LABEL_NAMESPACE, semconv.LABEL_WORKLOAD)
 
 
 def families(workloads: Iterable[Workload], now: float) -> Iterator[Metric]:
-    """Yield the metrics of workloads at the time `now`, in seconds since the epoch."""
+    """Yield the metrics of workloads at the time `now`, in seconds since the epoch.
+
+    Two of the same name, as a Deployment beside the Rollout that took over from it, are told as one, with the
+    rollout that began last.
+    """
     seen = list(workloads)
-    yield from _rollouts([(item, item.rollout) for item in seen if item.rollout is not None], now)
+    last: dict[tuple[str, str], tuple[Workload, Rollout]] = {}
+    for item in seen:
+        other = last.get((item.namespace, item.name))
+        if item.rollout is not None and (other is None or other[1].started <= item.rollout.started):
+            last[item.namespace, item.name] = (item, item.rollout)
+    yield from _rollouts(list(last.values()), now)
     yield _pods(seen)
     wrong = _gauge(semconv.TRACK_MISMATCH_PODS, "Pods whose label names another track than the controller.")
+    mismatched: Counter[tuple[str, ...]] = Counter()
     for item in seen:
-        wrong.add_metric(_of(item), sum(pod.is_mismatched for pod in item.pods))
+        mismatched[tuple(_of(item))] += sum(pod.is_mismatched for pod in item.pods)
+    for key, count in mismatched.items():
+        wrong.add_metric(key, count)
     yield wrong
 
 
@@ -55,10 +67,11 @@ def _rollouts(pairs: Sequence[tuple[Workload, Rollout]], now: float) -> Iterator
 
 def _pods(workloads: Iterable[Workload]) -> Metric:
     found = _gauge(semconv.PODS, "Pods that have not ended.", *semconv.IDENTITY_LABELS)
+    counts: Counter[tuple[str, ...]] = Counter()
     for item in workloads:
-        counts = Counter((pod.app, pod.version, pod.track.value) for pod in item.pods)
-        for identity, count in sorted(counts.items()):
-            found.add_metric([*_of(item), *identity], count)
+        counts.update((*_of(item), pod.app, pod.version, pod.track.value) for pod in item.pods)
+    for key, count in sorted(counts.items()):
+        found.add_metric(key, count)
     return found
 
 

@@ -112,7 +112,7 @@ class Controller:
     """Template that is meant to be stable; empty: the controller tells none apart."""
     weight_ratio: float | None = None
     target: str = ""
-    """Of a Canary: the Deployment it is about."""
+    """The Deployment that a Canary is about, or that a Rollout takes its template from; empty: none."""
     applied: str = ""
     """Of a Canary: what stands for the template that it rolls out."""
 

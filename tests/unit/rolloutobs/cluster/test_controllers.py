@@ -1,5 +1,6 @@
 """Argo Rollouts and Flagger, in the terms of a Deployment; and the truth about tracks."""
 
+from rolloutobs.cluster.figures import families
 from rolloutobs.cluster.model import Phase
 from rolloutobs.cluster.resources import Kind
 from rolloutobs.identity import Track
@@ -79,6 +80,40 @@ def test_argo_labels_are_checked_against_its_hashes(played):
     played.say("rollouts", end)
     wrong = {found.name: found.expected_track for found in played.workload.pods if found.is_mismatched}
     assert wrong == {"shop-hash2.0-00002": Track.STABLE}
+
+
+def test_a_deployment_that_a_rollout_refers_to_is_part_of_it(played):
+    """It has the same name as a rule, and is scaled down as the Rollout takes over."""
+    referring = rollout(
+        "1.0", 1, phase="Healthy", current="1.0", stable="1.0", conditions=[progressing("x", 10)]
+    )
+    del referring["spec"]["template"]
+    referring["metadata"]["uid"] = "uid-argo"
+    referring["spec"]["workloadRef"] = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop"}
+    own = replica_set("1.0", 1, 0, argo=True)
+    own["metadata"] |= {"uid": "uid-argo-1.0", "ownerReferences": [{"uid": "uid-argo", "controller": True}]}
+    left = deployment("1.0", 1, [progressing("NewReplicaSetAvailable", 5)], desired=0)
+    played.begin(sets=[own, replica_set("1.0", 1, 0)], rollouts=[referring], deployments=[left])
+    found = played.workload
+    assert (found.kind, found.version, found.app) == ("rollout", "1.0", "shop")
+    assert found.rollout.id == "uid-argo-1"
+
+
+def test_two_workloads_of_one_name_are_one_in_metrics(played):
+    """A series may be there once only."""
+    argo = rollout("1.0", 1, phase="Healthy", current="1.0", stable="1.0", conditions=[progressing("x", 10)])
+    argo["metadata"]["uid"] = "uid-argo"
+    own = replica_set("2.0", 1, 50, argo=True)
+    own["metadata"] |= {"uid": "uid-argo-2.0", "ownerReferences": [{"uid": "uid-argo", "controller": True}]}
+    old = deployment("1.0", 1, [progressing("NewReplicaSetAvailable", 5)], desired=0)
+    pods = [pod("1.0", 1, 0), pod("2.0", 1, 50, argo=True)]
+    pods[1]["metadata"]["ownerReferences"][0]["uid"] = "uid-argo-2.0"
+    played.begin(sets=[own, replica_set("1.0", 1, 0)], rollouts=[argo], deployments=[old], pods=pods)
+    samples = [s for family in families(played.state.workloads(), 0.0) for s in family.samples]
+    keys = [(s.name, *sorted(s.labels.items())) for s in samples]
+    assert len(keys) == len(set(keys))
+    assert {s.labels["to_version"] for s in samples if s.name == "rolloutobs_rollout_info"} == {"2.0"}
+    assert sum(s.value for s in samples if s.name == "rolloutobs_pods") == 2
 
 
 # --- Flagger ------------------------------------------------------------------------------------------------
