@@ -132,7 +132,9 @@ class RolloutUser(FastHttpUser):  # type: ignore[misc]
     def _rest(self) -> float:
         """Wait as the locustfile says; for ever when the load is over."""
         self._free()
-        if site.closing.wait(self._own_wait()):
+        site.closing.wait(self._own_wait())
+        # Asked for anew: the wait may have ended by itself before the load did, and woken up after it.
+        if site.closing.is_set():
             Event().wait()
         self.is_busy = True
         return 0.0
