@@ -68,9 +68,10 @@ check: install ## lint, types, layers, generated docs
 	cd rum_collector/browser && npm run --silent check
 	$(BIN)/cog --check -P README.md docs/*.md
 
-bench: install ## overhead of instrument(app), as ratios (ARGS for options), a look, a few simulated rollouts
+bench: install ## overhead of instrument(app), as ratios (ARGS for options), a look, a beacon, a few simulated rollouts
 	@$(BIN)/python -m bench.overhead $(ARGS)
 	@$(BIN)/python -m bench.analysis_cost
+	@$(BIN)/python -m bench.beacon
 	@$(BIN)/python -m bench.rollouts good worse --runs 2 --rps 100
 
 bench-rollouts: install ## simulated rollouts: ours, other tools, an oracle (ARGS=--save: those of docs/verdict.md)

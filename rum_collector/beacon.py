@@ -7,6 +7,7 @@ a page can write by hand (`parse_simple`).
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ from rolloutobs.errors import BeaconError
 from rum_collector.model import Beacon, Calls, Event, Frames, JsError, Request, Resource
 from rum_collector.values import (
     MAX_ERROR_COUNT,
+    MAX_EVENT_CHARS,
     MAX_VALUE,
     VITAL_NAMES,
     decode,
@@ -144,7 +146,7 @@ def parse_beacon(body: bytes) -> Beacon:
     """
     wire = decode(_BEACON, body)
     _check(wire)
-    navigation = _NAVIGATIONS.get(wire.nav, Navigation.OTHER)
+    navigation = _NAVIGATIONS.get(wire.nav) or Navigation.OTHER
     vitals, rejected = vitals_of(wire.m[:MAX_METRICS], navigation)
     rejected += _too_many(wire)
     errors = tuple([js_error(e.t, e.m, e.s, e.n) for e in wire.e[:MAX_ERRORS]]) if wire.e else ()
@@ -275,10 +277,15 @@ def _events(wire: list[_WireEvent]) -> tuple[Event, ...]:
     """Return each event once per name and outcome: a conversion is evidence once per view."""
     if len(wire) == 1:
         # Most views that convert do it once.
-        name = event_of(wire[0].name)
-        return (Event(name, wire[0].ok != 0),) if name else ()
+        return _event(wire[0].name[:MAX_EVENT_CHARS], wire[0].ok != 0)
     named = {(event_of(event.name), event.ok != 0): None for event in wire}
     return tuple([Event(name, ok) for name, ok in named if name])
+
+
+@lru_cache(maxsize=256)
+def _event(name: str, ok: bool) -> tuple[Event, ...]:
+    kept = event_of(name)
+    return (Event(kept, ok),) if kept else ()
 
 
 def _resources(wire: list[_WireResource]) -> tuple[Resource, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from rolloutobs import semconv
 from rolloutobs.errors import BeaconError
@@ -29,6 +29,9 @@ UNKNOWN_APP = "unknown"
 """App of bodies that name none, where no app is configured."""
 REMEMBERED_SECONDS = 86_400
 """How long a beacon is recognised that comes again: browsers retry for minutes, some agents for hours."""
+
+# A member of an enum is looked up in 0.2 us: more than a count takes.
+_ACCEPTED: Final = BeaconOutcome.ACCEPTED
 
 _logger = logging.getLogger("rum_collector")
 
@@ -57,6 +60,7 @@ class Ingest:
         self._clock = clock
         self._wall = wall
         self._parts = parts or Parts.in_memory(settings)
+        self._views = self._parts.views
         self.known = KnownVersions(map(known_version, settings.versions), asks=bool(settings.version_urls))
         self.errors = ErrorBook(self._file_failed)
         store = self._parts.counts.store
@@ -133,13 +137,13 @@ class Ingest:
         if beacon.once or beacon.vital_ids or beacon.error_key:
             beacon = self._of_another_agent(beacon)
         self.counting.count(beacon, app, signed, sender, self._clock())
-        return BeaconOutcome.ACCEPTED
+        return _ACCEPTED
 
     def _is_new(self, view: str, sequence: int) -> bool:
         # One entry for all beacons of a view, but for those of a page that sends more than thirty.
         key = key_of(view) if sequence < 32 else key_of(view, sequence >> 5)
-        now = self._wall()
-        return self._parts.views.use(key, 1 << (sequence & 31), now + REMEMBERED_SECONDS, now) != 0
+        now = int(self._wall())
+        return self._views.use(key, 1 << (sequence & 31), now + REMEMBERED_SECONDS, now) != 0
 
     def _is_first(self, what: str) -> bool:
         return self._is_new(what, 0)

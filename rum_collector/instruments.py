@@ -42,6 +42,7 @@ class Panel:
         self._labels = labels
         self._vitals: dict[Vital, Bound] = {}
         self._views: dict[Navigation, NumberCell] = {}
+        self._sampling: NumberCell | None = None
         self._cells: dict[tuple[str, ...], NumberCell] = {}
 
     def declare(self) -> None:
@@ -95,9 +96,12 @@ class Panel:
 
     def sampled(self, ratio: float) -> None:
         """Keep the share of views that are reported."""
-        app, version, track = self._labels[:3]
-        cell = self._families.sampling.cell(app, version, track)
-        cell.value = ratio if cell.value == 0.0 else min(cell.value, ratio)
+        cell = self._sampling
+        if cell is None:
+            app, version, track = self._labels[:3]
+            cell = self._sampling = self._families.sampling.cell(app, version, track)
+        if ratio < cell.value or cell.value == 0.0:
+            cell.value = ratio
 
     def _bind(self, vital: Vital) -> Bound:
         histogram = self._families.histograms[vital].cell(*self._labels)

@@ -120,7 +120,7 @@ class Reception:
         found = form.read(body, headers)
         retry = text_of(headers, b"idempotency-key")[:64] if b"idempotency-key" in headers else ""
         outcome = self.ingest.accept(found, Sender(agent.device, source, retry))
-        if outcome is BeaconOutcome.ACCEPTED and not isinstance(found, Beacon):
+        if not isinstance(found, Beacon) and outcome is BeaconOutcome.ACCEPTED:
             self._send_traces(found)
 
     def _check_origin(self, headers: Headers) -> None:

@@ -96,23 +96,24 @@ class SeenTable:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _use(self, key: int, bits: int, expires: int, now: int) -> int:
-        start = (_HEADER_BYTES >> 3) + (key % self._buckets) * _WAYS * 2
-        known = self._keys[start : start + 2 * _WAYS : 2].tolist()
+        keys, marks = self._keys, self._marks
+        start = (_HEADER_BYTES >> 3) + (key & (self._buckets - 1)) * _WAYS * 2
+        known = keys[start : start + 2 * _WAYS : 2].tolist()
         if key in known:
             mark = 2 * (start + 2 * known.index(key)) + 3
-            used = self._marks[mark]
-            self._marks[mark] = used | bits
+            used = marks[mark]
+            marks[mark] = used | bits
             return bits & ~used
-        if self._strict and expires <= self._keys[2]:
+        if self._strict and expires <= keys[2]:
             return 0
-        ends = self._marks[2 * start + 2 : 2 * (start + 2 * _WAYS) : 4].tolist()
-        way = ends.index(min(ends))
-        if ends[way] > now:
-            self._keys[2] = max(self._keys[2], ends[way])
-        at = start + 2 * way
-        self._keys[at] = key
-        self._marks[2 * at + 2] = expires
-        self._marks[2 * at + 3] = bits
+        ends = marks[2 * start + 2 : 2 * (start + 2 * _WAYS) : 4].tolist()
+        first = min(ends)
+        if first > now:
+            keys[2] = max(keys[2], first)
+        at = start + 2 * ends.index(first)
+        keys[at] = key
+        marks[2 * at + 2] = expires
+        marks[2 * at + 3] = bits
         return bits
 
     def forgets_before(self) -> int:
