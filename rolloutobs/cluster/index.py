@@ -19,8 +19,8 @@ __all__ = ["Index"]
 class Index:
     """Finds objects by uid, by owner and by name.
 
-    A workload is what moves the traffic: a Deployment, unless a Canary or a Rollout is about it, whose part it
-    is then.
+    A workload is what moves the traffic: a Deployment, unless a Canary or a Rollout is about it; then it is a
+    part of that one.
     """
 
     def __init__(self) -> None:
