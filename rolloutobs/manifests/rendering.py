@@ -24,6 +24,7 @@ _BY_NAME: Final = (
     ("rolloutobs-collector", "collector"), ("rolloutobs-watcher", "watcher"), ("rolloutobs-serve", "serve"),
 )  # fmt: skip
 _BY_KIND: Final = {
+    "Namespace": "namespace",
     "PodMonitor": "monitors", "ServiceMonitor": "monitors", "PrometheusRule": "rules", "CronJob": "checks",
     "Job": "gate", "AnalysisTemplate": "gate", "MetricTemplate": "gate", "Canary": "gate",
 }  # fmt: skip
