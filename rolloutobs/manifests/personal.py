@@ -62,6 +62,9 @@ def _of_use(objects: Iterable[Manifest], wanted: Wanted) -> Iterable[Manifest]:
             continue
         if kind == "CronJob" and not (wanted.journey if name == _CHECK else wanted.locustfile):
             continue
+        if kind == "Job" and not wanted.canary_image:
+            # A gate without a canary would wait in vain, and fail.
+            continue
         yield each if wanted.host else _without_origins(each)
 
 

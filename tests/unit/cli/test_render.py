@@ -122,7 +122,9 @@ def test_two_deployments(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_without_an_image_the_canary_waits(capsys: pytest.CaptureFixture[str]) -> None:
-    canary = one(rendered(capsys, *APP), "Deployment", "cart-canary")
+    objects = rendered(capsys, *APP)
+    canary = one(objects, "Deployment", "cart-canary")
+    assert "Job" not in {each["kind"] for each in objects}
     assert canary["spec"]["replicas"] == 0
     assert canary["metadata"]["namespace"] == "cart"
 
