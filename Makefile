@@ -12,7 +12,7 @@ CANARY ?= errors
 # Two workers on small machines; browsers and load generators need cores of their own.
 WORKERS ?= 2
 
-.PHONY: help install demo test soak check bench bench-rollouts bench-load bench-rum bench-cluster bench-peers docs k8s clean format
+.PHONY: help install demo test soak check bench bench-rollouts bench-load bench-synthetic bench-rum bench-cluster bench-peers docs k8s clean format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-cluster: install ## the watcher with 5,000 pods at 50 changes a second: me
 
 bench-load: install ## durations under a server that stalls: Locust's own, ours, and the truth
 	@$(BIN)/python -m bench.load $(ARGS)
+
+bench-synthetic: install ## a check beside plain Playwright, and pairs without a browser (ARGS=--docs: the table of docs/synthetic.md)
+	@$(BIN)/python -m bench.checks $(ARGS)
 
 bench-rum: install ## the browser script beside web-vitals, OpenTelemetry, Faro and Sentry (ARGS=--docs: the table of docs/rum.md)
 	@$(BIN)/python -m bench.rum $(ARGS)

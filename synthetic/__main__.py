@@ -16,7 +16,6 @@ from typing import Any
 
 from rolloutobs.errors import RolloutobsError
 from synthetic.checks import checks_of, chosen
-from synthetic.load.command import load, users
 from synthetic.metrics import CheckMetrics, serve
 from synthetic.options import make_parser, option_rows
 from synthetic.publishing import Publisher
@@ -106,10 +105,15 @@ def _senders(
 
 
 async def _load(given: argparse.Namespace) -> ExitCode:
+    # Here and below: a check need not load what a load needs.
+    from synthetic.load.command import load
+
     return await load(given, () if given.worker else targets_of(given), _stop_on_signals())
 
 
 async def _be_users(given: argparse.Namespace) -> ExitCode:
+    from synthetic.load.command import users
+
     return await users(given, _stop_on_signals())
 
 

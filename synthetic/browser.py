@@ -109,6 +109,7 @@ async def open_browser(settings: BrowserSettings | None = None) -> AsyncIterator
             browser = await _launch(playwright, given)
         except Error as problem:
             hint = "; in a container without user namespaces set ROLLOUTOBS_CHROMIUM_NO_SANDBOX=1"
+            hint = "; --headed needs a display (DISPLAY)" if given.headed else hint
             raise ConfigurationError(f"Chromium does not start: {first_line(problem)}{hint}") from problem
         try:
             yield browser
@@ -124,7 +125,8 @@ async def _launch(playwright: Playwright, settings: BrowserSettings) -> Browser:
     no_sandbox = os.geteuid() == 0 if settings.no_sandbox is None else settings.no_sandbox
     return await playwright.chromium.launch(
         executable_path=find_chromium(settings, playwright.chromium.executable_path),
-        headless=True,
+        headless=not settings.headed,
+        slow_mo=settings.slow_seconds * 1000,
         chromium_sandbox=not no_sandbox,
         args=[*_FLAGS, *(["--no-sandbox"] if no_sandbox else [])],
         timeout=settings.launch_timeout_seconds * 1000,

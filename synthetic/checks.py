@@ -47,7 +47,8 @@ def checks_of(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[li
         raise ConfigurationError("--app is missing; use the service.name of the app under test")
     targets = targets_of(given)
     settings = _settings(given)
-    browser = BrowserSettings.from_env(environ)
+    slow = parse_duration(given.slow, "--slow") if given.slow else 0.0
+    browser = replace(BrowserSettings.from_env(environ), headed=given.headed, slow_seconds=slow)
     checks = [Check(_for(settings, journey, given.check), journey, *targets, browser) for journey in journeys]
     return checks, Schedule(every, count, len(checks))
 

@@ -105,9 +105,8 @@ class Measuring:
         return tuple(self._pages.values())
 
     async def start(self, context: BrowserContext) -> None:
-        """Measure the pages that are opened from now on."""
-        await context.expose_binding(_TELL, self._take)
-        await context.add_init_script(_SCRIPT)
+        """Measure the documents that are opened from now on."""
+        await asyncio.gather(context.expose_binding(_TELL, self._take), context.add_init_script(_SCRIPT))
 
     async def finish(self, context: BrowserContext | None) -> None:
         """Let the pages that are still open tell what they have not told yet."""

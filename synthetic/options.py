@@ -162,6 +162,10 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", default="30s", help="limit of one track's journey (default: %(default)s)"
     )
+    parser.add_argument("--headed", action="store_true", help="show the browser's windows, to look on")
+    parser.add_argument(
+        "--slow", metavar="DURATION", help="pause so long before each action, to look on, e.g. 500ms"
+    )
     parser.add_argument(
         "--retries", type=int, default=0, metavar="N",
         help="walk both tracks up to so many times more after a failure; passed on retry is an outcome "

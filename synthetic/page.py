@@ -9,12 +9,13 @@ import html
 import os
 from base64 import b64encode
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from synthetic.pairing import Pairing
 from synthetic.report import Summary, reason, sentence, vitals_line
-from synthetic.result import CheckOutcome, Pair, PairVerdict, TrackRun
+from synthetic.result import CheckOutcome, ExitCode, Pair, PairVerdict, TrackRun
 
 __all__ = ["html_page", "markdown"]
 
@@ -24,7 +25,15 @@ _MAX_PICTURES = 20
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
   color: #1c2330; }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+h1 { font-size: 1.4rem }
+.badge { font-size: .9rem; font-weight: 600; color: #fff; border-radius: 1rem; padding: .25rem .8rem;
+  margin-left: .5rem; vertical-align: middle; background: #9aa3b2 }
+.badge.pass { background: #2e8b57 } .badge.bad { background: #c0392b } .badge.unsure { background: #8a6a00 }
+.dot { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; background: #d9a400 }
+.dot.pass { background: #2e8b57 } .dot.bad { background: #c0392b }
+.all { margin-bottom: 1.5rem }
+.all td, .all th { border-bottom: 1px solid #d8dce3; padding: .35rem .8rem .35rem 0; text-align: left }
+.all .n { text-align: right } small, .when { color: #667; font-size: .85em }
 .pair { border: 1px solid #d8dce3; border-left: 5px solid #9aa3b2; border-radius: 6px;
   padding: .6rem 1rem; margin: 1rem 0 }
 .pass { border-left-color: #2e8b57 }
@@ -37,6 +46,12 @@ code { font-size: .85em; overflow-wrap: anywhere }
 .page { color: #556; font-size: .9em; margin: .3rem 0; overflow-wrap: anywhere }
 summary { cursor: pointer; color: #556 }
 """
+_RESULTS = {
+    ExitCode.PASS: ("pass", "the canary passed"),
+    ExitCode.PRODUCT: ("bad", "the canary failed"),
+    ExitCode.INFRASTRUCTURE: ("unsure", "could not run, or both tracks failed"),
+    ExitCode.INCONCLUSIVE: ("unsure", "inconclusive"),
+}
 _CLASSES = {
     PairVerdict.PASS: "pass",
     PairVerdict.FLAKY: "unsure",
@@ -64,8 +79,9 @@ def html_page(
     gallery = _Gallery(read, names, start)
     bad = [pair for pair in reversed(summary.last) if pair.verdict is not PairVerdict.PASS]
     good = [pair for pair in reversed(summary.last) if pair.verdict is PairVerdict.PASS]
-    parts = [f"<h1>{_e(summary.app)}: synthetic checks, {_e(summary.code.name.lower())}</h1>"]
-    parts.append(f"<pre>{_e(summary.text())}</pre>")
+    kind, told = _RESULTS[summary.code]
+    parts = [f'<h1>{_e(summary.app)} <span class="badge {kind}">{told}</span></h1>']
+    parts.append(_overview(summary))
     parts += [gallery.pair(pair) for pair in bad]
     if good:
         told = "".join(gallery.pair(pair) for pair in good)
@@ -76,6 +92,25 @@ def html_page(
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
         f"<body>{''.join(parts)}</body></html>\n"
     )
+
+
+def _overview(summary: Summary) -> str:
+    """Return one row for each check, with what all its pairs say."""
+    rows = []
+    for check, counts in summary.counts.items():
+        evidence = summary.evidence[check]
+        failed = PairVerdict.CANARY_FAILED
+        worst = failed if failed in counts else max(counts, key=list(PairVerdict).index)
+        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        lines = "".join(f"<br><small>{_e(line)}</small>" for line in evidence.lines())
+        rows.append(
+            f'<tr><td><i class="dot {_CLASSES[worst]}"></i> <b>{_e(check)}</b></td>'
+            f'<td class="n">{counts.total()}</td><td>{_e(told)}{lines}</td></tr>'
+        )
+    if not rows:
+        return "<p>Nothing ran.</p>"
+    head = '<tr><th>check</th><th class="n">pairs</th><th>what they say</th></tr>'
+    return f'<table class="all">{head}{"".join(rows)}</table>'
 
 
 def markdown(summary: Summary) -> str:
@@ -111,7 +146,8 @@ class _Gallery:
     def pair(self, pair: Pair) -> str:
         """Return one pair."""
         sides = "".join(self._side(run) for run in pair.runs)
-        title = f"<b>{_e(pair.check)}</b>: {_e(sentence(pair))}"
+        when = datetime.fromtimestamp(pair.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        title = f'<b>{_e(pair.check)}</b>: {_e(sentence(pair))} <span class="when">{when}</span>'
         kind = _CLASSES[pair.verdict]
         return f'<div class="pair {kind}"><p>{title}</p><div class="sides">{sides}</div></div>'
 
@@ -122,7 +158,8 @@ class _Gallery:
             for step in run.steps
         )
         head = f"{_e(run.target.track)} {_e(run.version)}: {_e(run.outcome)}, {run.seconds:.2f} s"
-        parts = [f"<p><b>{head}</b></p><table>{rows}</table>"]
+        url = f'<span class="when">{_e(run.target.url)}</span>'
+        parts = [f"<p><b>{head}</b> {url}</p><table>{rows}</table>"]
         parts += [f'<p class="page">{_e(vitals_line(page))}</p>' for page in run.pages if page.values]
         if run.outcome is not CheckOutcome.PASS:
             parts += [f'<p class="no">{_e(line)}</p>' for line in (reason(run), run.page_error) if line]

@@ -18,7 +18,6 @@ from prometheus_client.registry import Collector
 
 from rolloutobs.errors import MissingExtraError
 from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily
-from rolloutobs.telemetry.otlp_points import Times, to_metric
 
 __all__ = ["Pusher", "otlp_sender", "pushgateway_sender"]
 
@@ -80,6 +79,9 @@ def otlp_sender(metrics: Metrics) -> Callable[[], None]:
     began = time.time()
 
     def send() -> None:
+        # It brings OpenTelemetry's metrics, which a check without --otlp need not load.
+        from rolloutobs.telemetry.otlp_points import Times, to_metric
+
         times = Times({"stable": began, "canary": began, "": began}, time.time())
         made = [to_metric(family.definition, family.collect(), {}, times) for family in metrics.families]
         scope = ScopeMetrics(InstrumentationScope(__name__), [m for m in made if m is not None], "")

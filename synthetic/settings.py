@@ -32,6 +32,10 @@ class BrowserSettings:
     silently."""
     launch_timeout_seconds: float = 60.0
     """A cold start on a busy machine takes seconds; more than this is a machine that cannot run the check."""
+    headed: bool = False
+    """Whether windows are shown, to look on while a journey is walked; needs a display."""
+    slow_seconds: float = 0.0
+    """A pause before each action, to look on."""
     secret: tuple[str, ...] = ()
     """Signs the mark of synthetic traffic, with the first one; apps that have a secret believe no other.
     Empty: not signed."""

@@ -76,18 +76,20 @@ class Visitor:
         )
         self._context = context
         context.set_default_timeout(self._action_seconds * 1000)
-        if self._trip.marking:
-            await context.add_init_script(_SYNTHETIC_FLAG)
-            await self.measuring.start(context)
-        await self._take_cookies()
-        await self.recording.start(context)
         context.on("response", self._note_answer)
         context.on("console", lambda message: self._note(f"{message.type}: {message.text}"))
         context.on("weberror", lambda error: self._note_page_error(str(error.error)))
-        page = await context.new_page()
+        # Scripts run in each document that is opened from now on, in pages that are there already, too.
+        page, _ = await asyncio.gather(context.new_page(), self._prepare(context))
         await self._attach(page)
         context.on("page", self._attach)
         return page
+
+    async def _prepare(self, context: BrowserContext) -> None:
+        if self._trip.marking:
+            await asyncio.gather(context.add_init_script(_SYNTHETIC_FLAG), self.measuring.start(context))
+        await self._take_cookies()
+        await self.recording.start(context)
 
     async def find(self) -> None:
         """Ask until the wanted track answers, each time as a new visitor, and keep its cookies; without

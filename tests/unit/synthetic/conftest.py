@@ -71,6 +71,9 @@ class Shop:
     """So many first checkouts fail."""
     hang: bool = False
     """Never answers pages."""
+    asked_at: str = ""
+    """A path that is never answered; who asks for it is told to `on_asked`."""
+    on_asked: Callable[[], object] = lambda: None
     others: tuple[str, ...] = ()
     """Origins that the page talks to as well."""
     url: str = ""
@@ -125,6 +128,10 @@ class Shop:
 
         async def products(request: Request) -> Response:
             await note(request)
+            if request.url.path == self.asked_at:
+                self.on_asked()
+                while not self.release.is_set():
+                    await asyncio.sleep(0.05)
             return named(JSONResponse(["Hand grinder", "Kettle"]), request)
 
         async def checkout(request: Request) -> Response:

@@ -102,9 +102,37 @@ def test_a_canary_that_refuses_is_the_products_fault(serve, shop_type, journey_f
 
 
 @pytest.mark.browser
-def test_a_canary_that_hangs_is_the_products_fault(serve, shop_type, journey_file):
+def test_a_canary_that_hangs_is_the_products_fault(serve, shop_type, journey_file, tmp_path):
     canary = serve(shop_type(version="1.2.0", track="canary", hang=True))
-    assert main(arguments(journey_file, serve(shop_type()).url, canary.url, "--timeout", "6s")) == 1
+    out = tmp_path / "out.json"
+    argv = arguments(journey_file, serve(shop_type()).url, canary.url, "--timeout", "6s", "--json", str(out))
+    assert main(argv) == 1
+    (pair,) = plain(out)["pairs"]
+    assert (pair["verdict"], pair["stable"]["outcome"]) == ("canary failed", "pass")
+    assert pair["canary"]["reason"].startswith("open the shop: Page.goto: Timeout 4000ms exceeded")
+
+
+def test_a_ctrl_c_before_the_first_pair_has_ended_leaves_a_report(serve, shop_type, journey_file, tmp_path):
+    """The shop hangs, and the Ctrl-C comes once it was asked."""
+    asked = threading.Event()
+    stable = serve(shop_type(asked_at="/api/products", on_asked=asked.set))
+    out = tmp_path / "out.json"
+    argv = ["run", f"{journey_file}:order", "--app", "shop", "--stable", stable.url, "--canary", stable.url]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "synthetic", *argv, "--json", str(out), "--html", str(tmp_path / "out.html")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, printed) == (2, "infrastructure after 0 pairs\n")
+    assert plain(out)["pairs"] == []
+    assert "Nothing ran." in (tmp_path / "out.html").read_text()
 
 
 @pytest.mark.browser
@@ -224,6 +252,22 @@ def test_wrong_options_of_run(more, journey_file, capsys):
     argv = arguments(journey_file, "http://127.0.0.1:1", "http://127.0.0.1:1", *more)
     assert main(argv) == 2
     assert more[0] in capsys.readouterr().err
+
+
+@pytest.mark.browser
+def test_a_journey_may_be_looked_at_slowly_and_needs_a_display_for_it(
+    serve, shop_type, journey_file, tmp_path, monkeypatch, capsys
+):
+    stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
+    out = tmp_path / "out.json"
+    argv = arguments(journey_file, stable.url, canary.url, "--json", str(out))
+    assert main([*argv, "--slow", "300ms"]) == 0
+    steps = [step for name in ("stable", "canary") for step in plain(out)["pairs"][0][name]["steps"]]
+    assert all(step["seconds"] >= 0.3 for step in steps)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main([*argv, "--headed"]) == 2
+    assert "--headed needs a display" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["load", "--help"], ["users", "--help"]])

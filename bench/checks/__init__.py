@@ -1,0 +1,1 @@
+"""What a synthetic check costs beside what it is built on; `python -m bench.checks` prints the table."""
