@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from rolloutobs import semconv
 from rolloutobs.analysis.gate import Look
+from rolloutobs.analysis.model import Decision
 from rolloutobs.console.families import families
 
 __all__ = ["Exporter"]
@@ -82,7 +83,8 @@ class Exporter:
         failures.add_metric((self._app,), self._failures)
         yield from (looks, failures)
         if look is not None:
-            yield from families((semconv.LABEL_APP,), [((self._app,), look.verdict)])
+            now = look.verdict.decision if look.verdict else Decision.HOLD
+            yield from families((semconv.LABEL_APP,), [((self._app,), now, look.verdict)])
 
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")

@@ -115,6 +115,8 @@ class Board:
             status = self._statuses.get(key)
             if status is None or status.rollout.number != number:
                 return None
+            if not seen.answered:
+                self._failures.count("look")
             before = standing(status, self._clock())
             rollout = status.rollout
             if seen.gone_since != rollout.gone_since:
@@ -139,9 +141,11 @@ class Board:
         """Note that rollout `number` cannot be followed."""
         with self._lock:
             status = self._statuses.get(key)
-            if status is None or status.rollout.number != number or status.trouble == reason:
+            if status is None or status.rollout.number != number:
                 return
             self._failures.count("look")
+            if status.trouble == reason:
+                return
             self._statuses[key] = replace(status, trouble=reason)
             self._happened(key, "trouble", reason)
 

@@ -15,13 +15,14 @@ __all__ = ["families"]
 
 
 def families(
-    names: Sequence[str], verdicts: Iterable[tuple[Sequence[str], Verdict | None]]
+    names: Sequence[str], verdicts: Iterable[tuple[Sequence[str], Decision | None, Verdict | None]]
 ) -> Iterator[Metric]:
     """Yield what dashboards and alerts read.
 
     Args:
         names: labels that tell the verdicts apart.
-        verdicts: the values of these labels, with the verdict; without one it is hold.
+        verdicts: the values of these labels, with the decision (``None``: there is nothing to decide) and
+            what it rests on.
     """
     current = GaugeMetricFamily(
         semconv.VERDICT, "1 for the decision that holds now.", labels=(*names, "decision")
@@ -35,8 +36,7 @@ def families(
     ratio = GaugeMetricFamily(
         semconv.RATIO, "canary / stable, with its confidence sequence.", labels=(*names, "metric", "bound")
     )
-    for values, verdict in verdicts:
-        now = verdict.decision if verdict else Decision.HOLD
+    for values, now, verdict in verdicts:
         for decision in Decision:
             current.add_metric((*values, decision.value), float(decision is now))
         for metric in verdict.metrics if verdict else ():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -13,7 +12,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 
 from rolloutobs import semconv
-from rolloutobs.analysis.model import Verdict
+from rolloutobs.analysis.model import Decision, Verdict
 from rolloutobs.console.board import Board
 from rolloutobs.console.failures import Failures
 from rolloutobs.console.families import families
@@ -53,7 +52,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Return the metrics, for prometheus_client."""
         now, statuses = self._clock(), self._board.all()
-        yield from families(_NAMES, [(_values(status), _verdict(status, now)) for status in statuses])
+        yield from families(_NAMES, [_decided(status, now) for status in statuses])
         yield from _of_looks(statuses)
         yield _held(statuses, now)
         with self._lock:
@@ -77,12 +76,12 @@ def _values(status: Status) -> tuple[str, str, str]:
     return (*status.workload.key, status.workload.app)
 
 
-def _verdict(status: Status, now: float) -> Verdict | None:
-    """Return the verdict with the decision that holds: an old one, or one that a person took, counts here
-    too."""
-    if status.seen is None:
-        return None
-    return replace(status.seen.report.verdict, decision=standing(status, now).decision)
+def _decided(status: Status, now: float) -> tuple[Sequence[str], Decision | None, Verdict | None]:
+    """Return the decision that holds, be it a person's; none where there is no canary: that is no hold, which
+    somebody would be called for."""
+    verdict = status.seen.report.verdict if status.seen else None
+    found = standing(status, now).decision
+    return _values(status), None if status.is_idle and found is Decision.HOLD else found, verdict
 
 
 def _of_looks(statuses: list[Status]) -> Iterator[Metric]:

@@ -157,6 +157,11 @@ class Status:
     happenings: tuple[Happening, ...] = ()
     """The latest, oldest first."""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no rollout to decide about, as far as was seen."""
+        return bool(self.rollout.phase) or (self.seen is not None and not self.seen.has_canary)
+
 
 class Follow(Protocol):
     """Looks at one rollout of a workload for as long as it lasts."""

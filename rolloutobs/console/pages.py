@@ -183,8 +183,7 @@ def _kind(status: Status, found: Standing) -> str:
         return found.decision.value
     if found.trouble:
         return "trouble"
-    seen = status.seen
-    return "hold" if seen is None or (seen.has_canary and not status.rollout.phase) else "idle"
+    return "idle" if status.is_idle else "hold"
 
 
 def _happening(each: Any) -> dict[str, str]:
