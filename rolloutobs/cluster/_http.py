@@ -14,10 +14,12 @@ from rolloutobs.cluster.access import Connection
 from rolloutobs.cluster.resources import VERBS, Resource
 from rolloutobs.errors import ClusterError
 
-__all__ = ["AbsentError", "Api", "BrokenError", "BusyError", "ExpiredError", "ForbiddenError"]
+__all__ = ["OPENED", "AbsentError", "Api", "BrokenError", "BusyError", "ExpiredError", "ForbiddenError"]
 
 PAGE: Final = 500
 """Objects in one answer of a list. Source: client-go, ``pager.defaultPageSize``."""
+OPENED: Final = "OPENED"
+"""In place of the word of a line: the server has taken the watch, and may have nothing to say for minutes."""
 _MAX_LINE: Final = 16 * 1024 * 1024
 """Bytes; etcd takes objects of 1.5 MB."""
 _TIMEOUT_SECONDS: Final = 30.0
@@ -103,7 +105,7 @@ class Api:
     async def watch(
         self, resource: Resource, namespace: str, version: str, seconds: float
     ) -> AsyncGenerator[tuple[str, Mapping[str, Any]], None]:
-        """Yield word and object of each line of a watch, until the server ends it.
+        """Yield word and object of each line of a watch until the server ends it, and `OPENED` before them.
 
         Args:
             resource: what to watch.
@@ -122,6 +124,7 @@ class Api:
         }
         silence = seconds + _MARGIN_SECONDS
         async with self._open(resource, namespace, query, silence) as response:
+            yield OPENED, {}
             async for line in _lines(response):
                 event = _parsed(line)
                 word, plain = event.get("type", ""), event.get("object") or {}

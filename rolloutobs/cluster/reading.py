@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from rolloutobs.cluster._http import (
+    OPENED,
     AbsentError,
     Api,
     BrokenError,
@@ -26,6 +27,10 @@ __all__ = ["Pace", "Reader", "Target", "read_once"]
 _LOG: Final = logging.getLogger("rolloutobs.cluster")
 _UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError)
 """What `rolloutobs.cluster.objects` raises for an object that is none."""
+
+
+_USEFUL: Final = 30.0
+"""A watch that was open for this part of what it was asked for is not one that fails at once."""
 
 
 class Target(Protocol):
@@ -135,7 +140,10 @@ class Reader:
         self.version = ""
         """Up to which all is read; empty: there is no list yet."""
         self._in_a_row = 0
+        """Attempts since a watch was last of use: a list that is answered proves nothing about watches."""
         self._has_spoken = False
+        self._opened: float | None = None
+        """When the watch was taken."""
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -157,6 +165,9 @@ class Reader:
             return self._after(error)
         # Silence for a whole watch: the server may not know the version that we wait for.
         self.version = ""
+        if self._was_of_use():
+            self._in_a_row = 0
+            return 0.0
         return self._later()
 
     def _after(self, error: ClusterError) -> float:
@@ -166,9 +177,9 @@ class Reader:
             self.version = ""
             self._in_a_row += 1
             return self._pace.wait(self._in_a_row) if self._in_a_row > 1 else 0.0
-        if isinstance(error, BrokenError) and self._has_spoken:
+        if isinstance(error, BrokenError) and self._was_of_use():
             # Load balancers and API servers that restart do that; we go on from where we were.
-            self._has_spoken = False
+            self._has_spoken, self._opened, self._in_a_row = False, None, 0
             self.cuts += 1
             return 0.0
         self._fails(error)
@@ -180,18 +191,27 @@ class Reader:
             return error.wait_seconds + self._pace.wait(1)
         return self._later()
 
+    def _was_of_use(self) -> bool:
+        """Return whether the last watch said anything, or was open so long that it could have."""
+        return self._has_spoken or (
+            self._opened is not None and self._clock() - self._opened >= self._pace.watch_seconds / _USEFUL
+        )
+
     def _later(self) -> float:
         self._in_a_row += 1
         return self._pace.wait(self._in_a_row)
 
     async def _watch(self) -> bool:
         """Watch from where we are; return whether anything was said."""
-        self._has_spoken = False
+        self._has_spoken, self._opened = False, None
         lines = self._api.watch(self.resource, self._namespace, self.version, self._pace.watch_seconds)
         async with aclosing(lines):
             async for word, plain in lines:
-                self._has_spoken = True
                 self._is_well()
+                if word == OPENED:
+                    self._opened = self._clock()
+                    continue
+                self._has_spoken, self._in_a_row = True, 0
                 if word != "BOOKMARK" and not _apply(self._target, self.resource.kind, word, plain, set()):
                     self.failures += 1
                 version = (plain.get("metadata") or {}).get("resourceVersion")
@@ -200,7 +220,7 @@ class Reader:
 
     def _is_well(self) -> None:
         self.heard = self._clock()
-        self.problem, self.is_absent, self._in_a_row = "", False, 0
+        self.problem, self.is_absent = "", False
         self.settled.set()
 
     def _fails(self, error: ClusterError) -> None:

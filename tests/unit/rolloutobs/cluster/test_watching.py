@@ -136,6 +136,24 @@ async def test_an_expired_version_means_to_list_again():
             assert sample_value(samples(watcher), "rolloutobs_watcher_readable", resource="pods") == 1
 
 
+async def test_versions_that_expire_again_and_again_are_waited_out():
+    """Not with a list after the other as fast as it goes: the waits grow."""
+    waits = []
+
+    class Noted(Pace):
+        def wait(self, failures):
+            waits.append(failures)
+            return 0.0
+
+    async with FakeCluster() as cluster:
+        cluster.begin("01_healthy")
+        cluster.expired["pods"] = 4
+        async with watching(cluster, pace=Noted(watch_seconds=300.0)):
+            await until(lambda: cluster.watches("pods") == 5)
+        assert waits[-3:] == [2, 3, 4]
+        assert cluster.lists("pods") == 5
+
+
 async def test_a_busy_server_is_asked_again_when_it_says():
     async with FakeCluster() as cluster:
         cluster.begin("01_healthy")
