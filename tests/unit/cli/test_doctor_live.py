@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 
@@ -16,7 +18,7 @@ from rolloutobs import cli
 from rolloutobs.manifests.place import FOLDER
 from rolloutobs.semconv import DURATION_BOUNDS
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 MINUTES = 10
 
 
@@ -93,10 +95,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def ready(url: str) -> None:
-    with httpx2.Client(trust_env=False, transport=httpx2.HTTPTransport(retries=8)) as client:
-        for _ in range(PATIENCE_SECONDS * 10):
-            if client.get(url).status_code == 200:
-                return
+    deadline, pause = time.monotonic() + PATIENCE_SECONDS, threading.Event()
+    with httpx2.Client(trust_env=False) as client:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx2.TransportError):
+                if client.get(url).status_code == 200:
+                    return
+            pause.wait(0.05)
     raise AssertionError(f"{url} is not ready")
 
 
