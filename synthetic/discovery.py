@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 
 from rolloutobs.errors import ConfigurationError
 from synthetic.journey import Journey, JourneyFunction, first_line, told_of
-from synthetic.pytest_files import as_journey, is_test, refuse_autouse, tags_of
+from synthetic.pytest_files import as_journey, is_test, refuse_autouse, refuse_classes, tags_of
 
 __all__ = ["choose", "find_journeys", "load_journey"]
 
@@ -108,6 +108,7 @@ def load_journey(spec: str) -> Journey:
 
 def _all_of(file: Path) -> list[Journey]:
     module = _import(str(file))
+    refuse_classes(module)
     told = [told_of(value).get("login") for value in vars(module).values() if _is_journey(value)]
     logins = [login.walk for login in told if login is not None]
     tests = [

@@ -98,7 +98,7 @@ def option_rows() -> dict[str, list[tuple[str, str]]]:
 
 
 def _metavar(action: argparse.Action) -> str:
-    return str(action.metavar or action.dest.upper())
+    return "" if action.nargs == 0 else str(action.metavar or action.dest.upper())
 
 
 def _help(action: argparse.Action) -> str:

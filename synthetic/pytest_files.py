@@ -17,7 +17,7 @@ from rolloutobs.errors import ConfigurationError
 from synthetic.journey import JourneyFunction, Walk
 from synthetic.sync import run_sync
 
-__all__ = ["as_journey", "is_test", "refuse_autouse", "tags_of"]
+__all__ = ["as_journey", "is_test", "refuse_autouse", "refuse_classes", "tags_of"]
 
 FIXTURES = ("page", "context", "base_url", "shop")
 """``shop`` is ours: it names steps and reads secrets."""
@@ -75,6 +75,20 @@ def refuse_autouse(file: Path) -> None:
         if place.is_file() and _AUTOUSE.search(place.read_text(encoding="utf-8")):
             raise ConfigurationError(
                 f"{place} has a fixture with autouse, which does not run here; call it yourself"
+            )
+
+
+def refuse_classes(module: ModuleType) -> None:
+    """Raise where tests are in a class, which only pytest itself makes.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    for name, value in vars(module).items():
+        ours = inspect.isclass(value) and value.__module__ == module.__name__
+        if ours and name.startswith("Test") and any(each.startswith("test_") for each in vars(value)):
+            raise ConfigurationError(
+                f"{module.__file__}: the tests of {name} are in a class; write functions"
             )
 
 

@@ -131,6 +131,7 @@ def test_marks_are_tags(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("class TestShop:\n    def test_it(self, page): ...", "the tests of TestShop are in a class"),
         (
             "def test_it(page, cart): ...",
             "test_it wants cart; a test gets page, context, base_url, shop only",
