@@ -20,6 +20,7 @@ from rolloutobs.semconv import DURATION_BOUNDS
 
 PATIENCE_SECONDS = 120
 MINUTES = 10
+FUTURE_SECONDS = 600
 
 
 def series(now: float) -> Iterator[tuple[str, float, float, float]]:
@@ -69,17 +70,20 @@ def cart(now: float) -> Iterator[tuple[str, float, float, float]]:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, now = tmp_path_factory.mktemp("prometheus"), time.time()
+    # On into the future: what is found does not depend on how long it takes to get there.
     lines = [
-        f"{name.replace(', ', ',')} {end - rate * (now - at)} {at:.3f}"
+        f"{name.replace(', ', ',')} {end - rate * max(now - at, 0)} {at:.3f}"
         for name, end, rate, step in series(now)
-        for at in (now - step * n for n in range(int(MINUTES * 60 // step), -1, -1))
+        for at in (now + step * n for n in range(-int(MINUTES * 60 // step), int(FUTURE_SECONDS // step)))
     ]
     (folder / "past.txt").write_text("\n".join([*lines, "# EOF\n"]), "utf-8")
     blocks = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "past.txt", "data"]
     done = subprocess.run(blocks, cwd=folder, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rules = [str(FOLDER / "rules" / f"{name}.yaml") for name in ("recording", "alerts")]
-    (folder / "prometheus.yml").write_text(json.dumps({"rule_files": rules}), "utf-8")
+    # Loaded and never evaluated: nothing can be written where there is a future already.
+    config = {"global": {"evaluation_interval": "50y"}, "rule_files": rules}
+    (folder / "prometheus.yml").write_text(json.dumps(config), "utf-8")
     (port,) = free_ports(1)
     argv = [
         "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=error",
@@ -112,8 +116,7 @@ def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, di
     assert all(bool(each["advice"]) or each["level"] == "good" for each in findings)
     return code, {
         level: [
-            # How long it took to get here shows in the last digit.
-            re.sub("(29\\d|300) s in the", "300 s in the", re.sub("every 1[5-7] s", "every 15 s", line))
+            re.sub(r"started \d+ s in the", "started some s in the", line)
             for each in findings
             if each["level"] == level
             for line in [f"{each['subject']}: {each['what']}"]
@@ -163,8 +166,8 @@ def test_an_app_that_is_ill(prometheus: str, capsys: pytest.CaptureFixture[str])
             "synthetic: app 'cart': 18 checks have run within an hour, and no request of it "
             "is marked synthetic: they count as users'",
             "buckets: app 'cart': 2 sets of bounds among its versions and tracks",
-            "clock: app 'cart', job 'again': a process has started 300 s in the future",
-            "clock: app 'cart', job 'cart': a process has started 300 s in the future",
+            "clock: app 'cart', job 'again': a process has started some s in the future",
+            "clock: app 'cart', job 'cart': a process has started some s in the future",
             "interval: job 'again' in 'cart' is scraped every 100 s",
             "interval: job 'cart' in 'cart' is scraped every 100 s",
         ],
