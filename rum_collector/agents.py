@@ -8,10 +8,12 @@ from typing import Final, NamedTuple
 
 from rum_collector.words import Device
 
-__all__ = ["MAX_AGENT_BYTES", "Agent", "agent_of", "device_of", "is_bot"]
+__all__ = ["MAX_AGENT_BYTES", "MAX_HINT_BYTES", "Agent", "agent_of", "device_of", "is_bot"]
 
 MAX_AGENT_BYTES: Final = 1024
 """How much of the header is looked at: apps that show pages in themselves add some hundred bytes."""
+MAX_HINT_BYTES: Final = 8
+"""How much of the hint is looked at; it has two bytes."""
 
 # Words that crawlers, link previews and HTTP clients name themselves with. Source: the isbot package's list,
 # reduced to its general words; a browser that a program drives says so by navigator.webdriver.
@@ -47,10 +49,10 @@ class Agent(NamedTuple):
 
 # The same few come again and again.
 @lru_cache(maxsize=1024)
-def agent_of(user_agent: bytes, mobile_hint: bytes | None = None) -> Agent:
-    """Return what the headers User-Agent, at most `MAX_AGENT_BYTES` of it, and Sec-CH-UA-Mobile tell."""
+def agent_of(user_agent: bytes, mobile_hint: bytes) -> Agent:
+    """Return what the headers User-Agent and Sec-CH-UA-Mobile tell; cut off, for they are kept."""
     text = user_agent.decode("latin-1")
-    return Agent(device_of(text, (mobile_hint or b"").decode("latin-1")), is_bot(text))
+    return Agent(device_of(text, mobile_hint.decode("latin-1")), is_bot(text))
 
 
 def is_bot(user_agent: str) -> bool:

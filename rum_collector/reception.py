@@ -14,7 +14,7 @@ import msgspec
 
 from rolloutobs.errors import BeaconError
 from rum_collector.admission import Labels
-from rum_collector.agents import MAX_AGENT_BYTES, agent_of
+from rum_collector.agents import MAX_AGENT_BYTES, MAX_HINT_BYTES, agent_of
 from rum_collector.clients import Clients
 from rum_collector.counting import Sender
 from rum_collector.deadlines import Deadlines
@@ -84,7 +84,7 @@ class Reception:
         """Return a body, within its limits of bytes and time.
 
         Raises:
-            BeaconError: it has none of them kept, or does not end.
+            BeaconError: it is too long or too slow, or the client left before its end.
         """
         settings = self.settings
         try:
@@ -111,7 +111,8 @@ class Reception:
         if self._origins:
             self._check_origin(headers)
         source = self._admit(peer, headers)
-        agent = agent_of(headers.get(b"user-agent", b"")[:MAX_AGENT_BYTES], headers.get(b"sec-ch-ua-mobile"))
+        hint = headers.get(b"sec-ch-ua-mobile", b"")[:MAX_HINT_BYTES]
+        agent = agent_of(headers.get(b"user-agent", b"")[:MAX_AGENT_BYTES], hint)
         if agent.is_bot and not settings.count_bots:
             self.ingest.reject(BeaconOutcome.BOT)
             return

@@ -19,6 +19,8 @@ HEAVY = (
     "yaml",
     "jinja2",
     "uvicorn",
+    "httptools",
+    "uvloop",
     "msgspec",
     "playwright",
     "locust",
