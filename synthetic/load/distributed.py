@@ -10,6 +10,7 @@ the sum over the last message of each worker is what one process would have coun
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,6 +28,8 @@ from synthetic.load.site import site
 from synthetic.load.tally import Tally
 
 __all__ = ["listen"]
+
+log = logging.getLogger(__name__)
 
 _WRITE_SECONDS = 1.0
 _LOOK_SECONDS = 0.1
@@ -48,7 +51,13 @@ class _Worker(Conductor):
         events.report_to_master.add_listener(self._add_to_report)
 
     def _obey(self, msg: Any, **_: Any) -> None:
-        site.obey(replace(Orders.from_json(msg.data), report="", parent=site.orders.parent))
+        try:
+            site.obey(replace(Orders.from_json(msg.data), report="", parent=site.orders.parent))
+        except (TypeError, ValueError, KeyError) as problem:
+            # What it would do without orders is not what was asked for.
+            log.error("the master speaks another version of rolloutobs: %r", problem)
+            self.environment.process_exit_code = 2
+            gevent.spawn(self.environment.runner.quit)
 
     def _on_end(self, **_: Any) -> None:
         self.end()

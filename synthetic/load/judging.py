@@ -187,16 +187,18 @@ def _absolute(result: LoadResult, thresholds: Thresholds, evidence: _Evidence) -
     for quantile, most in thresholds.quantiles.items():
         phi = evidence.phi_at(most)
         told = {each.name: quantile_bounds(each, quantile, risk, phi) for each in result.tracks}
-        findings.append(_kept(f"p{quantile * 100:g}", told, most, lambda value: f"{value * 1000:.0f} ms"))
-    # A generator that was late itself has made its measurements longer.
-    if _generator(result).code is not ExitCode.PASS:
-        return [
-            Finding(each.name, ExitCode.INCONCLUSIVE, f"{each.text} (but the generator did not keep up)")
-            if each.code in (ExitCode.PRODUCT, ExitCode.INFRASTRUCTURE)
-            else each
-            for each in findings
-        ]
+        kept = _kept(f"p{quantile * 100:g}", told, most, lambda value: f"{value * 1000:.0f} ms")
+        findings.append(_doubted(kept, _generator(result)))
     return findings
+
+
+def _doubted(finding: Finding, generator: Finding) -> Finding:
+    """Return a finding on durations without blame where the generator was late itself: it has made them
+    longer."""
+    if generator.code is ExitCode.PASS or finding.code not in (ExitCode.PRODUCT, ExitCode.INFRASTRUCTURE):
+        return finding
+    text = f"{finding.text} (but the generator did not keep up)"
+    return Finding(finding.name, ExitCode.INCONCLUSIVE, text)
 
 
 def _kept(name: str, told: Mapping[str, Bounds], most: float, show: Callable[[float], str]) -> Finding:

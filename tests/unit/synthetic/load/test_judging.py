@@ -105,10 +105,16 @@ def test_an_absolute_threshold_that_the_canary_alone_misses_is_its_own():
     tracks = load(STABLE, 500), load(CANARY, 500, slower=1.2)
     thresholds = Thresholds(quantiles={0.95: 0.0315})
     assert judge_load(result(*tracks), thresholds).code is ExitCode.PRODUCT
-    # Who was late himself has measured his own lateness.
+    # A generator that was late has measured its own lateness.
     late = judge_load(result(*tracks, late=500), thresholds)
     assert late.code is ExitCode.INCONCLUSIVE
     assert "but the generator did not keep up" in late.reason
+    # Failures are none of its doing.
+    failing = result(load(STABLE, 500), load(CANARY, 500, 20), late=500)
+    failed = judge_load(failing, Thresholds(max_error_share=0.02))
+    codes = {finding.name: finding.code for finding in failed.findings}
+    assert codes["generator"] is ExitCode.INCONCLUSIVE
+    assert codes["error share"] is codes["errors"] is failed.code is ExitCode.PRODUCT
 
 
 def test_a_good_canary_is_seldom_blamed_even_when_requests_come_in_bursts():
