@@ -23,6 +23,7 @@ from examples.demo.processes import Processes, free_ports
 from k8s.source import files
 from k8s.source.dashboards import BOARDS
 from k8s.source.dashboards.model import Board
+from k8s.source.rules import GROUPS
 from rolloutobs.analysis.presets import PRESETS
 from rolloutobs.cluster.figures import families
 from rolloutobs.cluster.model import Phase, Pod, Replicas, Rollout, Workload, WorkloadKind
@@ -66,7 +67,7 @@ container_memory_working_set_bytes{{namespace="shop",pod="{pod}",container="app"
     for pod in ("shop-a", "shop-c")
 )
 VARIABLES = {
-    "$__rate_interval": "20s", "$__range": "1m", "$window": "20s", "$namespace": ".*", "$app": "shop",
+    "$__rate_interval": "1m", "$__range": "1m", "$window": "1m", "$namespace": ".*", "$app": "shop",
     "$version": ".*", "$track": ".*",
 }  # fmt: skip
 STABLE = Target("http://stable", Track.STABLE, "1.1.0")
@@ -78,7 +79,7 @@ POLICY = {
     "signals": {name: {"on_failure": "log"} for name in PRESETS["default"]},
 }  # fmt: skip
 # Generous: other tests use the same cores.
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 
 
 def queries(board: Board) -> list[str]:
@@ -234,3 +235,8 @@ async def test_no_panel_is_empty(processes: Processes, shop: Shop, tmp_path: Pat
                 missing = await empty(client, missing)
                 await asyncio.sleep(0.5)
             assert missing == []
+            groups = (await client.get("/api/v1/rules")).json()["data"]["groups"]
+            rules = [rule for group in groups for rule in group["rules"]]
+            assert {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")} == {}
+            assert {rule["health"] for rule in rules} == {"ok"}
+            assert {rule["name"] for rule in rules} == {r.name for group in GROUPS for r in group.rules}
