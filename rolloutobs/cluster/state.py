@@ -206,6 +206,9 @@ class State:
         rollout = self._memories.get(controller.uid, NOTHING).last
         pods = [index.pod(whole, owned) for owned in index.owned(controller) if not owned.has_ended]
         parts = index.parts(controller)
+        counts = _summed(whole, parts)
+        # Before Kubernetes 1.36 the status does not say how many are terminating.
+        ending = max(counts.terminating, sum(pod.is_terminating for pod in pods))
         return Workload(
             whole.uid,
             whole.namespace,
@@ -213,7 +216,7 @@ class State:
             whole.kind,
             whole.app or whole.name,
             whole.version or (rollout.to_version if rollout else ""),
-            _summed(whole, parts),
+            replace(counts, terminating=ending),
             whole.conditions,
             tuple(sorted(pods, key=lambda pod: (pod.created, pod.name))),
             rollout,

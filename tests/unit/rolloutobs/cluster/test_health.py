@@ -77,6 +77,13 @@ def test_healthy(played, terminating, sentence):
     assert said(played, plain, at=250) == (Wellness.HEALTHY, sentence)
 
 
+def test_old_pods_that_terminate_are_counted_where_the_status_does_not_say_so(played):
+    going = pod("1.0", 9, 0, ready=1)
+    going["metadata"]["deletionTimestamp"] = "2027-01-15T08:02:00Z"
+    found = said(played, deployment("1.0", 1, [COMPLETE], **done()), going, at=250)
+    assert found[1] == "healthy: 4 of 4 available, 1.0 for 4 min, 1 old pod still terminating"
+
+
 def test_a_rollback_says_what_was_taken_back(played):
     sets = [replica_set("1.0", 3, 0, past="1"), replica_set("2.0", 2, 100)]
     back = deployment("1.0", 3, [progressing("NewReplicaSetAvailable", 130)], **done())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from contextlib import asynccontextmanager
 
 import pytest
@@ -432,6 +433,24 @@ async def test_memory_is_bounded():
         async with watching(cluster, journal=Journal(most_records=3)) as (watcher, heard):
             await until(lambda: len(heard.changes) == sum(watcher.told.values()) > 10)
             assert len(watcher.journal.find()) == 3
+
+
+@pytest.mark.prometheus
+async def test_metrics_are_as_prometheus_wants_them():
+    async with FakeCluster() as cluster:
+        cluster.begin("03_rollback")
+        async with watching(cluster) as (watcher, _):
+            text = watcher.answer("/metrics", {}).body
+    command = await asyncio.create_subprocess_exec(
+        "promtool",
+        "check",
+        "metrics",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    said, _ = await command.communicate(text)
+    assert (command.returncode, said) == (0, b"")
 
 
 # --- what it listens on ---------------------------------------------------------------------------------
