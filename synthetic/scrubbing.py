@@ -21,6 +21,7 @@ __all__ = ["HAR", "scrubbed_har", "scrubbed_trace"]
 HAR = "network.har"
 """Name of the file."""
 _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+_ADDRESSES = frozenset({"location", "content-location", "referer"})
 _WORD = re.compile(
     r"pass(word|wd)?|secret|token|api[-_]?key|session|signature|credential|auth", re.IGNORECASE
 )
@@ -84,6 +85,8 @@ def _scrub_entry(entry: dict[str, Any]) -> None:
             cookie["value"] = HIDDEN
     for pair in request.get("queryString", []):
         pair["value"] = HIDDEN if _WORD.search(pair["name"]) else pair["value"]
+    if "redirectURL" in response:
+        response["redirectURL"] = _url(response["redirectURL"])
     if "url" in request:
         request["url"] = _url(request["url"])
     if "postData" in request:
@@ -93,6 +96,8 @@ def _scrub_entry(entry: dict[str, Any]) -> None:
 def _header(name: str, value: str) -> str:
     if name in _HEADERS or _WORD.search(name):
         return HIDDEN
+    if name in _ADDRESSES:
+        return _url(value)
     return _SIGNED.sub(rf"\1{HIDDEN}", value) if name == "baggage" else value
 
 
