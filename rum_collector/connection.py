@@ -98,12 +98,10 @@ class Connection(HttpToolsProtocol):
         form = self._formats.get(self.url)
         if form is None or self.parser.get_method() != b"POST" or not _UNUSUAL.isdisjoint(self._fields):
             return None
-        length = self._fields.get(b"content-length", b"")
-        if not length.isdigit() or len(length) > 19 or int(length) > self._most_bytes:
+        # Without that header HTTP/1.0 keeps no connection.
+        if b"connection" in self._fields and self.parser.get_http_version() != "1.1":
             return None
-        if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
-            return None
-        return form
+        return form if self.parser.should_keep_alive() else None
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of a body."""
@@ -115,6 +113,10 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Answer a body that came together with its head."""
         if self._form is None or self._collector is None:
+            super().on_message_complete()
+            return
+        if len(self._body) > self._most_bytes:
+            self._leave_to_app()
             super().on_message_complete()
             return
         form, body = self._form, self._body

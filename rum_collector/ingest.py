@@ -19,7 +19,7 @@ from rum_collector.known import KnownVersions
 from rum_collector.model import Batch, Beacon
 from rum_collector.parts import Parts
 from rum_collector.proof import Proof
-from rum_collector.seen import key_of
+from rum_collector.seen import key_of, key_of_text
 from rum_collector.settings import Settings, known_version
 from rum_collector.words import BeaconOutcome
 
@@ -141,7 +141,7 @@ class Ingest:
 
     def _is_new(self, view: str, sequence: int) -> bool:
         # One entry for all beacons of a view, but for those of a page that sends more than thirty.
-        key = key_of(view) if sequence < 32 else key_of(view, sequence >> 5)
+        key = key_of_text(view) if sequence < 32 else key_of(view, sequence >> 5)
         now = int(self._wall())
         return self._views.use(key, 1 << (sequence & 31), now + REMEMBERED_SECONDS, now) != 0
 

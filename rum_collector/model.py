@@ -12,7 +12,8 @@ from rum_collector.words import Navigation, Phase, ResourceKind, ValueRejection,
 __all__ = ["Batch", "Beacon", "Calls", "Event", "Frames", "JsError", "Request", "Resource"]
 
 
-class JsError(msgspec.Struct, frozen=True):
+# Nothing in these can refer to itself, so that the garbage collector need not know of them.
+class JsError(msgspec.Struct, frozen=True, gc=False):
     """One error of a view, merged with its repeats.
 
     `fingerprint` is made of type and scrubbed message, not of file names, to stay the same across versions.
@@ -26,21 +27,21 @@ class JsError(msgspec.Struct, frozen=True):
     count: int
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A business event of a view; sent at most once per view, name and outcome."""
 
     name: str
     ok: bool
 
 
-class Resource(msgspec.Struct, frozen=True):
+class Resource(msgspec.Struct, frozen=True, gc=False):
     """Parts of a page that could not be loaded."""
 
     kind: ResourceKind
     count: int
 
 
-class Calls(msgspec.Struct, frozen=True):
+class Calls(msgspec.Struct, frozen=True, gc=False):
     """Same-origin calls of a page, by who has answered."""
 
     same: int
@@ -48,7 +49,7 @@ class Calls(msgspec.Struct, frozen=True):
     other: int
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """Calls of a page to one target, a template such as ``GET /api/items/:id``."""
 
     target: str
@@ -58,14 +59,14 @@ class Request(msgspec.Struct, frozen=True):
     """Of all of them together."""
 
 
-class Frames(msgspec.Struct, frozen=True):
+class Frames(msgspec.Struct, frozen=True, gc=False):
     """How long a page was stuck in long animation frames, of how long it was watched."""
 
     long_seconds: float
     observed_seconds: float
 
 
-class Beacon(msgspec.Struct, frozen=True):
+class Beacon(msgspec.Struct, frozen=True, gc=False):
     """One accepted body. Every beacon of a view is additive: it carries what was not sent before.
 
     Attributes:

@@ -17,7 +17,7 @@ from typing import Final
 
 from rolloutobs.telemetry.worker_file import claim
 
-__all__ = ["SeenTable", "key_of"]
+__all__ = ["SeenTable", "key_of", "key_of_text"]
 
 _WAYS: Final = 8
 """Entries of a bucket: what is forgotten early is the oldest of so many, not of all."""
@@ -34,8 +34,12 @@ def key_of(*parts: object) -> int:
 
     Among a million of them two are equal with a chance of 3e-8.
     """
-    text = parts[0] if len(parts) == 1 else "\0".join(map(str, parts))
-    digest = blake2b(str(text).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return key_of_text("\0".join(map(str, parts)))
+
+
+def key_of_text(text: str) -> int:
+    """Return the key of a single part."""
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") or 1
 
 
