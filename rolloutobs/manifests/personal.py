@@ -32,7 +32,10 @@ _CHECK: Final = "rolloutobs-synthetic"
 _LOAD: Final = "rolloutobs-load"
 _GATE: Final = "rolloutobs-gate"
 _JOURNEYS: Final = "rolloutobs-journeys"
-_ONE_APPS: Final = (_CHECK, _LOAD, _GATE, _JOURNEYS)
+_CHECKS: Final = "rolloutobs-checks"
+"""What Flagger asks before the canary's first user."""
+_CHECKS_ADDRESS: Final = f"http://{_CHECKS}.{EXAMPLE}:"
+_ONE_APPS: Final = (_CHECK, _LOAD, _GATE, _JOURNEYS, _CHECKS)
 _WORKLOADS: Final = {
     Controller.NONE: "Deployment",
     Controller.ARGO: "Rollout",
@@ -65,7 +68,17 @@ def _of_use(objects: Iterable[Manifest], wanted: Wanted) -> Iterable[Manifest]:
         if kind == "Job" and not wanted.canary_image:
             # A gate without a canary would wait in vain, and fail.
             continue
+        if name == _CHECKS and not wanted.journey:
+            continue
+        if kind == "Canary" and not wanted.journey:
+            each = _without_checks(each)
         yield each if wanted.host else _without_origins(each)
+
+
+def _without_checks(canary: Manifest) -> Manifest:
+    hooks = canary["spec"]["analysis"]["webhooks"]
+    kept = [hook for hook in hooks if not hook["url"].startswith(_CHECKS_ADDRESS)]
+    return merged(canary, {"spec": {"analysis": {"webhooks": kept}}})  # type: ignore[no-any-return]
 
 
 def _without_origins(each: Manifest) -> Manifest:
@@ -81,6 +94,7 @@ class _Names:
         rules = [
             (re.escape(EXAMPLE_PROMETHEUS), wanted.prometheus or EXAMPLE_PROMETHEUS),
             (re.escape(EXAMPLE_SERVE), wanted.serve or EXAMPLE_SERVE),
+            (re.escape(_CHECKS_ADDRESS), f"http://{wanted.app}-checks.{wanted.namespace}:"),
             (re.escape(EXAMPLE_HOST), wanted.host or EXAMPLE_HOST),
             # Two apps may share a namespace: what is one app's has its name.
             *((rf"^{name}$", name.replace("rolloutobs", wanted.app)) for name in _ONE_APPS),
@@ -159,12 +173,21 @@ def _container(container: Mapping[str, Any], metadata: Mapping[str, Any], wanted
         probe = {"httpGet": {"path": wanted.health}}
         return merged(found, {"readinessProbe": probe})
     found["image"] = wanted.registry + container["image"].replace(f"rolloutobs-{EXAMPLE}-", "rolloutobs-")
+    journey = "/journeys/journey.py" + (f":{wanted.journey_name}" if wanted.journey_name else "")
     if container["name"] == "check":
-        journey = "/journeys/journey.py" + (f":{wanted.journey_name}" if wanted.journey_name else "")
         found["args"] = [found["args"][0], journey, *found["args"][2:]]
+    if container["name"] == "checks":
+        found["env"] = [_command(entry, journey) for entry in found["env"]]
     if container["name"] == "load":
         found["args"] = [found["args"][0], "--locustfile=/load/load.py", *found["args"][2:]]
     return found
+
+
+def _command(entry: Mapping[str, Any], journey: str) -> Mapping[str, Any]:
+    if entry["name"] != "CHECKS":
+        return entry
+    run, _, *options = entry["value"].split()
+    return {**entry, "value": " ".join((run, journey, *options))}
 
 
 def _files(wanted: Wanted) -> Iterable[Manifest]:

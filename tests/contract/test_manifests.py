@@ -296,7 +296,7 @@ def test_argos_gate_is_the_gate() -> None:
 
 
 def test_flagger_copies_no_track_and_asks_for_what_is_recorded() -> None:
-    (deployment,) = of_kind("flagger", "Deployment")
+    (deployment,) = [e for e in of_kind("flagger", "Deployment") if e["metadata"]["name"] == "shop"]
     template = deployment["spec"]["template"]
     assert not set(TRACK_KEYS) & set(template["metadata"]["labels"])
     assert "ROLLOUTOBS_TRACK" not in {entry["name"] for entry in template["spec"]["containers"][0]["env"]}
@@ -328,11 +328,27 @@ def test_the_server_understands_what_it_watches(tmp_path: Path) -> None:
     assert found.app == "shop"
 
 
+def test_the_checks_of_flagger_are_those_that_there_are() -> None:
+    ((_, container),) = [pair for pair in containers("flagger") if pair[0] == "rolloutobs-checks"]
+    (command,) = [entry["value"] for entry in container["env"] if entry["name"] == "CHECKS"]
+    run, journey, *options = command.split()
+    assert load_journey(journey).walk is checkout
+    argv = [sys.executable, "-m", "synthetic", run, "--help"]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert {option.partition("=")[0] for option in options} <= set(re.findall(r"--[a-z][a-z-]*", shown))
+
+
 def test_controllers_ask_where_the_server_is() -> None:
     (service,) = [e for e in of_kind("base", "Service") if e["metadata"]["name"] == "rolloutobs-serve"]
     base = f"http://rolloutobs-serve.rolloutobs:{service['spec']['ports'][0]['port']}"
     (canary,) = of_kind("flagger", "Canary")
-    hooks = canary["spec"]["analysis"]["webhooks"]
+    hooks = list(canary["spec"]["analysis"]["webhooks"])
+    (checks,) = [e for e in of_kind("flagger", "Service") if e["metadata"]["name"] == "rolloutobs-checks"]
+    where = f"http://rolloutobs-checks.shop:{checks['spec']['ports'][0]['port']}/"
+    (first,) = [hook for hook in hooks if hook["url"] == where]
+    assert (first["type"], first["metadata"]["type"]) == ("pre-rollout", "bash")
+    assert first["metadata"]["cmd"] == "rolloutobs-synthetic $CHECKS"
+    hooks.remove(first)
     assert [hook["url"] for hook in hooks] == [f"{base}/flagger/{Hook(hook['type'])}" for hook in hooks]
     assert {"rollback", "confirm-traffic-increase", "confirm-promotion", "rollout"} < {
         h["type"] for h in hooks

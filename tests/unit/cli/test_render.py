@@ -195,6 +195,26 @@ def test_the_owner_is_that_of_what_is_rolled_out(
     }
 
 
+def test_flagger_runs_the_journey_before_the_first_user(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flagger = [*APP, *MORE, "--with", "flagger", "--host", "cart.net"]
+    objects = rendered(capsys, *flagger, *files)
+    checks = container(one(objects, "Deployment", "cart-checks"))
+    assert checks["image"] == "our.net/r/rolloutobs-flagger-checks:0.1.0"
+    (command,) = [entry["value"] for entry in checks["env"] if entry["name"] == "CHECKS"]
+    assert command.split() == [
+        "run", "/journeys/journey.py:buy", "--app=cart", "--stable=http://cart-primary:9000",
+        "--canary=http://cart-canary:9000", "--timeout=20s",
+    ]  # fmt: skip
+    hooks = one(objects, "Canary", "cart")["spec"]["analysis"]["webhooks"]
+    assert "http://cart-checks.web:8080/" in [hook["url"] for hook in hooks]
+    assert one(objects, "Service", "cart-checks")["spec"]["selector"]["app.kubernetes.io/instance"] == "cart"
+    without = rendered(capsys, *flagger)
+    assert "cart-checks" not in str(without)
+    assert len(one(without, "Canary", "cart")["spec"]["analysis"]["webhooks"]) == len(hooks) - 1
+
+
 def test_once_per_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     objects = rendered(capsys, "render", "--cluster", "--app", "cart", "--host", "cart.net")
     assert {namespace_of(each) for each in objects} == {"rolloutobs", None}
