@@ -98,10 +98,11 @@ def load_journey(spec: str) -> Journey:
     if is_test(function, name):
         return _test(name, function, module, place)
     if not _is_journey(function):
-        known = ", ".join(sorted(key for key, value in vars(module).items() if _is_journey(value))) or "none"
+        there = [key for key, value in vars(module).items() if _is_journey(value) or is_test(value, key)]
+        known = ", ".join(sorted(there)) or "none"
         raise ConfigurationError(
-            f"{place} has no journey {name!r}; a journey is an 'async def' of (page, shop) or (api, shop); "
-            f"found: {known}"
+            f"{place} has no journey {name!r}; a journey is an 'async def' of (page, shop) or (api, shop), "
+            f"or a 'def test_...' of (page); found: {known}"
         )
     return _journey(name, function, place)
 
