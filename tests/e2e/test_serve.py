@@ -76,6 +76,8 @@ class Pods(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.apps: dict[str, App] = {}
+        self.posted: list[dict[str, Any]] = []
+        """Notifications."""
         self.lock = threading.Lock()
 
     def set(self, name: str, **changes: Any) -> None:
@@ -99,6 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.server.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
@@ -215,7 +222,7 @@ def console(tmp_path_factory: pytest.TempPathFactory, pods: Pods) -> Iterator[Co
                 {"namespace": "shop", "name": name, "interval": "1s", **more}
                 for name, more in (
                     ("good", {}),
-                    ("bad", {"owner": "team-shop"}),
+                    ("bad", {"owner": "team-shop", "notify": f"http://127.0.0.1:{pods.server_port}/"}),
                     ("held", UNSAFE),
                     ("argo", {}),
                     ("kept-good", {}),
@@ -314,6 +321,13 @@ def test_flagger_rolls_back_a_bad_version(console: Console, pods: Pods) -> None:
     sentence = after["sentence"]
     expected = {"rollback": YES, "rollout": NO, "confirm-traffic-increase": NO, "confirm-promotion": NO}
     assert console.hooks("bad") == expected
+    (notified,) = console.until(lambda: list(pods.posted))
+    assert (notified["event"], notified["decision"], notified["owner"]) == (
+        "verdict",
+        "rollback",
+        "team-shop",
+    )
+    assert notified["text"] == f"team-shop: bad in shop: {sentence}"
     assert console.hook("post-rollout", "bad", phase="Failed") == YES
     assert console.hook("rollback", "bad") == NO
     assert normal(console.verdict("bad")[1]) == {
