@@ -321,12 +321,8 @@ def test_flagger_rolls_back_a_bad_version(console: Console, pods: Pods) -> None:
     sentence = after["sentence"]
     expected = {"rollback": YES, "rollout": NO, "confirm-traffic-increase": NO, "confirm-promotion": NO}
     assert console.hooks("bad") == expected
-    (notified,) = console.until(lambda: list(pods.posted))
-    assert (notified["event"], notified["decision"], notified["owner"]) == (
-        "verdict",
-        "rollback",
-        "team-shop",
-    )
+    (notified,) = console.until(lambda: [each for each in pods.posted if each["decision"] == "rollback"])
+    assert (notified["event"], notified["owner"]) == ("verdict", "team-shop")
     assert notified["text"] == f"team-shop: bad in shop: {sentence}"
     assert console.hook("post-rollout", "bad", phase="Failed") == YES
     assert console.hook("rollback", "bad") == NO
@@ -464,35 +460,6 @@ def test_who_is_let_in_and_what_is_refused(console: Console) -> None:
     assert refused == [404, 400, 404, 404, 400, 404, 400, 415]
 
 
-def test_fifty_workloads_that_only_webhooks_name(console: Console) -> None:
-    """An event is enough; nobody waits for anybody, and the file may take them all away."""
-    names = [f"app-{number}" for number in range(50)]
-    for name in names:
-        body = {
-            "name": name,
-            "namespace": "many-1",
-            "phase": "Progressing",
-            "metadata": {"eventMessage": "new"},
-        }
-        assert console.post("/flagger/event", body).status_code == YES
-
-    def workloads() -> list[Any]:
-        return list(console.get("/v1/workloads").json()["workloads"])
-
-    console.until(lambda: not any(each["trouble"] for each in workloads()))
-    listed = workloads()
-    assert [each["workload"] for each in listed if each["namespace"] == "many-1"] == sorted(names)
-    assert len(re.findall(r'<li class="card', console.get("/").text)) == len(listed)
-    plain = json.loads((console.folder / "workloads.yaml").read_text())
-    (console.folder / "workloads.yaml").write_text(json.dumps({**plain, "unlisted": []}))
-    console.until(lambda: len(workloads()) == len(plain["workloads"]))
-    (console.folder / "workloads.yaml").write_text('{"workloads": 3}')
-    told = "workloads.yaml, line 1: workloads is 3; use a list\n"
-    console.until(lambda: console.get("/readyz").text.endswith(told))
-    assert len(workloads()) == len(plain["workloads"])
-    (console.folder / "workloads.yaml").write_text(json.dumps(plain))
-
-
 @pytest.mark.browser
 def test_the_pages_keep_themselves_fresh(console: Console, pods: Pods) -> None:
     """Without being loaded again, on a phone in the dark, and they say so when the server is gone."""
@@ -532,6 +499,35 @@ def test_the_pages_keep_themselves_fresh(console: Console, pods: Pods) -> None:
         assert errors == []
         browser.close()
     console.start()
+
+
+def test_fifty_workloads_that_only_webhooks_name(console: Console) -> None:
+    """An event is enough; nobody waits for anybody, and the file may take them all away."""
+    names = [f"app-{number}" for number in range(50)]
+    for name in names:
+        body = {
+            "name": name,
+            "namespace": "many-1",
+            "phase": "Progressing",
+            "metadata": {"eventMessage": "new"},
+        }
+        assert console.post("/flagger/event", body).status_code == YES
+
+    def workloads() -> list[Any]:
+        return list(console.get("/v1/workloads").json()["workloads"])
+
+    console.until(lambda: not any(each["trouble"] for each in workloads()))
+    listed = workloads()
+    assert [each["workload"] for each in listed if each["namespace"] == "many-1"] == sorted(names)
+    assert len(re.findall(r'<li class="card', console.get("/").text)) == len(listed)
+    plain = json.loads((console.folder / "workloads.yaml").read_text())
+    (console.folder / "workloads.yaml").write_text(json.dumps({**plain, "unlisted": []}))
+    console.until(lambda: len(workloads()) == len(plain["workloads"]))
+    (console.folder / "workloads.yaml").write_text('{"workloads": 3}')
+    told = "workloads.yaml, line 1: workloads is 3; use a list\n"
+    console.until(lambda: console.get("/readyz").text.endswith(told))
+    assert len(workloads()) == len(plain["workloads"])
+    (console.folder / "workloads.yaml").write_text(json.dumps(plain))
 
 
 @pytest.mark.prometheus
