@@ -103,7 +103,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--no-token",
         action="store_true",
-        help="let everybody in, beyond this machine too; overrides are refused then",
+        help="let everybody ask, beyond this machine too; an override takes a token all the same, and is "
+        "refused where there is none",
     )
     parser.add_argument(
         "--parallel",
@@ -180,8 +181,6 @@ def _tokens(
     from rolloutobs.console.tokens import Tokens
 
     tokens = Tokens(environ.get(TOKEN, "").split(), arguments.token_file, failures)
-    if tokens and arguments.no_token:
-        raise ConfigurationError(f"--no-token, and there are tokens; drop it, or --token-file and {TOKEN}")
     if not tokens and not arguments.no_token and host not in _LOOPBACK:
         raise ConfigurationError(
             f"--listen {arguments.listen} is open to others: add --token-file (or {TOKEN}), or --no-token"
@@ -223,6 +222,7 @@ def _console(
         time.time,
         cover=file.cover,
         unreadable=lambda: file.failed,
+        is_open=arguments.no_token,
     )
 
 

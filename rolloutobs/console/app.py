@@ -34,6 +34,8 @@ _SILENT_SECONDS: Final = 60.0
 """After so long without a sign of life from the thread that looks, the process is to be started again."""
 _OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics", "/live.js"})
 """Paths that need no token: they say nothing about a rollout, or what Prometheus will have anyway."""
+_DECIDING: Final = "/v1/override"
+"""The path that always needs one."""
 _POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -53,6 +55,8 @@ class Console:
     """Returns a workload that no entry names but the defaults cover; ``None``: they do not."""
     unreadable: Callable[[], str]
     """Returns why the file of workloads could not be read again; empty: it could."""
+    is_open: bool = False
+    """Whether whoever reaches it may ask without a token, though there are some."""
 
 
 def application(console: Console) -> Starlette:
@@ -65,13 +69,13 @@ def application(console: Console) -> Starlette:
             Route("/live.js", handlers.script),
             Route("/v1/verdict", handlers.verdict),
             Route("/v1/workloads", handlers.workloads),
-            Route("/v1/override", handlers.override, methods=["POST"]),
+            Route(_DECIDING, handlers.override, methods=["POST"]),
             Route("/flagger/{hook}", handlers.flagger, methods=["POST"]),
             Route("/healthz", handlers.healthz),
             Route("/readyz", handlers.readyz),
             Route("/metrics", handlers.metrics),
         ],
-        middleware=[Middleware(_Guard, tokens=console.tokens)],
+        middleware=[Middleware(_Guard, tokens=console.tokens, is_open=console.is_open)],
         exception_handlers={
             wire.BadRequestError: _refused(400),
             404: _refused(
@@ -94,17 +98,20 @@ class _Guard:
     """Lets nobody in without a token, where there are tokens. A body is JSON, which no foreign page may
     send."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
-        self._app, self._tokens = app, tokens
+    def __init__(self, app: ASGIApp, tokens: Tokens, is_open: bool) -> None:
+        self._app, self._tokens, self._is_open = app, tokens, is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(Request(scope)) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, request: Request) -> Response | None:
-        if request.url.path in _OPEN:
+        # Not that of the URL, which is put together from what the caller says of the host.
+        path = request.scope["path"]
+        if path in _OPEN:
             return None
-        if self._tokens and not self._tokens.accept(request.headers.get("authorization", "")):
+        is_asked = bool(self._tokens) and (path == _DECIDING or not self._is_open)
+        if is_asked and not self._tokens.accept(request.headers.get("authorization", "")):
             asking = {"WWW-Authenticate": 'Basic realm="rolloutobs", charset="UTF-8"'}
             return JSONResponse(wire.error("a token is needed"), 401, asking)
         if request.method == "POST" and not request.headers.get("content-type", "").startswith(

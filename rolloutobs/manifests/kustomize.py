@@ -102,9 +102,9 @@ def in_namespace(each: Manifest, namespace: str) -> Manifest:
     """Return an object in a namespace; of what has none, those that it names are."""
     if each["kind"] == "Namespace":
         return merged(each, {"metadata": {"name": namespace}})  # type: ignore[no-any-return]
-    if each["kind"] == "ClusterRoleBinding":
+    if each["kind"] in ("ClusterRoleBinding", "RoleBinding"):
         subjects = [{**subject, "namespace": namespace} for subject in each["subjects"]]
-        return {**each, "subjects": subjects}
+        each = {**each, "subjects": subjects}
     if each["kind"] in _CLUSTER_WIDE:
         return each
     return {**each, "metadata": {**each["metadata"], "namespace": namespace}}

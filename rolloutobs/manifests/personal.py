@@ -65,7 +65,7 @@ def _of_use(objects: Iterable[Manifest], wanted: Wanted) -> Iterable[Manifest]:
             continue
         if kind == "CronJob" and not (wanted.journey if name == _CHECK else wanted.locustfile):
             continue
-        if kind == "Job" and not wanted.canary_image:
+        if name == _GATE and not (kind == "AnalysisTemplate" or wanted.canary_image):
             # A gate without a canary would wait in vain, and fail.
             continue
         if name == _CHECKS and not wanted.journey:

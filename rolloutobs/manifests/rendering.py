@@ -27,6 +27,7 @@ _BY_KIND: Final = {
     "Namespace": "namespace",
     "PodMonitor": "monitors", "ServiceMonitor": "monitors", "PrometheusRule": "rules", "CronJob": "checks",
     "Job": "gate", "AnalysisTemplate": "gate", "MetricTemplate": "gate", "Canary": "gate",
+    "ServiceAccount": "gate", "Role": "gate", "RoleBinding": "gate",
 }  # fmt: skip
 _LINK: Final = "runbook_url"
 _DASHBOARD: Final = "grafana_dashboard"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import re
@@ -17,6 +18,8 @@ import yaml
 
 from examples.shop.journey import checkout
 from k8s.source.rules import GROUPS, Recording
+from rolloutobs.cli import COMMANDS
+from rolloutobs.cli.serve import TOKEN
 from rolloutobs.cli.workloads import WorkloadFile
 from rolloutobs.cluster.resources import rules
 from rolloutobs.console.standing import Hook
@@ -25,6 +28,9 @@ from rolloutobs.manifests.kustomize import build
 from rolloutobs.settings import DEFAULT_LABELS_FILE, VARIABLES
 from rum_collector.configuration import configured
 from synthetic.discovery import load_journey
+from synthetic.load.options import plan_of
+from synthetic.options import make_parser
+from synthetic.targeting import targets_of
 from tests.rules.naming import metrics_of
 
 ROOT = Path(__file__).parents[2]
@@ -37,11 +43,6 @@ CUSTOM = {
     "MetricTemplate",
 }  # fmt: skip
 """Kinds of the Prometheus Operator, of Argo Rollouts and of Flagger."""
-MODULES = {
-    "rolloutobs-gate": "rolloutobs.cli", "rolloutobs-serve": "rolloutobs.cli",
-    "rolloutobs-watcher": "rolloutobs.cli", "rolloutobs-synthetic": "synthetic",
-    "rolloutobs-load": "synthetic",
-}  # fmt: skip
 HASH = re.compile(r"-(?=[a-z]*\d)[a-z0-9]{10}$")
 VARIABLE = re.compile(r"ROLLOUTOBS_[A-Z_]+")
 
@@ -124,8 +125,10 @@ def test_pods_are_restricted(name: str) -> None:
     """Source: Kubernetes, "Pod Security Standards", profile restricted; beyond it, a read-only root."""
     for workload, template in pods(name):
         spec = template["spec"]
-        # Only the watcher asks the API server for something.
-        assert spec["automountServiceAccountToken"] is (workload == "rolloutobs-watcher"), workload
+        # Only the watcher asks the API server for something, and a gate for its Deployment's annotations.
+        (container,) = spec["containers"]
+        asks = any(each == "watch" or each.startswith("--workload=") for each in container.get("args", ()))
+        assert spec["automountServiceAccountToken"] is asks, workload
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     for workload, container in containers(name):
@@ -197,12 +200,9 @@ def test_a_load_from_many_machines_has_as_many_workers_as_its_master_expects() -
     (service,) = of_kind(name, "Service")
     assert f"--master-host={service['metadata']['name']}" in given["rolloutobs-load-workers"]["args"]
     ports = {port["name"]: port["containerPort"] for port in given["rolloutobs-load"]["ports"]}
-    argv = [sys.executable, "-m", "synthetic", "load", "--help"]
-    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    for container in given.values():
-        options = {argument.partition("=")[0] for argument in container["args"][1:]}
-        assert options <= set(re.findall(r"--[a-z][a-z-]*", shown))
-    assert f"default: :{ports['master']})" in " ".join(shown.split())
+    master_options, worker_options = (make_parser().parse_args(each["args"]) for each in given.values())
+    assert master_options.bind == f":{ports['master']}"
+    assert worker_options.master_port == service["spec"]["ports"][0]["port"] == ports["master"]
     labels = {workload: template["metadata"]["labels"] for workload, template in pods(name)}
     assert service["spec"]["selector"].items() <= labels["rolloutobs-load"].items()
     assert not service["spec"]["selector"].items() <= labels["rolloutobs-load-workers"].items()
@@ -258,19 +258,40 @@ def test_the_collector_understands_its_configuration() -> None:
         assert collector["ports"][0]["containerPort"] == settings.port
 
 
-@pytest.mark.parametrize("workload", list(MODULES))
-def test_options_exist(workload: str) -> None:
-    ((_, container),) = [pair for pair in containers("overlays/shop") if pair[0] == workload]
-    command = container["args"][0]
-    argv = [sys.executable, "-m", MODULES[workload], command, "--help"]
-    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    options = {argument.partition("=")[0] for argument in container["args"] if argument.startswith("--")}
-    assert options <= set(re.findall(r"--[a-z][a-z-]*", shown))
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Yield image and arguments of every container that runs a program of ours, in every build."""
+    for _, container in (pair for name in NAMES for pair in containers(name)):
+        image = container["image"].partition(":")[0].removeprefix("rolloutobs-")
+        if image in ("gate", "serve", "watcher", "synthetic", "shop-synthetic"):
+            yield image, container["args"]
+        for entry in container.get("env", ()):
+            if entry["name"] == "CHECKS":
+                yield "synthetic", entry["value"].split()
+
+
+def test_every_command_line_is_understood(tmp_path: Path) -> None:
+    """By what reads it in the end; a load's also by what makes its plan."""
+    ours = argparse.ArgumentParser()
+    subparsers = ours.add_subparsers(dest="command")
+    for add_parser in COMMANDS:
+        add_parser(subparsers)
+    seen = set[tuple[str, str]]()
+    for image, arguments in commands():
+        # The folder of a volume, which has to be there.
+        arguments = [each.replace("=/state/", f"={tmp_path}/") for each in arguments]
+        given = (make_parser() if image.endswith("synthetic") else ours).parse_args(arguments)
+        seen.add((image, given.command))
+        if given.command == "load":
+            plan_of(given, () if given.worker else targets_of(given))
+    assert seen == {
+        ("gate", "gate"), ("serve", "serve"), ("watcher", "watch"), ("shop-synthetic", "run"),
+        ("shop-synthetic", "load"), ("synthetic", "run"), ("synthetic", "load"),
+    }  # fmt: skip
 
 
 def test_variables_exist() -> None:
     known = {name for variable in VARIABLES for name in variable.names} | {
-        "ROLLOUTOBS_SECRET", "ROLLOUTOBS_CHROMIUM_NO_SANDBOX",
+        "ROLLOUTOBS_SECRET", "ROLLOUTOBS_CHROMIUM_NO_SANDBOX", TOKEN,
     }  # fmt: skip
     for _, container in containers("overlays/shop"):
         for entry in container.get("env", ()):
@@ -292,7 +313,9 @@ def test_argos_gate_is_the_gate() -> None:
     given = [argument.replace("{{args.app}}", "shop") for argument in job["args"]]
     (template,) = [e for e in of_kind("argo-rollouts", "AnalysisTemplate") if "gate" in e["metadata"]["name"]]
     address = {each["name"]: each.get("value") for each in template["spec"]["args"]}["prometheus"]
-    assert [a.replace("{{args.prometheus}}", address) for a in given] == component["args"]
+    # A Deployment's rails; those of an analysis' Rollout are the server's, which also decides there.
+    wanted = [argument for argument in component["args"] if not argument.startswith("--workload=")]
+    assert [a.replace("{{args.prometheus}}", address) for a in given] == wanted
 
 
 def test_flagger_copies_no_track_and_asks_for_what_is_recorded() -> None:
@@ -331,11 +354,9 @@ def test_the_server_understands_what_it_watches(tmp_path: Path) -> None:
 def test_the_checks_of_flagger_are_those_that_there_are() -> None:
     ((_, container),) = [pair for pair in containers("flagger") if pair[0] == "rolloutobs-checks"]
     (command,) = [entry["value"] for entry in container["env"] if entry["name"] == "CHECKS"]
-    run, journey, *options = command.split()
+    run, journey, *_ = command.split()
+    assert run == "run"
     assert load_journey(journey).walk is checkout
-    argv = [sys.executable, "-m", "synthetic", run, "--help"]
-    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    assert {option.partition("=")[0] for option in options} <= set(re.findall(r"--[a-z][a-z-]*", shown))
 
 
 def test_controllers_ask_where_the_server_is() -> None:
@@ -381,6 +402,40 @@ def test_what_keeps_a_state_is_there_once(name: str) -> None:
     # A budget of none would hold up every drain of its node.
     (budget,) = [e for e in of_kind("base", "PodDisruptionBudget") if e["metadata"]["name"] == name]
     assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_the_gate_may_read_the_workload_that_it_watches_and_nothing_else() -> None:
+    name = "overlays/shop"
+    (role,), (binding,) = of_kind(name, "Role"), of_kind(name, "RoleBinding")
+    assert role["rules"] == [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list"]}]
+    (job,) = of_kind(name, "Job")
+    spec = job["spec"]["template"]["spec"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    account = {"kind": "ServiceAccount", "name": spec["serviceAccountName"], "namespace": "shop"}
+    assert binding["subjects"] == [account]
+    assert {role["metadata"]["namespace"], binding["metadata"]["namespace"]} == {"shop"}
+    (watched,) = [each for each in spec["containers"][0]["args"] if each.startswith("--workload=")]
+    deployments = [each["metadata"]["name"] for each in of_kind(name, "Deployment")]
+    assert watched.removeprefix("--workload=deployment/") in deployments
+
+
+@pytest.mark.parametrize("name", ["base", "overlays/scale", "overlays/shop"])
+def test_the_collector_learns_from_the_watcher_which_versions_are_out(name: str) -> None:
+    (data,) = [e["data"] for e in of_kind(name, "ConfigMap") if "collector" in e["metadata"]["name"]]
+    watcher = {"app.kubernetes.io/name": "rolloutobs-watcher"}
+    (service,) = [e for e in of_kind(name, "Service") if e["metadata"]["labels"].items() >= watcher.items()]
+    (port,) = service["spec"]["ports"]
+    url = f"http://{service['metadata']['name']}:{port['port']}/metrics"
+    assert configured(data, {}).settings.version_urls == (url,)
+    policies = {each["metadata"]["name"]: each["spec"] for each in of_kind(name, "NetworkPolicy")}
+    (out, *_), (inwards,) = (
+        policies["rolloutobs-collector"]["egress"],
+        policies["rolloutobs-watcher"]["ingress"],
+    )
+    assert out == {"to": [{"podSelector": {"matchLabels": watcher}}], "ports": [{"port": port["targetPort"]}]}
+    collector = {"app.kubernetes.io/name": "rolloutobs-collector"}
+    assert {"podSelector": {"matchLabels": collector}} in inwards["from"]
+    assert inwards["ports"] == out["ports"]
 
 
 def test_every_part_of_the_base_is_scraped_and_fenced_in() -> None:

@@ -118,6 +118,7 @@ class Console:
     folder: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
+    options: tuple[str, ...] = ()
     client: httpx2.Client = field(default_factory=lambda: httpx2.Client(timeout=10, verify=False))
 
     def start(self) -> None:
@@ -126,7 +127,7 @@ class Console:
             sys.executable, "-m", "rolloutobs.cli", "serve",
             "--workloads", str(self.folder / "workloads.yaml"),
             "--state", str(self.folder / "state"), "--listen", f"127.0.0.1:{self.port}",
-            "--token-file", str(self.folder / "token"),
+            "--token-file", str(self.folder / "token"), *self.options,
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
@@ -534,6 +535,21 @@ def test_fifty_workloads_that_only_webhooks_name(console: Console) -> None:
     (console.folder / "workloads.yaml").write_text(json.dumps(plain))
 
 
+def asked_without_a_token(console: Console) -> None:
+    """Where --no-token lets everybody ask, deciding takes a token all the same."""
+    assert console.get("/v1/verdict?namespace=live&workload=same", "").status_code == 503
+    assert console.get("/", "").status_code == 200
+    call = {"namespace": "live", "workload": "same", "decision": "hold", "reason": "wait", "who": "ann"}
+    assert console.post("/v1/override", call, token="another-token-entirely").status_code == 401
+    for host in ("127.0.0.1", "127.0.0.1/healthz?"):
+        refused = console.client.post(
+            f"http://127.0.0.1:{console.port}/v1/override", json=call, headers={"Host": host}
+        )
+        assert refused.status_code in (400, 401), host
+    assert console.post("/v1/override", call).json()["override"]["who"] == "ann"
+    assert console.post("/v1/override", {**call, "decision": "none"}).json()["override"] is None
+
+
 @pytest.mark.prometheus
 def test_a_prometheus_that_comes_late_and_has_two_namespaces(tmp_path: Path, pods: Pods) -> None:
     """The same app runs in both; only its own namespace is a workload's evidence."""
@@ -564,7 +580,7 @@ def test_a_prometheus_that_comes_late_and_has_two_namespaces(tmp_path: Path, pod
     workloads = [{"namespace": name, "name": "same"} for name in ("live", "test")]
     defaults = {"interval": "1s", "policy": "policy.yaml", "prometheus": f"http://127.0.0.1:{port}"}
     files(tmp_path, {"defaults": defaults, "workloads": workloads})
-    console = Console(tmp_path, listen)
+    console = Console(tmp_path, listen, options=("--no-token",))
     console.start()
     prometheus = None
     try:
@@ -573,6 +589,7 @@ def test_a_prometheus_that_comes_late_and_has_two_namespaces(tmp_path: Path, pod
         assert console.hook("rollback", "same", namespace="live") == BLIND
         assert console.hook("confirm-rollout", "same", namespace="live") == BLIND
         assert console.hook("rollout", "same", namespace="live") == YES
+        asked_without_a_token(console)
         argv = [
             "prometheus",
             f"--config.file={tmp_path}/prometheus.yml",

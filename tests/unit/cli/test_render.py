@@ -117,14 +117,20 @@ def test_two_deployments(capsys: pytest.CaptureFixture[str]) -> None:
         assert mounts == {"tmp": "/tmp", "podinfo": "/etc/podinfo", "cells": "/var/run/rolloutobs"}
     gate = container(one(objects, "Job", "cart-gate"))
     assert gate["image"] == "our.net/r/rolloutobs-gate:0.1.0"
-    assert {"--app=cart", "--prometheus=http://thanos.obs:10902"} <= set(gate["args"])
-    assert {each["kind"] for each in objects} == {"Deployment", "Service", "PodMonitor", "Job"}
+    assert {
+        "--app=cart", "--prometheus=http://thanos.obs:10902", "--workload=deployment/cart-canary",
+    } <= set(gate["args"])  # fmt: skip
+    assert one(objects, "RoleBinding", "cart-gate")["subjects"] == [
+        {"kind": "ServiceAccount", "name": "cart-gate", "namespace": "web"}
+    ]
+    kinds = {"Deployment", "Service", "PodMonitor", "Job", "ServiceAccount", "Role", "RoleBinding"}
+    assert {each["kind"] for each in objects} == kinds
 
 
 def test_without_an_image_the_canary_waits(capsys: pytest.CaptureFixture[str]) -> None:
     objects = rendered(capsys, *APP)
     canary = one(objects, "Deployment", "cart-canary")
-    assert "Job" not in {each["kind"] for each in objects}
+    assert {each["kind"] for each in objects} == {"Deployment", "Service", "PodMonitor"}
     assert canary["spec"]["replicas"] == 0
     assert canary["metadata"]["namespace"] == "cart"
 
