@@ -29,6 +29,9 @@ from rolloutobs.cluster.figures import families
 from rolloutobs.cluster.model import Phase, Pod, Replicas, Rollout, Workload, WorkloadKind
 from rolloutobs.identity import Track
 from synthetic.journey import StepResult
+from synthetic.load.histogram import Histogram
+from synthetic.load.metrics import LoadMetrics
+from synthetic.load.results import Endpoint, LoadResult, TrackLoad
 from synthetic.metrics import CheckMetrics, serve
 from synthetic.result import CheckOutcome, Fault, Pair, TrackRun
 from synthetic.target import Proof, Proven, Target
@@ -99,6 +102,20 @@ def publish(metrics: CheckMetrics) -> None:
     passed, failed = CheckOutcome.PASS, CheckOutcome.FAIL
     metrics.publish(Pair(0.0, Track.CANARY, run(STABLE, passed), run(CANARY, passed)))
     metrics.publish(Pair(0.0, Track.CANARY, run(STABLE, passed), run(CANARY, failed)))
+
+
+def put(load: LoadMetrics, number: int) -> None:
+    """What a load has counted after so many seconds; some of the canary's requests fail."""
+    tracks = []
+    for target in (STABLE, CANARY):
+        durations = Histogram()
+        for _ in range(10 * number):
+            durations.add(0.05)
+        failures = number if target is CANARY else 0
+        endpoints = (Endpoint("GET", "/", failures, durations),)
+        proven = {Proven.WRONG.value: number}
+        tracks.append(TrackLoad(target, endpoints, durations, durations, failures, proven))
+    load.update(LoadResult(tuple(tracks), float(number), late=number))
 
 
 def bare(url: str) -> str:
@@ -193,12 +210,13 @@ async def empty(client: httpx2.AsyncClient, wanted: list[str]) -> list[str]:
 async def test_no_panel_is_empty(processes: Processes, shop: Shop, tmp_path: Path) -> None:
     collector_port, gate_port, port = free_ports(3)
     collector, gate, url = (f"http://127.0.0.1:{each}" for each in (collector_port, gate_port, port))
-    metrics = CheckMetrics("shop", "checkout", (STABLE, CANARY))
-    with serve(metrics, "127.0.0.1", 0) as checks, cluster() as kube:
+    metrics, load = CheckMetrics("shop", "checkout", (STABLE, CANARY)), LoadMetrics("shop", "paired")
+    serving = serve(metrics, "127.0.0.1", 0), serve(load, "127.0.0.1", 0)
+    with serving[0] as checks, serving[1] as loads, cluster() as kube:
         config = tmp_path / "prometheus.yml"
         written = CONFIG.format(
             rules=files.FOLDER / "rules",
-            targets=", ".join(f'"{bare(each)}"' for each in (collector, gate, checks(), kube)),
+            targets=", ".join(f'"{bare(each)}"' for each in (collector, gate, checks(), loads(), kube)),
             stable=bare(shop.stable),
             canary=bare(shop.canary),
         )
@@ -232,6 +250,7 @@ async def test_no_panel_is_empty(processes: Processes, shop: Shop, tmp_path: Pat
             while missing and time.monotonic() < deadline:
                 await use(shop, collector, metrics, number)
                 number += 1
+                put(load, number)
                 missing = await empty(client, missing)
                 await asyncio.sleep(0.5)
             assert missing == []

@@ -6,6 +6,7 @@ from typing import Final
 
 from k8s.source.dashboards.model import (
     IDENTITY,
+    SOME_APP,
     Board,
     Kind,
     Panel,
@@ -29,11 +30,14 @@ _DECIDED: Final = f'{semconv.LABEL_OUTCOME}=~"pass|fail"'
 _SECONDS: Final = semconv.SYNTHETIC_CHECK_DURATION_SECONDS
 _LAST: Final = semconv.SYNTHETIC_CHECK_LAST_SUCCESS_TIMESTAMP_SECONDS
 _MISMATCH: Final = semconv.SYNTHETIC_CHECK_IDENTITY_MISMATCH_TOTAL
+_REQUESTS: Final = semconv.SYNTHETIC_LOAD_REQUESTS_TOTAL
+_BY_LOAD: Final = "load, version, track"
+_LOAD_LEGEND: Final = "{{load}} {{version}} {{track}}"
 
 BOARD: Final = Board(
     "synthetic",
     "Rollout: synthetic checks",
-    "Journeys against stable and canary, in pairs, with proof of who answered.",
+    "Journeys and loads against stable and canary, in pairs, with proof of who answered.",
     _RUNS,
     (
         Row(
@@ -102,6 +106,59 @@ BOARD: Final = Board(
                         ),
                     ),
                     kind=Kind.TABLE, width=12,
+                ),
+            ),
+        ),
+        Row(
+            "Loads",
+            (
+                Panel(
+                    "Requests per second", "reqps",
+                    (Query(rate(_REQUESTS, IDENTITY, _BY_LOAD), _LOAD_LEGEND),),
+                    "The same on both tracks, or the one that is behind cannot keep up.", width=6,
+                ),
+                Panel(
+                    "Share of requests that fail", "percentunit",
+                    (
+                        Query(
+                            share(
+                                rate(_REQUESTS, f'{IDENTITY}, {semconv.LABEL_OUTCOME}="fail"', _BY_LOAD),
+                                rate(_REQUESTS, IDENTITY, _BY_LOAD),
+                            ),
+                            _LOAD_LEGEND,
+                        ),
+                    ),
+                    width=6,
+                ),
+                Panel(
+                    "Durations, 95th percentile", "s",
+                    (
+                        Query(
+                            quantile(
+                                0.95, semconv.SYNTHETIC_LOAD_REQUEST_DURATION_SECONDS, IDENTITY, _BY_LOAD
+                            ),
+                            _LOAD_LEGEND,
+                        ),
+                    ),
+                    "From the moment at which each request should have begun.", width=6,
+                ),
+                Panel(
+                    "What makes a load worth less, in the time range", "short",
+                    (
+                        Query(
+                            increase(semconv.SYNTHETIC_LOAD_IDENTITY_MISMATCH_TOTAL, IDENTITY, _BY_LOAD),
+                            "wrong version",
+                        ),
+                        Query(
+                            increase(semconv.SYNTHETIC_LOAD_LATE_ARRIVALS_TOTAL, SOME_APP, "load"),
+                            "begun late",
+                        ),
+                        Query(
+                            increase(semconv.SYNTHETIC_LOAD_LOST_WORKERS_TOTAL, SOME_APP, "load"),
+                            "workers lost",
+                        ),
+                    ),
+                    kind=Kind.TABLE, width=6,
                 ),
             ),
         ),
