@@ -29,7 +29,7 @@ __all__ = ["SERVICE", "Events", "emit", "events", "told"]
 Value = str | bool | int | float
 
 SERVICE: Final = "rolloutobs-gate"
-"""``service.name``, where ``OTELSERVICE_NAME`` gives no other."""
+"""``service.name``, where ``OTEL_SERVICE_NAME`` gives no other."""
 _SEVERITIES: Final[Mapping[Decision, tuple[SeverityNumber, str]]] = {
     Decision.PROMOTE: (SeverityNumber.INFO, "INFO"),
     Decision.HOLD: (SeverityNumber.WARN, "WARN"),
@@ -43,7 +43,7 @@ def events(environ: Mapping[str, str] = os.environ) -> Events | None:
     Raises:
         ConfigurationError: a variable has a value that cannot be used.
     """
-    named = {"OTELSERVICE_NAME": SERVICE, "ROLLOUTOBS_VERSION": __version__, **environ}
+    named = {"OTEL_SERVICE_NAME": SERVICE, "ROLLOUTOBS_VERSION": __version__, **environ}
     failures = Failures()
     provider = set_exporting_logger_provider(Settings.from_env(named), failures)
     return None if provider is None else Events(provider, failures)

@@ -1,6 +1,7 @@
 import pytest
 
-from rolloutobs.checkup.cluster import QUERIES, Row, check, rows_of
+from rolloutobs.checkup.answers import Row, rows_of
+from rolloutobs.checkup.cluster import QUERIES, check
 from rolloutobs.checkup.model import Level
 from rolloutobs.errors import SourceError
 
@@ -14,13 +15,13 @@ IDENTITY = Row({"app": "shop", "version": "1.2.0", "track": "canary"}, 3.0)
 
 def test_all_is_well():
     findings = check(answers(identities=[IDENTITY]))
-    assert {f.level for f in findings} == {Level.GOOD}
+    assert [f for f in findings if f.level is Level.BAD] == []
     assert findings[0].what == "app 'shop', version '1.2.0', track 'canary': 3 instances"
 
 
 def test_nothing_is_scraped():
-    (found,) = check(answers())
-    assert (found.level, found.subject) == (Level.BAD, "apps")
+    (found,) = [f for f in check(answers()) if f.level is Level.BAD]
+    assert found.subject == "apps"
 
 
 @pytest.mark.parametrize("label", ["exported_app", "exported_version", "exported_track"])
