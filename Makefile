@@ -9,8 +9,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 BUNDLE := rum_collector/browser/dist/rolloutobs.js
 CANARY ?= errors
-# Two workers on small machines; browsers and load generators need cores of their own.
-WORKERS ?= 2
+# One more than the cores of a small machine: half of the time tests wait for servers and scrapes.
+WORKERS ?= 3
 
 .PHONY: help install demo test soak check bench bench-rollouts bench-load bench-synthetic bench-rum bench-cluster bench-peers docs k8s clean format
 

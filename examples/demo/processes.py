@@ -85,7 +85,7 @@ class Processes:
                 output.close()
         return process
 
-    async def wait_for_http(self, name: str, url: str, seconds: float = 30.0) -> None:
+    async def wait_for_http(self, name: str, url: str, seconds: float = 60.0) -> None:
         """Wait until `url` answers with a 2xx.
 
         Raises:
