@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rolloutobs.cli.cluster_options import add_cluster, connection_of
 from rolloutobs.cli.options import address, require
 from rolloutobs.errors import ConfigurationError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.applications import Starlette
 
+    from rolloutobs.cli.annotated import Annotated
     from rolloutobs.cli.workloads import WorkloadFile
     from rolloutobs.console.app import Console
     from rolloutobs.console.failures import Failures
@@ -34,6 +36,7 @@ TOKEN: Final = "ROLLOUTOBS_SERVE_TOKEN"  # noqa: S105 - a name, not a secret
 """Tokens that are accepted, several with blanks between them."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _REREAD_SECONDS: Final = 2.0
+_ANNOTATIONS_SECONDS: Final = 15.0
 _MOST_AT_ONCE: Final = 200
 """Requests; more are refused at once, which is no for every webhook."""
 _GRACE_SECONDS: Final = 5
@@ -107,6 +110,13 @@ def add_parser(subparsers: Any) -> None:
         "refused where there is none",
     )
     parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="read the annotations rolloutobs.io/rollback and rolloutobs.io/owner of workloads, too; the "
+        "more careful of file and annotation holds",
+    )
+    add_cluster(parser)
+    parser.add_argument(
         "--parallel",
         type=int,
         default=8,
@@ -136,11 +146,12 @@ def run(arguments: argparse.Namespace) -> int:
     file = WorkloadFile(arguments.workloads)
     _log_to_stderr()
     notifier = Notifier(failures, time.time)
-    console = _console(arguments, file, tokens, notifier, failures)
+    annotated = _annotated(arguments, failures)
+    console = _console(arguments, file, tokens, notifier, failures, annotated)
     notifier.start()
     console.looker.start()
     app = application(console)
-    app.router.lifespan_context = lambda _: _upkeep(console, file, failures)
+    app.router.lifespan_context = lambda _: _upkeep(console, file, failures, annotated)
     server = _server(app, (host, port), arguments)
     try:
         server.run()
@@ -188,12 +199,25 @@ def _tokens(
     return tokens
 
 
+def _annotated(arguments: argparse.Namespace, failures: Failures) -> Annotated | None:
+    """Return what is written in the cluster, read once; ``None``: nobody wants to know."""
+    if not arguments.cluster:
+        return None
+    connection = connection_of(arguments, "serve")
+    from rolloutobs.cli.annotated import Annotated
+
+    found = Annotated(connection, failures)
+    asyncio.run(found.reread())
+    return found
+
+
 def _console(
     arguments: argparse.Namespace,
     file: WorkloadFile,
     tokens: Tokens,
     notifier: Notifier,
     failures: Failures,
+    annotated: Annotated | None,
 ) -> Console:
     from rolloutobs.cli.following import Follower
     from rolloutobs.console.app import Console
@@ -208,7 +232,8 @@ def _console(
         _log(status, happening)
         notifier(status, happening)
 
-    board = Board(folder, time.time, happened, failures)
+    more = {"annotated": annotated.of} if annotated else {}
+    board = Board(folder, time.time, happened, failures, **more)
     for key in folder.keys() if folder else ():
         file.cover(key)
     for workload in file.workloads.values():
@@ -221,7 +246,7 @@ def _console(
         Metrics(board, failures, time.time),
         time.time,
         cover=file.cover,
-        unreadable=lambda: file.failed,
+        unreadable=lambda: file.failed or (annotated.failed if annotated else ""),
         is_open=arguments.no_token,
     )
 
@@ -238,24 +263,36 @@ def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _upkeep(console: Console, file: WorkloadFile, failures: Failures) -> AsyncIterator[None]:
-    """Read the file of workloads again, as long as the application runs."""
-
-    async def often() -> None:
-        while True:
-            await asyncio.sleep(_REREAD_SECONDS)
-            before = file.failed
-            if await asyncio.to_thread(file.reread):
-                _taken_over(console, file)
-            if file.failed and file.failed != before:
-                failures.count("workloads")
-                logging.getLogger("rolloutobs.serve").error("what was there before holds: %s", file.failed)
-
-    task = asyncio.create_task(often())
+async def _upkeep(
+    console: Console, file: WorkloadFile, failures: Failures, annotated: Annotated | None
+) -> AsyncIterator[None]:
+    """Read the file of workloads again, and annotations, as long as the application runs."""
+    tasks = [asyncio.create_task(_reread_the_file(console, file, failures))]
+    if annotated:
+        tasks.append(asyncio.create_task(_reread_annotations(console, annotated)))
     try:
         yield
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()
+
+
+async def _reread_the_file(console: Console, file: WorkloadFile, failures: Failures) -> None:
+    while True:
+        await asyncio.sleep(_REREAD_SECONDS)
+        before = file.failed
+        if await asyncio.to_thread(file.reread):
+            _taken_over(console, file)
+        if file.failed and file.failed != before:
+            failures.count("workloads")
+            logging.getLogger("rolloutobs.serve").error("what was there before holds: %s", file.failed)
+
+
+async def _reread_annotations(console: Console, annotated: Annotated) -> None:
+    while True:
+        await asyncio.sleep(_ANNOTATIONS_SECONDS)
+        await annotated.reread()
+        await asyncio.to_thread(console.board.guard)
 
 
 def _taken_over(console: Console, file: WorkloadFile) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
+from rolloutobs import semconv
 from rolloutobs.analysis.guardrails import Guardrails
 from rolloutobs.cluster._http import AbsentError, Api, ForbiddenError
 from rolloutobs.cluster.access import Connection
@@ -15,7 +16,7 @@ from rolloutobs.cluster.resources import RESOURCES, Kind
 from rolloutobs.cluster.state import State
 from rolloutobs.errors import ClusterError, ConfigurationError
 
-__all__ = ["Owned", "owned"]
+__all__ = ["Owned", "all_rails", "owned"]
 
 _WORKLOADS = (Kind.DEPLOYMENT, Kind.ROLLOUT, Kind.CANARY)
 
@@ -77,3 +78,35 @@ async def owned(connection: Connection, text: str, namespace: str = "") -> Owned
     return Owned(
         Guardrails.from_annotations(workload.annotations), workload.rollout.id if workload.rollout else ""
     )
+
+
+async def all_rails(connection: Connection) -> dict[tuple[str, str], Guardrails]:
+    """Return the guard rails of every Deployment, Rollout and Canary, by namespace and name.
+
+    Of several with one name, they are what all of them say; a word that nobody knows counts as unsafe. It
+    takes the right to list all three in all namespaces.
+
+    Raises:
+        ClusterError: the cluster cannot be read, so that a rail may be there that nobody sees.
+    """
+    target = _Workloads()
+    async with Api(connection) as api:
+        for resource in RESOURCES:
+            if resource.kind in _WORKLOADS:
+                try:
+                    await read_once(api, resource, "", target)
+                except AbsentError:
+                    continue
+    target.state.begin()
+    found: dict[tuple[str, str], Guardrails] = {}
+    for workload in target.state.workloads():
+        key = (workload.namespace, workload.name)
+        found[key] = _careful(workload.annotations).over(found.get(key, Guardrails()))
+    return found
+
+
+def _careful(annotations: Mapping[str, str]) -> Guardrails:
+    try:
+        return Guardrails.from_annotations(annotations)
+    except ConfigurationError as error:
+        return Guardrails.unread(str(error), annotations.get(semconv.ANNOTATION_OWNER, "").strip())

@@ -152,7 +152,7 @@ class _Handlers:
                 {
                     "namespace": status.workload.namespace,
                     "workload": status.workload.name,
-                    "owner": status.workload.rails.owner or None,
+                    "owner": status.rails.owner or None,
                     "decision": held.decision.value,
                     "sentence": held.sentence,
                     "trouble": held.trouble or None,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final, Protocol
 
+from rolloutobs.analysis.guardrails import Guardrails
 from rolloutobs.console.failures import Failures
 from rolloutobs.console.model import (
     Happening,
@@ -51,6 +52,7 @@ class Board:
         clock: Unix time.
         log: is told everything that happens.
         failures: counts.
+        annotated: returns what is written on a workload in the cluster, as it is known now.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class Board:
         clock: Callable[[], float],
         log: Callable[[Status, Happening], None] = lambda status, happening: None,
         failures: Failures | None = None,
+        annotated: Callable[[Key], Guardrails] = lambda key: Guardrails(),
     ) -> None:
         self._archive, self._clock, self._log = archive, clock, log
+        self._annotated = annotated
         self._failures = failures or Failures()
         self.changed: Callable[[Key], None] = lambda key: None
         """Called with the key of a workload that is to be followed anew; whoever follows sets it."""
@@ -93,6 +97,24 @@ class Board:
                 self._happened(workload.key, "settings", "its entry in the file has changed")
         self.changed(workload.key)
 
+    def guard(self) -> None:
+        """Take over what is written on the workloads now."""
+        for key in list(self._statuses):
+            with self._lock:
+                status = self._statuses.get(key)
+                rails = self._annotated(key)
+                if status is None or status.annotated == rails:
+                    continue
+                before = standing(status, self._clock())
+                self._statuses[key] = replace(status, annotated=rails)
+                why = f" ({rails.why})" if rails.why else ""
+                self._happened(
+                    key, "settings", f"its annotations say that rolling back is {rails.rollback}{why}"
+                )
+                now = standing(self._statuses[key], self._clock())
+                if now.decision != before.decision:
+                    self._happened(key, "verdict", now.sentence)
+
     def remove(self, keys: Iterable[Key]) -> None:
         """Forget workloads; what was kept of them stays where it is."""
         for key in list(keys):
@@ -104,7 +126,7 @@ class Board:
     def _loaded(self, workload: Workload) -> Status:
         kept = self._archive.load(workload.key) if self._archive else None
         rollout, happenings = kept or (Rollout(1, 0.0, "nothing was known before"), ())
-        return Status(workload, rollout, happenings=happenings)
+        return Status(workload, rollout, happenings=happenings, annotated=self._annotated(workload.key))
 
     # --- what is seen --------------------------------------------------------------------------------------
 

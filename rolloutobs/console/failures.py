@@ -9,9 +9,9 @@ from typing import Final
 
 __all__ = ["WHERES", "Failures"]
 
-WHERES: Final = ("look", "notify", "state", "tokens", "workloads")
-"""A workload cannot be followed; a decision was not posted; the state cannot be written; tokens or workloads
-cannot be read again."""
+WHERES: Final = ("cluster", "look", "notify", "state", "tokens", "workloads")
+"""Annotations cannot be read; a workload cannot be followed; a decision was not posted; the state cannot be
+written; tokens or workloads cannot be read again."""
 
 
 class Failures:

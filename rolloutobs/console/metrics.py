@@ -106,6 +106,6 @@ def _held(statuses: list[Status], now: float) -> Metric:
         labels=(*_NAMES, semconv.LABEL_OWNER),
     )
     for status in statuses:
-        owner = status.workload.rails.owner
+        owner = status.rails.owner
         held.add_metric((*_values(status), owner), float(standing(status, now).is_page))
     return held

@@ -156,6 +156,14 @@ class Status:
     """Targets that did not answer a look, added up."""
     happenings: tuple[Happening, ...] = ()
     """The latest, oldest first."""
+    annotated: Guardrails = field(default_factory=Guardrails)
+    """What is written on the workload in the cluster."""
+
+    @property
+    def rails(self) -> Guardrails:
+        """Return the guard rails that hold: those of the file and those of the cluster, the more careful
+        one."""
+        return self.workload.rails.over(self.annotated)
 
     @property
     def is_idle(self) -> bool:

@@ -69,7 +69,7 @@ class Notifier:
 
     def _body(self, status: Status, happening: Happening) -> dict[str, Any]:
         plain = wire.verdict(status, self._clock(), None)
-        workload, owner = status.workload, status.workload.rails.owner
+        workload, owner = status.workload, status.rails.owner
         by = f", by {happening.by}" if happening.by else ""
         text = f"{owner + ': ' if owner else ''}{workload.name} in {workload.namespace}: {happening.text}{by}"
         left_out = ("log", "evidence")

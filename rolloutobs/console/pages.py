@@ -110,6 +110,7 @@ def workload_page(status: Status, now: float, address: str) -> str:
     report = found.report or (status.seen.report if status.seen else None)
     shown: dict[str, Any] = {
         "workload": status.workload,
+        "rails": status.rails,
         "rollout": status.rollout,
         "css": row.css,
         "word": row.word,
@@ -167,7 +168,7 @@ def _row(status: Status, found: Standing, now: float) -> _Row:
         word=_WORDS[kind],
         namespace=workload.namespace,
         name=workload.name,
-        owner=workload.rails.owner,
+        owner=status.rails.owner,
         sentence=found.sentence,
         versions=versions,
         traffic=traffic,

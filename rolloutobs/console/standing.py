@@ -79,7 +79,7 @@ def standing(status: Status, now: float) -> Standing:
         return _unknown(trouble or "the first look at this rollout is not over yet", trouble, overriding)
     report = replace(
         seen.report,
-        rails=status.workload.rails,
+        rails=status.rails,
         override=overriding.override if overriding else None,
     )
     evidence = report.verdict.decision

@@ -172,9 +172,9 @@ def verdict(status: Status, now: float, found_evidence: Mapping[str, Any] | None
         "namespace": workload.namespace,
         "workload": workload.name,
         "app": workload.app or None,
-        "owner": workload.rails.owner or None,
+        "owner": status.rails.owner or None,
         "page": found.is_page,
-        "guard_rails": {"rollback": workload.rails.rollback.value, "why": workload.rails.why or None},
+        "guard_rails": {"rollback": status.rails.rollback.value, "why": status.rails.why or None},
         "rollout": {
             "number": rollout.number,
             "id": rollout.id or None,

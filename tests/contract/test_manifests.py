@@ -125,9 +125,10 @@ def test_pods_are_restricted(name: str) -> None:
     """Source: Kubernetes, "Pod Security Standards", profile restricted; beyond it, a read-only root."""
     for workload, template in pods(name):
         spec = template["spec"]
-        # Only the watcher asks the API server for something, and a gate for its Deployment's annotations.
+        # Only the watcher asks the API server for something, and gates for annotations.
         (container,) = spec["containers"]
-        asks = any(each == "watch" or each.startswith("--workload=") for each in container.get("args", ()))
+        given = {each.partition("=")[0] for each in container.get("args", ())}
+        asks = bool(given & {"watch", "--cluster", "--workload"})
         assert spec["automountServiceAccountToken"] is asks, workload
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -381,13 +382,21 @@ def test_controllers_ask_where_the_server_is() -> None:
     assert web["url"].startswith("{{args.serve}}/v1/verdict?namespace={{args.namespace}}&workload=")
 
 
-def test_the_watcher_may_do_what_it_does_and_nothing_else() -> None:
-    (role,) = of_kind("base", "ClusterRole")
-    assert sorted(role["rules"], key=str) == sorted(rules(), key=str)
-    (binding,) = of_kind("base", "ClusterRoleBinding")
-    (watcher,) = [template for name, template in pods("base") if name == "rolloutobs-watcher"]
-    assert [subject["name"] for subject in binding["subjects"]] == [watcher["spec"]["serviceAccountName"]]
-    assert binding["subjects"][0]["namespace"] == of_kind("base", "Namespace")[0]["metadata"]["name"]
+def test_watcher_and_server_may_do_what_they_do_and_nothing_else() -> None:
+    roles = {each["metadata"]["name"]: each["rules"] for each in of_kind("base", "ClusterRole")}
+    assert sorted(roles.pop("rolloutobs-watcher"), key=str) == sorted(rules(), key=str)
+    workloads = [("apps", "deployments"), ("argoproj.io", "rollouts"), ("flagger.app", "canaries")]
+    assert roles == {
+        "rolloutobs-serve": [
+            {"apiGroups": [group], "resources": [plural], "verbs": ["list"]} for group, plural in workloads
+        ]
+    }
+    accounts = {name: template["spec"]["serviceAccountName"] for name, template in pods("base")}
+    for binding in of_kind("base", "ClusterRoleBinding"):
+        name = binding["metadata"]["name"]
+        assert binding["roleRef"]["name"] == name
+        assert [subject["name"] for subject in binding["subjects"]] == [accounts[name]]
+        assert binding["subjects"][0]["namespace"] == of_kind("base", "Namespace")[0]["metadata"]["name"]
 
 
 @pytest.mark.parametrize("name", ["rolloutobs-serve", "rolloutobs-watcher"])

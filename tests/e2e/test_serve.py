@@ -28,6 +28,8 @@ from playwright.sync_api import expect, sync_playwright
 from examples.demo.processes import free_ports
 from synthetic.browser import find_chromium
 from synthetic.settings import BrowserSettings
+from tests.kubernetes_api import served
+from tests.unit.rolloutobs.cluster.made import canary
 
 LIMIT_SECONDS = 120.0
 """Of anything that is waited for; far beyond what it takes."""
@@ -535,6 +537,14 @@ def test_fifty_workloads_that_only_webhooks_name(console: Console) -> None:
     (console.folder / "workloads.yaml").write_text(json.dumps(plain))
 
 
+def annotated(namespace: str, rollback: str) -> dict[str, Any]:
+    """Return a Canary of Flagger with what its owners have written on it."""
+    found = canary("Progressing", "c1", 0.0)
+    annotations = {"rolloutobs.io/rollback": rollback, "rolloutobs.io/owner": f"team-{namespace}"}
+    own = {"name": "same", "namespace": namespace, "uid": namespace, "annotations": annotations}
+    return {**found, "metadata": {**found["metadata"], **own}}
+
+
 def asked_without_a_token(console: Console) -> None:
     """Where --no-token lets everybody ask, deciding takes a token all the same."""
     assert console.get("/v1/verdict?namespace=live&workload=same", "").status_code == 503
@@ -580,10 +590,15 @@ def test_a_prometheus_that_comes_late_and_has_two_namespaces(tmp_path: Path, pod
     workloads = [{"namespace": name, "name": "same"} for name in ("live", "test")]
     defaults = {"interval": "1s", "policy": "policy.yaml", "prometheus": f"http://127.0.0.1:{port}"}
     files(tmp_path, {"defaults": defaults, "workloads": workloads})
-    console = Console(tmp_path, listen, options=("--no-token",))
-    console.start()
+    kubeconfig = tmp_path / "kubeconfig"
+    options = ("--no-token", "--cluster", "--kubeconfig", str(kubeconfig))
+    console = Console(tmp_path, listen, options=options)
     prometheus = None
+    with served(kubeconfig) as cluster:
+        cluster.put("canaries", [annotated("live", "safe"), annotated("test", "unsafe: migration 42")])
+        console.start()
     try:
+        # What is written on a workload holds, whether or not the cluster can still be read.
         code, blind = console.verdict("same", namespace="live")
         assert (code, blind["verdict"]) == (503, "inconclusive")
         assert console.hook("rollback", "same", namespace="live") == BLIND
@@ -598,7 +613,14 @@ def test_a_prometheus_that_comes_late_and_has_two_namespaces(tmp_path: Path, pod
         argv += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
         prometheus = subprocess.Popen(argv)
         console.until(lambda: console.verdict("same", namespace="live")[1]["verdict"] == "pass")
-        console.until(lambda: console.verdict("same", namespace="test")[1]["verdict"] == "fail")
+        found = console.until(
+            lambda: (
+                (f := console.verdict("same", namespace="test")[1])["evidence_decision"] == "rollback" and f
+            )
+        )
+        assert (found["verdict"], found["page"], found["owner"]) == ("inconclusive", True, "team-test")
+        assert found["guard_rails"] == {"rollback": "unsafe", "why": "migration 42"}
+        assert console.hook("rollback", "same", namespace="test") == NO
     finally:
         console.close()
         if prometheus is not None:

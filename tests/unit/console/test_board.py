@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from rolloutobs.analysis.guardrails import Guardrails, Rollback
 from rolloutobs.analysis.history import NOTHING, History
 from rolloutobs.analysis.model import Decision, Reading, Sample, Verdict
 from rolloutobs.analysis.report import Report
@@ -186,3 +187,28 @@ def test_a_version_that_comes_back_after_it_was_decided_is_another_rollout():
     assert returned(301, is_decided=False) is None
     with pytest.raises(RolloutOverError, match="the canary 1 is back after 301 s"):
         returned(301, is_decided=True)
+
+
+def test_what_is_written_on_a_workload_holds_as_soon_as_it_is_read(tmp_path, clock):
+    written = {}
+    found = Board(Folder(tmp_path), clock, annotated=lambda key: written.get(key, Guardrails()))
+    found.put(replace(SHOP, rails=Guardrails(owner="team-file")))
+    found.tell(KEY, 1, seen(Decision.ROLLBACK, clock()))
+    assert hook(found, Hook.ROLLBACK) == 200
+    written[KEY] = Guardrails(Rollback.UNSAFE, "migration 42", "team-shop")
+    found.guard()
+    found.guard()
+    assert hook(found, Hook.ROLLBACK) == 409
+    status = found.get(KEY)
+    assert status.rails == Guardrails(Rollback.UNSAFE, "migration 42", "team-file")
+    told = [(line.kind, line.text.partition(":")[0]) for line in status.happenings[-2:]]
+    assert told == [
+        ("settings", "its annotations say that rolling back is unsafe (migration 42)"),
+        ("verdict", "HOLD, and page team-file"),
+    ]
+    # Another entry in the file changes nothing of it, and it is taken back as it has come.
+    found.put(SHOP)
+    assert found.get(KEY).rails.owner == "team-shop"
+    written.clear()
+    found.guard()
+    assert hook(found, Hook.ROLLBACK) == 200
