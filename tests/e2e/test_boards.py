@@ -23,7 +23,7 @@ from examples.demo.processes import Processes, free_ports
 from k8s.source import files
 from k8s.source.dashboards import BOARDS
 from k8s.source.dashboards.model import Board
-from k8s.source.rules import GROUPS
+from k8s.source.rules import GROUPS, Recording
 from rolloutobs.analysis.presets import PRESETS
 from rolloutobs.cluster.figures import families
 from rolloutobs.cluster.model import Phase, Pod, Replicas, Rollout, Workload, WorkloadKind
@@ -207,7 +207,9 @@ async def empty(client: httpx2.AsyncClient, wanted: list[str]) -> list[str]:
 
 
 @pytest.mark.prometheus
-async def test_no_panel_is_empty(processes: Processes, shop: Shop, tmp_path: Path) -> None:
+async def test_no_panel_and_no_recorded_series_is_empty(
+    processes: Processes, shop: Shop, tmp_path: Path
+) -> None:
     collector_port, gate_port, port = free_ports(3)
     collector, gate, url = (f"http://127.0.0.1:{each}" for each in (collector_port, gate_port, port))
     metrics, load = CheckMetrics("shop", "checkout", (STABLE, CANARY)), LoadMetrics("shop", "paired")
@@ -244,6 +246,7 @@ async def test_no_panel_is_empty(processes: Processes, shop: Shop, tmp_path: Pat
         await processes.wait_for_http("prometheus", f"{url}/-/ready")
 
         wanted = [query for board in BOARDS for query in queries(board)]
+        wanted += [rule.name for group in GROUPS for rule in group.rules if isinstance(rule, Recording)]
         deadline, number = time.monotonic() + PATIENCE_SECONDS, 0
         async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
             missing = wanted

@@ -36,6 +36,7 @@ LISTED = {
     "duration above baseline": "RolloutSlow",
     "mixed versions": "MixedVersions",
     "synthetic stale": "SyntheticStale",
+    "load that fails on the canary": "SyntheticLoadFailing",
 }
 
 

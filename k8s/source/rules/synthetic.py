@@ -23,6 +23,19 @@ def _failed(track: str) -> str:
     return f"sum by ({_BY}) (increase({semconv.SYNTHETIC_CHECK_RUNS_TOTAL}{{{matchers}}}[30m]))"
 
 
+# As the load itself asks for by default, and not for less.
+_LOAD_REQUESTS: Final = 50
+_LOAD_SHARE: Final = 0.01
+_BY_LOAD: Final = f"{APP}, {semconv.LABEL_LOAD}"
+
+
+def _load_share(track: str) -> str:
+    """Return the share of a load's requests that failed in half an hour; nothing where there were few."""
+    asked = f"sum by ({_BY_LOAD}) (increase({semconv.SYNTHETIC_LOAD_REQUESTS_TOTAL}{{{track}%s}}[30m]))"
+    failed = asked % f', {semconv.LABEL_OUTCOME}="fail"'
+    return f"{failed} / ({asked % ''} >= {_LOAD_REQUESTS})"
+
+
 _LAST: Final = semconv.SYNTHETIC_CHECK_LAST_SUCCESS_TIMESTAMP_SECONDS
 _MISMATCH: Final = semconv.SYNTHETIC_CHECK_IDENTITY_MISMATCH_TOTAL
 
@@ -39,6 +52,17 @@ GROUP: Final = Group(
             """),
             f"The canary fails check {_WHO}, and stable passes it",
             "{{ $value | humanize }} runs more than stable's have failed in 30 minutes.",
+        ),
+        Alert(
+            "SyntheticLoadFailing",
+            Severity.WARNING,
+            promql(f"""
+                {_load_share(CANARY)}
+                - {_load_share(STABLE)} > {_LOAD_SHARE}
+                {_LIVE}
+            """),
+            "Under load {{ $labels.load }} the canary of {{ $labels.app }} fails more than stable",
+            "{{ $value | humanizePercentage }} more of its requests have failed in 30 minutes.",
         ),
         Alert(
             "SyntheticStale",
