@@ -56,7 +56,8 @@ the file of workloads (YAML; read again when it changes):
     - namespace: shop
       name: shop                       # app: shop, unless it says otherwise
       owner: team-shop
-      rollback: unsafe                 # hold and call the owner instead
+      rollback: unsafe                 # hold and call the owner instead; --cluster reads both
+                                       # from the annotations of the workload, too
 
   An entry has the options of gate that say where to read and which side a series is on, with _ for -, and
   namespace, name, match, owner, rollback, notify.
