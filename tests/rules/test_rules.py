@@ -15,7 +15,7 @@ from tests.rules import scenarios
 from tests.rules.naming import exposed, metrics_of
 
 LISTED = {
-    # What the usual guides to rollouts name, and issue 7 adds.
+    # What the usual guides to rollouts name, and what the watcher and the gate add.
     "error spike over 5 %": "AppErrorRatioHigh",
     "outage": "DeploymentDown",
     "stuck": "RolloutStuck",
