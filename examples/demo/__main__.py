@@ -43,7 +43,8 @@ async def _tell(story: Story, options: Options) -> Mapping[str, Any]:
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("runs in a task")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT, too: what a shell starts in the background ignores it, and so would Python then.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     options.folder.mkdir(parents=True, exist_ok=True)
     for old in ("verdict.json", "report.html"):
