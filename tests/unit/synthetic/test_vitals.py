@@ -15,10 +15,21 @@ from synthetic.journey import journey
 from synthetic.vitals import PageVitals, Vital, comparable, over_budget, parse_budgets
 
 SHIFT = """() => new Promise((done) => {
-  const block = document.createElement('div');
-  block.style.height = '600px';
-  new PerformanceObserver(() => done()).observe({type: 'layout-shift'});
-  document.body.prepend(block);
+  // What comes before the first paint shifts nothing: again, until something has moved.
+  const shift = () => {
+    const block = document.createElement('div');
+    block.style.height = '600px';
+    document.body.prepend(block);
+  };
+  const timer = setInterval(shift, 100);
+  const told = (list) => {
+    if (list.getEntries().some((entry) => entry.value > 0.05)) {
+      clearInterval(timer);
+      done();
+    }
+  };
+  new PerformanceObserver(told).observe({type: 'layout-shift'});
+  shift();
 })"""
 LISTEN = """() => {
   window.interacted = new Promise((done) => {
@@ -89,16 +100,14 @@ def test_a_canary_that_misses_its_budget_fails_and_is_counted(serve, shop_type, 
     argv = ["--stable", stable.url, "--canary", canary.url, "--json", str(names[0]), "--html", str(names[1])]
     assert main(["run", str(file), "--app", "shop", *argv, "--count", "2"]) == 1
     printed = capsys.readouterr().out
-    missed = r"why: the cumulative layout shift of / was 0\.\d{3}, its budget is 0\.020"
+    missed = r"why: the cumulative layout shift of / was \d\.\d{3}, its budget is 0\.020"
     assert len(re.findall(missed, printed)) == 2
-    assert re.search(r"web vitals, canary / stable: lcp \d+\.\d\d, .*cls \+0\.\d\d", printed)
+    assert re.search(r"web vitals, canary / stable: lcp \d+\.\d\d, .*cls \+\d\.\d\d", printed)
     found = json.loads(names[0].read_text())
     (page,) = found["pairs"][0]["canary"]["pages"]
     assert (page["step"], page["path"]) == ("open", "/")
     assert page["cls"] > 0.02
-    assert found["checks"]["look"]["evidence"]["vitals"]["cls"]["difference"] == pytest.approx(
-        page["cls"], abs=0.2
-    )
+    assert found["checks"]["look"]["evidence"]["vitals"]["cls"]["difference"] > 0.02
     assert names[1].read_text().count('<p class="page">page /: ') == 4
 
 
