@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from threading import Lock
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from rolloutobs import semconv
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import Track
 from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily
+from synthetic.exposed import Exposed, Family
 from synthetic.journey import StepResult
 from synthetic.result import CheckOutcome, Pair, PairVerdict, TrackRun
 from synthetic.target import Proven, Target
@@ -29,8 +28,6 @@ __all__ = ["DURATION_BOUNDS", "CheckMetrics", "serve"]
 DURATION_BOUNDS = tuple(round(0.05 * 1.5**i, 6) for i in range(18))
 """Upper bounds in seconds, log-regular as the server's with factor 1.5, from 50 ms to 49 s: steps of a
 browser and whole journeys are longer than requests."""
-INTERNAL_PLACES = ("artifacts", "push", "report")
-"""What a check may fail to do; the label ``where``."""
 WHOLE_JOURNEY = ""
 """The step label of a whole journey's result."""
 
@@ -45,7 +42,7 @@ _IDENTITY = (*semconv.IDENTITY_LABELS, semconv.LABEL_CHECK)
 _STEP = (*_IDENTITY, semconv.LABEL_STEP)
 
 
-class CheckMetrics(Collector):
+class CheckMetrics(Exposed):
     """The metrics of checks; register it with a prometheus_client registry.
 
     Series of both tracks exist from zero once their version is known (at the start where it is expected),
@@ -53,8 +50,8 @@ class CheckMetrics(Collector):
     """
 
     def __init__(self, app: str, checks: Sequence[str], targets: Sequence[Target]) -> None:
+        super().__init__("check")
         self._app = app
-        self._lock = Lock()
         self._runs = CounterFamily(
             semconv.SYNTHETIC_CHECK_RUNS_TOTAL,
             "Runs of a synthetic check; an empty step is the whole journey, counted in pairs of both tracks.",
@@ -83,11 +80,6 @@ class CheckMetrics(Collector):
             "Pairs that failed and passed when both tracks walked once more; counted as failed above, too.",
             (semconv.LABEL_APP, semconv.LABEL_VERSION, semconv.LABEL_CHECK),
         )
-        self._internal = CounterFamily(
-            semconv.INTERNAL_ERRORS_TOTAL, "What the check itself could not do.", (semconv.LABEL_WHERE,)
-        )
-        for where in INTERNAL_PLACES:
-            self._internal.cell(where)
         for check in checks:
             for target in targets:
                 if target.version is not None:
@@ -105,18 +97,8 @@ class CheckMetrics(Collector):
             if pair.verdict is PairVerdict.FLAKY:
                 self._retried.cell(self._app, pair.canary.version, pair.check).inc()
 
-    def count_internal_error(self, where: str) -> None:
-        """Count something that the check itself could not do."""
-        with self._lock:
-            self._internal.cell(where).inc()
-
-    def collect(self) -> Iterator[Metric]:
-        """Render everything between two pairs."""
-        with self._lock:
-            return iter([family.collect() for family in self.families])
-
     @property
-    def families(self) -> tuple[CounterFamily | GaugeFamily | HistogramFamily, ...]:
+    def families(self) -> tuple[Family, ...]:
         """Everything that is exposed, for the table in the documentation."""
         return (
             self._runs, self._duration, *self._vitals.values(), self._last_success, self._mismatch,

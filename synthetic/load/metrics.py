@@ -5,18 +5,12 @@ Belongs here: the families, and their counts from results that only grow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from threading import Lock
-
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-
 from rolloutobs import semconv
 from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily, NumberCell
+from synthetic.exposed import Exposed, Family
 from synthetic.load.histogram import Histogram
 from synthetic.load.judging import LoadVerdict
 from synthetic.load.results import Endpoint, LoadResult, TrackLoad
-from synthetic.metrics import INTERNAL_PLACES
 from synthetic.target import Proven
 
 __all__ = ["LoadMetrics"]
@@ -32,12 +26,12 @@ BOUNDS = tuple(round(0.005 * 1.5**i, 6) for i in range(22))
 waits before it is sent."""
 
 
-class LoadMetrics(Collector):
+class LoadMetrics(Exposed):
     """The metrics of one load; register it with a prometheus_client registry."""
 
     def __init__(self, app: str, load: str) -> None:
+        super().__init__("load")
         self._app, self._load = app, load
-        self._lock = Lock()
         self._steps: set[str] = set()
         self._requests = CounterFamily(
             semconv.SYNTHETIC_LOAD_REQUESTS_TOTAL, "Requests of a load.", (*_STEP, semconv.LABEL_OUTCOME)
@@ -64,11 +58,6 @@ class LoadMetrics(Collector):
             "When a load last ended with this result.",
             (*_LOAD, semconv.LABEL_RESULT),
         )
-        self._internal = CounterFamily(
-            semconv.INTERNAL_ERRORS_TOTAL, "What the load itself could not do.", (semconv.LABEL_WHERE,)
-        )
-        for where in INTERNAL_PLACES:
-            self._internal.cell(where)
         for family in (self._late, self._lost):
             family.cell(app, load)
 
@@ -86,18 +75,8 @@ class LoadMetrics(Collector):
         with self._lock:
             self._ended.cell(self._app, self._load, verdict.code.name.lower()).value = now
 
-    def count_internal_error(self, where: str) -> None:
-        """Count something that the load itself could not do."""
-        with self._lock:
-            self._internal.cell(where).inc()
-
-    def collect(self) -> Iterator[Metric]:
-        """Render everything between two updates."""
-        with self._lock:
-            return iter([family.collect() for family in self.families])
-
     @property
-    def families(self) -> tuple[CounterFamily | GaugeFamily | HistogramFamily, ...]:
+    def families(self) -> tuple[Family, ...]:
         """Everything that is exposed, for the table in the documentation."""
         return (
             self._requests, self._duration, self._mismatch, self._late, self._lost, self._ended,

@@ -4,12 +4,12 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
 
+from tests.serving import serving
 from tests.unit.cli.test_cli import wait_for
 
 DEADLINE_SECONDS = 120
@@ -78,14 +78,8 @@ def lines(track, version, counts):
 
 @pytest.fixture
 def shop():
-    with Shop() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Shop()) as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The command line as a user meets it: as a process, and its small parts."""
 
 import argparse
-import contextlib
 import importlib.metadata
 import io
 import json
@@ -36,6 +35,7 @@ from rolloutobs.analysis.policy import Policy
 from rolloutobs.cli.options import output_file, read_policy, require, seconds
 from rolloutobs.cli.terminal import Live, Plain, painter, progress
 from rolloutobs.errors import ConfigurationError, MissingExtraError
+from tests.serving import serving
 
 DEADLINE_SECONDS = 120
 
@@ -424,16 +424,8 @@ def line(track, version, good, bad):
     )
 
 
-@contextlib.contextmanager
 def shop(*, broken):
-    with Shop(broken) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    return serving(Shop(broken))
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx2
 import pytest
 
+from tests.serving import serving
+
 pytestmark = pytest.mark.prometheus
 DEADLINE_SECONDS = 120
 
@@ -58,16 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@contextlib.contextmanager
 def exporter(bad=10):
-    with Exporter(bad) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    return serving(Exporter(bad))
 
 
 def free_port():

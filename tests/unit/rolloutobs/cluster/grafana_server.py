@@ -9,9 +9,10 @@ becomes the organisation's.
 import json
 import threading
 import time
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+
+from tests.serving import serving
 
 TOKEN = "glsa_token"
 READER = "glsa_reader"
@@ -175,14 +176,6 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@contextmanager
 def grafana_server():
     """Run a Grafana on a thread."""
-    with Grafana() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    return serving(Grafana())
