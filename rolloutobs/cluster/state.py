@@ -59,6 +59,8 @@ class State:
         self._told: set[tuple[str, ChangeKind]] = set()
         self._counts: dict[str, tuple[int, str]] = {}
         """How often each event had happened when it was last told, and its namespace."""
+        self._early: dict[str, Event] = {}
+        """Events by uid that came before `begin`: what they are about may have come after them."""
 
     # --- objects in ----------------------------------------------------------------------------------------
     def begin(self) -> list[Change]:
@@ -68,6 +70,8 @@ class State:
         """
         self._has_begun = True
         changes = [change for item in self._index.workloads() for change in self._advance(item)]
+        changes += [self._event_told(event, is_early=True) for event in self._early.values()]
+        self._early.clear()
         return [replace(change, is_backfill=True) for change in sorted(changes, key=lambda c: c.time)]
 
     def retain(self, kind: Kind, uids: Set[str], namespace: str = "") -> list[Change]:
@@ -117,18 +121,28 @@ class State:
         if self._counts.get(event.uid, (0, ""))[0] >= event.count:
             return []
         self._counts[event.uid] = (event.count, event.namespace)
+        if not self._has_begun:
+            self._early[event.uid] = event
+            return []
+        return [self._event_told(event)]
+
+    def _event_told(self, event: Event, *, is_early: bool = False) -> Change:
         found, version = self._index.about(event)
         workload = self._index.whole(found) if found else None
         name, app = (workload.name, workload.app) if workload else ("", "")
+        rollouts = self._memories.get(workload.uid, NOTHING).rollouts if workload else ()
+        if is_early:
+            # One that comes now belongs to what goes on now; one of the past may be older than that.
+            rollouts = tuple(rollout for rollout in rollouts if rollout.started <= event.last)
         event = replace(event, workload=name, app=app, version=version)
         text = f"{event.kind} {event.name}: {event.reason}: {event.message}"
-        last = self._memories.get(workload.uid, NOTHING).last if workload else None
-        change = Change(ChangeKind.EVENT, event.last, event.namespace, name, text, last, event=event)
-        return [replace(change, is_backfill=not self._has_begun)]
+        last = rollouts[-1] if rollouts else None
+        return Change(ChangeKind.EVENT, event.last, event.namespace, name, text, last, event=event)
 
     def _forget(self, kind: Kind, uid: str, deleted: str | None) -> list[Change]:
         if kind is Kind.EVENT:
             self._counts.pop(uid, None)
+            self._early.pop(uid, None)
         elif kind is Kind.POD:
             self._index.drop_pod(uid)
             self._told -= {(uid, ChangeKind.POD_STARTED), (uid, ChangeKind.POD_READY)}

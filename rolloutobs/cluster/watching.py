@@ -114,10 +114,11 @@ class Watcher:
     def _worth_telling(self, past: list[Change]) -> Iterator[Change]:
         """Yield what of the past is of the last hour and has not been told by a watcher before this one.
 
-        All of a rollout or nothing: whoever heard of its beginning may have ended since.
+        All of a rollout or nothing: whoever heard of its beginning may have ended since. Events are all told.
         """
         oldest = self._clocks.wall() - BACKFILL_SECONDS
-        pairs = [(change, change.rollout.id) for change in past if change.rollout is not None]
+        yield from (change for change in past if change.event is not None)
+        pairs = [(c, c.rollout.id) for c in past if c.event is None and c.rollout is not None]
         over = {name for change, name in pairs if change.rollout and change.rollout.ended is not None}
         news = {
             name for change, name in pairs if change.time >= oldest and not self.journal.is_known(change.key)

@@ -138,8 +138,8 @@ def test_the_undo_found_after_a_restart_is_the_same():
                 del last[line.plain["metadata"]["uid"]]
         for plain in last.values():
             state.apply(KINDS[plural], "MODIFIED", plain)
-    kinds = [(change.kind.value, change.rollout.id) for change in state.begin()]
-    assert kinds == [
+    past = [change for change in state.begin() if change.event is None]
+    assert [(change.kind.value, change.rollout.id) for change in past] == [
         ("rolled_back", f"{UID}-3"),
         ("started", f"{UID}-4"),
         ("completed", f"{UID}-4"),
