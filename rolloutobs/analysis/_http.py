@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import ssl
 from base64 import b64encode
@@ -262,7 +263,12 @@ async def _body(response: httpx2.Response) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the first line of the innermost message that says something."""
+    """Return the first line of the message; where several addresses were tried, why the last one failed."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, ConnectionError) and inner.errno:
+            return os.strerror(inner.errno)
+        inner = inner.__cause__ or inner.__context__
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

@@ -253,6 +253,7 @@ class TargetCounters:
         fallen = {s.group for s, value in now if s.value is not None and value < s.value}
         if fallen and self._moved(start_time(samples)):
             fallen = {s.group for s, _ in now}
+            self._restart(series for series, _ in now)
         grown: list[Growth] = []
         for series, value in now:
             before = series.value
@@ -265,6 +266,13 @@ class TargetCounters:
                 grown.append(Growth(series, round(value - before)))
         self.started = start_time(samples) or self.started
         return grown
+
+    def _restart(self, shown: Iterable[Series]) -> None:
+        """Forget the values of the series that a new process does not show yet."""
+        kept = {id(series) for series in shown}
+        for series in self._series.values():
+            if id(series) not in kept:
+                series.value = None
 
     def forget_values(self) -> None:
         """Make the next reading a first one, so that what grew in between is not counted."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from rolloutobs.analysis.canaries import versions_of_canaries
 from rolloutobs.analysis.history import NOTHING, History, Recorder
 from rolloutobs.analysis.model import Decision, Reading, Source, Tick, Verdict
 from rolloutobs.analysis.report import Report
@@ -28,9 +29,6 @@ __all__ = [
     "Judge",
     "Look",
     "RolloutChangedError",
-    "of_canaries",
-    "of_present_canary",
-    "versions_of_canaries",
 ]
 
 
@@ -212,10 +210,16 @@ class Gate:
         return self._report(self._clock.now(), interrupted=stop.is_set())
 
     def _verify(self, reading: Reading) -> None:
-        """Check that the canary is still the one of the state; without any canary it has been taken away."""
+        """Check that the canary is still the one of the state.
+
+        Without any canary, the one that was decided on has been taken away; of one that was not, the next may
+        be on its way.
+        """
         if not self._unverified or not reading.targets:
             return
         present = versions_of_canaries(reading)
+        if not present and not _decided(self._verdict):
+            return
         if present and self._unverified not in present:
             listed = ", ".join(sorted(present))
             raise RolloutChangedError(
@@ -352,41 +356,6 @@ class Gate:
         reason = f"HOLD after {at - self._began:.0f} s: the canary took no traffic ({seen})"
         traffic = replace(NOTHING, stable_exposures=self._traffic[STABLE])
         return Verdict(Decision.HOLD, reason, 0.0, "", (), traffic)
-
-
-def of_present_canary(past: Sequence[Reading], now: Reading) -> list[Reading]:
-    """Return `past` without canaries of other versions than the present ones: an earlier rollout is not this
-    one."""
-    present = versions_of_canaries(now)
-    return [of_canaries(reading, present) for reading in past]
-
-
-def of_canaries(reading: Reading, versions: Collection[str]) -> Reading:
-    """Return `reading` without canaries of other versions than `versions`."""
-    targets = {
-        name: tuple(s for s in samples if (v := _version(s.labels)) is None or v in versions)
-        for name, samples in reading.targets.items()
-    }
-    return replace(reading, targets={name: samples for name, samples in targets.items() if samples})
-
-
-def versions_of_canaries(reading: Reading) -> set[str]:
-    """Return the versions of all series that say that they are the canary's.
-
-    A pod that was promoted a while ago says it still, beside its new track; where there is another canary,
-    it is none.
-    """
-    found: dict[str, set[str]] = {CANARY: set(), STABLE: set()}
-    for samples in reading.targets.values():
-        for sample in samples:
-            if (track := sample.labels.get("track", "")) in found:
-                found[track].add(sample.labels.get("version", ""))
-    return found[CANARY] - found[STABLE] or found[CANARY]
-
-
-def _version(labels: Mapping[str, str]) -> str | None:
-    """Return the version of a canary's series, ``None`` for any other series."""
-    return labels.get("version", "") if labels.get("track") == CANARY else None
 
 
 def _decided(verdict: Verdict | None) -> bool:

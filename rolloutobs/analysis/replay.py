@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rolloutobs.analysis.gate import of_canaries, versions_of_canaries
+from rolloutobs.analysis.canaries import of_canaries, versions_of_canaries
 from rolloutobs.analysis.model import Decision, Reading, Tick, Verdict
 from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.ticks import Ticker, TickSettings

@@ -342,11 +342,9 @@ class Ticker:
 
     def _tick(self, failed: Mapping[str, str], reading: Reading) -> Tick:
         """Return what was counted since the last reading; its times are set by the clock."""
-        at = reading.at
         silent = [self._targets[name] for name in failed if name in self._targets]
         unknown = frozenset() if len(silent) == len(failed) else frozenset({_UNKNOWN})
-        patient = [t for t in silent if at - t.answered <= self._settings.patience_seconds]
-        waiting = {signal for target in patient for signal in target.signals}
+        waiting = {signal for t in silent if self._waits_for(t, reading.at) for signal in t.signals}
         taken = {name: tally.take() for name, tally in self._tallies.items() if name not in waiting}
         uses, self._uses = tuple(sorted(self._uses, key=lambda use: use.pod)), []
         return Tick(
@@ -362,11 +360,33 @@ class Ticker:
             aside={name: t.aside for name, t in taken.items() if t.aside},
             uses=uses,
             by_pod_age=True,
-            stale=frozenset(track for target in silent for track in target.tracks) | unknown,
+            stale=self._stale(silent, reading) | unknown,
             weight=reading.weight,
             canary_version=self._version(CANARY),
             stable_version=self._version(STABLE),
         )
+
+    def _stale(self, silent: Sequence[_Target], reading: Reading) -> frozenset[str]:
+        """Return the tracks of targets whose silence matters.
+
+        A few of stable's that the others have gone on without (a node that is lost) no longer do: stable is
+        what the others say it is. Of the canary, those that fall silent may be the bad ones.
+        """
+        lost = [t for t in silent if self._is_of_stable(t) and not self._waits_for(t, reading.at)]
+        there = sum(self._is_of_stable(self._targets[name]) for name in reading.targets)
+        mattering = [t for t in silent if t not in lost] if len(lost) < there else silent
+        return frozenset(track for target in mattering for track in target.tracks)
+
+    def _is_of_stable(self, target: _Target) -> bool:
+        """Tell whether nothing of the canary's, nor of a baseline, is in `target`."""
+        return bool(target.versions) and all(
+            track == Track.STABLE.value and self._promoted.side(track, version) == STABLE
+            for track, version in target.versions
+        )
+
+    def _waits_for(self, target: _Target, at: float) -> bool:
+        """Tell whether what the others have counted waits for the silent `target`."""
+        return at - target.answered <= self._settings.patience_seconds
 
     def _version(self, side: str) -> str:
         """Return the version with most traffic on `side` since the start."""

@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from rolloutobs._version import __version__
 from rolloutobs.cli import (
@@ -84,6 +84,13 @@ examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in a line; argparse puts up to thirty lines of options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code; an expected error is one line on stderr."""
     parser = _parser(_entry_points())
@@ -103,7 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(plugins: Sequence[EntryPoint]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    # Parsers of subcommands are of the same class.
+    parser = _Parser(
         prog="rolloutobs",
         description="Is the new version worse than the old one?",
         epilog=_EPILOG,

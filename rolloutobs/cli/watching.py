@@ -12,14 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from rolloutobs.analysis.gate import (
-    Gate,
-    GateSettings,
-    Look,
-    RolloutChangedError,
-    of_canaries,
-    of_present_canary,
-)
+from rolloutobs.analysis.canaries import of_canaries, of_present_canary
+from rolloutobs.analysis.gate import Gate, GateSettings, Look, RolloutChangedError
 from rolloutobs.analysis.model import Decision, Reading, Tick
 from rolloutobs.analysis.policy import Policy
 from rolloutobs.analysis.prometheus import PrometheusSource

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rolloutobs.analysis.gate import versions_of_canaries
+from rolloutobs.analysis.canaries import versions_of_canaries
 from rolloutobs.analysis.model import Reading
 from rolloutobs.console.model import Rollout, RolloutOverError
 

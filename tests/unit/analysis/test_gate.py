@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from rolloutobs.analysis.gate import Clock, Gate, GateSettings, of_present_canary, versions_of_canaries
+from rolloutobs.analysis.canaries import of_present_canary, versions_of_canaries
+from rolloutobs.analysis.gate import Clock, Gate, GateSettings
 from rolloutobs.analysis.history import NOTHING
 from rolloutobs.analysis.model import Decision, Reading, Sample, Verdict
 from rolloutobs.analysis.policy import Kind, Policy, Selector, Signal

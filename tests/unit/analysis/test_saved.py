@@ -131,6 +131,27 @@ async def test_the_state_of_another_canary_is_not_of_this_rollout():
         await other.run()
 
 
+async def test_the_state_of_another_canary_is_refused_when_the_next_one_comes_late():
+    """A gate begins anew with its rollout: the old canary is gone, the new one has not started yet."""
+    time = Time()
+    late = gate(Engine(POLICY), time, _Late(time), 200, zero=900.0)
+    late.resume(replace(SAVED, canary_version="1.1.9"), None)
+    with pytest.raises(RolloutChangedError, match=r"of canary 1\.1\.9, the canary is 1\.2\.0 now"):
+        await late.run()
+    assert time.now == 1020
+
+
+class _Late(Source):
+    """Its canary comes after 20 s."""
+
+    async def read(self):
+        found = await super().read()
+        if self.time.now >= 1020:
+            return found
+        stable = [s for s in found.targets["pod"] if s.labels["track"] == "stable"]
+        return replace(found, targets={"pod": tuple(stable)})
+
+
 async def test_a_decision_that_nobody_can_tell_the_rollout_of_is_none():
     time = Time()
     source = Source(time)

@@ -124,6 +124,17 @@ def test_a_restart_resets_every_counter_of_the_process():
     assert tick.counts["errors"][GET] == PairCount(3, 23, 0, 0)
 
 
+def test_a_series_that_a_restarted_process_shows_late_counts_from_zero():
+    ticker = Ticker([ERRORS])
+    ticks = run(
+        ticker,
+        reading(0, {"c": [started(5), requests("canary", 100), requests("canary", 10, "503")]}),
+        reading(10, {"c": [started(8), requests("canary", 20)]}),
+        reading(20, {"c": [started(8), requests("canary", 40), requests("canary", 12, "503")]}),
+    )
+    assert [t.counts["errors"][GET] for t in ticks] == [PairCount(0, 20, 0, 0), PairCount(12, 32, 0, 0)]
+
+
 def test_a_new_worker_behind_a_target_resets_nothing():
     ticker = Ticker([ERRORS])
     (tick,) = run(
@@ -389,6 +400,39 @@ def test_when_nothing_answers_everything_is_stale_and_nothing_is_lost():
     assert not ticker.discarded
 
 
+def test_a_lost_pod_of_stable_makes_it_stale_only_until_the_others_go_on_without_it():
+    """A node is gone, and service discovery still has its pod."""
+    ticker = Ticker([ERRORS], TickSettings(patience_seconds=10))
+    lost = "up is 0"
+
+    def pods(at, *names):
+        tracks = {"c": "canary"}
+        return {name: [requests(tracks.get(name, "stable"), at)] for name in names}
+
+    ticks = run(
+        ticker,
+        reading(0, pods(0, "s1", "s2", "s3", "c")),
+        reading(5, pods(5, "s1", "s2", "s3", "c")),
+        reading(15, pods(15, "s1", "s2", "c"), {"s3": lost}),
+        reading(20, pods(20, "s1", "s2", "c"), {"s3": lost}),
+        reading(25, pods(25, "s1", "s2"), {"s3": lost, "c": lost}),
+        reading(40, pods(40, "s1", "s2"), {"s3": lost, "c": lost}),
+        reading(45, pods(45, "s1", "c"), {"s2": lost, "s3": lost}),
+        reading(60, pods(60, "s1", "c"), {"s2": lost, "s3": lost}),
+    )
+    assert [sorted(tick.stale) for tick in ticks] == [
+        [],
+        ["stable"],
+        [],
+        # The canary's silence matters as long as it lasts, ...
+        ["canary"],
+        ["canary"],
+        # ... and stable's where as many are lost as are there.
+        ["stable"],
+        ["stable"],
+    ]
+
+
 def test_a_target_that_left_is_not_stale():
     ticker = Ticker([ERRORS])
     pods = [{"s": [requests("stable", n)], "c": [requests("canary", n)]} for n in (0, 1)]
@@ -512,12 +556,14 @@ def test_every_request_is_in_exactly_one_tick_whatever_restarts(steps):
     values, total, born = [9, 9, 9], 0, 1.0
 
     def pod():
-        return {"c": [started(born), *(requests("canary", v, str(200 + i)) for i, v in enumerate(values))]}
+        # A new process shows a series when it has counted something.
+        shown = [requests("canary", v, str(200 + i)) for i, v in enumerate(values) if v]
+        return {"c": [started(born), *shown]}
 
     ticker = Ticker([ERRORS])
     ticks = run(ticker, reading(10, pod()))
     for at, (restarts, growth) in zip(range(20, 999, 10), steps, strict=False):
-        if restarts and any(g < v for g, v in zip(growth, values, strict=True)):
+        if restarts and any(0 < g < v for g, v in zip(growth, values, strict=True)):
             values, born = [0, 0, 0], float(at)
         values = [v + g for v, g in zip(values, growth, strict=True)]
         total += sum(growth)

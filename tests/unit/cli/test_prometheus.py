@@ -218,7 +218,7 @@ def test_a_prometheus_that_is_gone_for_a_while_holds_and_the_gate_goes_on(tmp_pa
 def test_a_prometheus_that_does_not_answer_is_named(arguments):
     done = run(*arguments, "--prometheus", "127.0.0.1:1", "--timeout", "2s")
     assert done.returncode == 2
-    assert done.stderr.startswith("rolloutobs: Prometheus at 127.0.0.1:1: cannot connect: ")
+    assert done.stderr == "rolloutobs: Prometheus at 127.0.0.1:1: cannot connect: Connection refused\n"
 
 
 def test_what_is_no_prometheus_is_named():
