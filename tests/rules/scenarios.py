@@ -33,6 +33,9 @@ def read(name: str) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))
     if "base" in found:
         found["series"] = {**read(found["base"])["series"], **found["series"]}
+    for key, values in found["series"].items():
+        # Not so many zeros: promtool reads one hexadecimal number.
+        assert not re.search(r"\b(?<!\+)0x", str(values)), f"{name}: {key}: write 0+0x.. for zeros"
     return found
 
 

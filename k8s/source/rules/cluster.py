@@ -21,9 +21,35 @@ def _condition(condition: str, status: str) -> str:
     return f"{_BY} ({foreign.DEPLOYMENT_CONDITION}{{{matchers}}}) == 1"
 
 
+def _serving(name: str) -> str:
+    """Return the Deployments of that name, a pattern, of which something is available."""
+    return f'{_BY} ({foreign.DEPLOYMENT_AVAILABLE}{{deployment=~"{name}"}}) > 0'
+
+
+def _renamed(vector: str, new: str, label: str, pattern: str) -> str:
+    return f'label_replace({vector}, "deployment", "{new}", "{label}", "{pattern}")'
+
+
 _STUCK: Final = _condition("Progressing", "false")
-_PODS: Final = f'{foreign.POD_INFO}{{created_by_kind="ReplicaSet"}}'
+# A canary that never comes up is what canaries are for: stable serves, and nobody has to get up. Of two
+# Deployments by their names; under Flagger only what it knows, for others call a database's first one so.
+_CANARIES: Final = promql(f"""
+    unless on (namespace, deployment) {_renamed(_serving(".+-stable"), "$1-canary", "deployment", "(.+)-stable")}
+    unless on (namespace, deployment) (
+      {_renamed(_serving(".+-primary"), "$1", "deployment", "(.+)-primary")}
+      and on (namespace, deployment)
+      {_renamed(f"max by (namespace, workload) ({foreign.FLAGGER_WEIGHT})", "$1", "workload", "(.+)")}
+    )
+""")
 _RS_LABELS: Final = "namespace, created_by_name"
+_PODS: Final = f'{foreign.POD_INFO}{{created_by_kind="ReplicaSet"}}'
+
+
+def _count(pods: str) -> str:
+    # Each once: a pod has a series for each node and address that it has had, of each kube-state-metrics.
+    return f"count by ({_RS_LABELS}) (group by ({_RS_LABELS}, pod) ({pods}))"
+
+
 
 GROUP: Final = Group(
     "rolloutobs-cluster-alerts",
@@ -31,18 +57,16 @@ GROUP: Final = Group(
         Alert(
             "DeploymentDown",
             Severity.CRITICAL,
-            promql(f"""
-                {_BY} ({foreign.DEPLOYMENT_AVAILABLE}) == 0
-                and {_BY} ({foreign.DEPLOYMENT_DESIRED}) > 0
-            """),
+            f"{_BY} ({foreign.DEPLOYMENT_AVAILABLE}) == 0\n"
+            f"and {_BY} ({foreign.DEPLOYMENT_DESIRED}) > 0\n{_CANARIES}",
             f"No pod of {_WHICH} is available",
-            "It wants some, and {{ $value }} are available.",
+            "It wants some, and none is there; of a canary whose stable serves this is not said.",
             hold_seconds=120,
         ),
         Alert(
             "RolloutStuckUnavailable",
             Severity.CRITICAL,
-            f"{_STUCK}\nand {_condition('Available', 'false')}",
+            f"{_STUCK}\nand {_condition('Available', 'false')}\n{_CANARIES}",
             f"The rollout of {_WHICH} is stuck, and too few pods are left",
             "Its progress deadline has passed, and fewer pods are available than it must have.",
             hold_seconds=60,
@@ -99,8 +123,8 @@ GROUP: Final = Group(
             "PodChurn",
             Severity.INFO,
             promql(f"""
-                count by ({_RS_LABELS}) (last_over_time({_PODS}[1h]))
-                > 3 * count by ({_RS_LABELS}) ({_PODS}) + 5
+                {_count(f"last_over_time({_PODS}[1h])")}
+                > 3 * {_count(_PODS)} + 5
             """),
             f"Pods of ReplicaSet {_RS} come and go",
             "{{ $value }} pods within an hour, more than thrice those that run: evictions or scaling.",

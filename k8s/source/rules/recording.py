@@ -135,10 +135,11 @@ def _pods() -> tuple[Recording, ...]:
         or on (namespace, pod)
         max by (namespace, pod, app, version, track) ({labels})
     """
+    # The highest, not the sum: cAdvisor's own timestamps keep a container that has ended for five minutes more.
     memory = f"""
         max by ({IDENTITY}) (
-          sum by (namespace, pod, container) ({foreign.CONTAINER_MEMORY}{{container!="", image!=""}})
-          / sum by (namespace, pod, container) ({foreign.POD_LIMITS}{{resource="memory"}} > 0)
+          max by (namespace, pod, container) ({foreign.CONTAINER_MEMORY}{{container!="", image!=""}})
+          / max by (namespace, pod, container) ({foreign.POD_LIMITS}{{resource="memory"}} > 0)
           * {_JOIN}
         )
     """
