@@ -146,6 +146,12 @@ def _add_rest(parser: argparse.ArgumentParser) -> None:
         help="Argo Rollouts and Flagger ask the gate there (default: where --cluster puts it)",
     )
     rest.add_argument(
+        "--token",
+        action="store_true",
+        help="asking the gate takes a token, not only deciding by hand: the key token of the Secret "
+        "rolloutobs-serve, in the cluster's namespace and in that of a Rollout",
+    )
+    rest.add_argument(
         "--runbook",
         default="",
         metavar="URL",
@@ -204,6 +210,11 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         raise ConfigurationError(f"{controller.value} makes the canary itself; leave --canary-image out")
     if controller is Controller.FLAGGER and not arguments.host:
         raise ConfigurationError("Flagger moves the traffic of an Ingress; give --host, its name")
+    if arguments.token and controller is Controller.FLAGGER and "@" not in arguments.serve:
+        raise ConfigurationError(
+            "Flagger's webhooks have no headers, and take no Secret; give the token in the address, which "
+            "whoever may read Canaries can read: --serve http://flagger:TOKEN@rolloutobs-serve.rolloutobs:9400"
+        )
     journey, _, function = arguments.journey.partition(":")
     return Wanted(
         arguments.app,
@@ -220,6 +231,7 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         arguments.owner,
         arguments.prometheus,
         arguments.serve,
+        arguments.token,
         arguments.runbook.partition("#")[0],
         f"{arguments.registry.rstrip('/')}/" if arguments.registry else "",
         _read(journey, "--journey"),

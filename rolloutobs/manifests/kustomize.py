@@ -5,7 +5,7 @@ Names of generated ConfigMaps get no hash.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,17 +24,17 @@ _KNOWN: Final = {
 _CLUSTER_WIDE: Final = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 
 
-def build(folder: Path) -> list[Manifest]:
+def build(folder: Path, objects: Sequence[Manifest] = ()) -> list[Manifest]:
     """Return the objects that a kustomization makes, in the order in which its files are named.
+
+    Args:
+        folder: of the kustomization.
+        objects: what a component is added to, and may patch.
 
     Raises:
         ConfigurationError: it uses a part of Kustomize that is not known here.
     """
-    return _built(folder, [])
-
-
-def _built(folder: Path, objects: list[Manifest]) -> list[Manifest]:
-    """Return `objects`, which a component may patch, and those that the folder adds."""
+    objects = list(objects)
     wanted = load(folder / "kustomization.yaml")
     unknown = set(wanted) - _KNOWN
     if unknown:
@@ -46,7 +46,7 @@ def _built(folder: Path, objects: list[Manifest]) -> list[Manifest]:
     for generator in wanted.get("configMapGenerator", ()):
         objects = _with_config_map(objects, generator, options, folder)
     for name in wanted.get("components", ()):
-        objects = _built(folder / name, objects)
+        objects = build(folder / name, objects)
     for patch in wanted.get("patches", ()):
         objects = _patched(objects, patch)
     namespace = wanted.get("namespace")

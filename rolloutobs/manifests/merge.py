@@ -41,10 +41,10 @@ def _merged_list(target: Sequence[Any], patch: Sequence[Any], key: str) -> list[
 
 
 def edited(target: Any, operations: Sequence[Mapping[str, Any]]) -> Any:
-    """Return `target` after the operations of a JSON patch (RFC 6902): add, replace and remove.
+    """Return `target` after the operations of a JSON patch (RFC 6902): add, replace, remove and test.
 
     Raises:
-        ValueError: another operation.
+        ValueError: another operation, or a test that fails.
         LookupError: a path leads nowhere.
     """
     for operation in operations:
@@ -69,6 +69,8 @@ def _edited(target: Any, steps: Sequence[str], operation: Mapping[str, Any]) -> 
         copy.insert(key, operation["value"])
     elif kind in ("add", "replace"):
         copy[key] = operation["value"]
-    else:
-        raise ValueError(f"operation {kind!r} of a JSON patch is not one of add, replace, remove")
+    elif kind != "test":
+        raise ValueError(f"operation {kind!r} of a JSON patch is not one of add, replace, remove, test")
+    elif copy[key] != operation["value"]:
+        raise ValueError(f"a JSON patch expects {operation['value']!r}, and there is {copy[key]!r}")
     return copy

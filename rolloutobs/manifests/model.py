@@ -45,6 +45,8 @@ class Wanted:
     """URL of the Prometheus that gates ask; empty: as it stands in `k8s/`."""
     serve: str = ""
     """URL of the gate as a server, which controllers ask; empty: as it stands in `k8s/`."""
+    with_token: bool = False
+    """Whether asking the gate takes a token, and not only deciding by hand."""
     runbook: str = ""
     """Address under which the team reads docs/runbook.md, for the links in alerts; empty: its path."""
     registry: str = ""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from rolloutobs.manifests.files import text
 from rolloutobs.manifests.kustomize import Manifest, build, in_namespace
+from rolloutobs.manifests.merge import merged
 from rolloutobs.manifests.model import Controller, Wanted
 from rolloutobs.manifests.personal import EXAMPLE, personal
 from rolloutobs.manifests.place import FOLDER
@@ -18,6 +21,7 @@ _FOLDERS: Final = {
     Controller.ARGO: "argo-rollouts",
     Controller.FLAGGER: "flagger",
 }
+_ASKING_GUARDED: Final = "components/token"
 _OTHER_APPS: Final = {"inventory"}
 """Of the example; it calls them."""
 _BY_NAME: Final = (
@@ -31,29 +35,59 @@ _BY_KIND: Final = {
 }  # fmt: skip
 _LINK: Final = "runbook_url"
 _DASHBOARD: Final = "grafana_dashboard"
+_SETTINGS: Final = "rolloutobs.io/settings"
 
 
 def for_the_app(wanted: Wanted) -> list[Manifest]:
     """Return what runs beside one app: its workload, its monitors, checks and gate."""
     found = [
         each
-        for each in build(FOLDER / _FOLDERS[wanted.controller])
+        for each in _built(_FOLDERS[wanted.controller], wanted)
         if each["kind"] != "Namespace" and each["metadata"]["name"] not in _OTHER_APPS
     ]
     return personal(found, wanted)
 
 
+def _built(folder: str, wanted: Wanted) -> list[Manifest]:
+    found = build(FOLDER / folder)
+    return build(FOLDER / _ASKING_GUARDED, found) if wanted.with_token else found
+
+
 def for_the_cluster(wanted: Wanted) -> list[Manifest]:
     """Return what a cluster needs once: the collector and its like, rules and dashboards."""
     apps = {_key(each) for each in build(FOLDER / _FOLDERS[Controller.NONE])}
-    found = [each for each in build(FOLDER / "overlays" / EXAMPLE) if _key(each) not in apps]
+    found = [each for each in _built(f"overlays/{EXAMPLE}", wanted) if _key(each) not in apps]
     rules = [_linked(each, wanted.runbook) for each in build(FOLDER / "rules")]
     whole = [*rules, *build(FOLDER / "dashboards")]
     return [
-        *personal(found, wanted),
+        *_following(personal(found, wanted)),
         # Word for word: their texts are no names of the example's.
         *(in_namespace(each, wanted.namespace) for each in whole),
     ]
+
+
+def _following(objects: list[Manifest]) -> list[Manifest]:
+    """Return objects in which pods begin anew when the settings change that fill their environment.
+
+    Kustomize does it by the names of generated ConfigMaps, which have no hash here.
+    """
+    settings = {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "ConfigMap"}
+    return [_marked(each, settings) if each["kind"] == "Deployment" else each for each in objects]
+
+
+def _marked(deployment: Manifest, settings: Mapping[str, Mapping[str, str]]) -> Manifest:
+    sources = [
+        source["configMapRef"]["name"]
+        for container in deployment["spec"]["template"]["spec"]["containers"]
+        for source in container.get("envFrom", ())
+        if "configMapRef" in source
+    ]
+    used = {name: settings[name] for name in sources if name in settings}
+    if not used:
+        return deployment
+    digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:16]
+    template = {"metadata": {"annotations": {_SETTINGS: digest}}}
+    return merged(deployment, {"spec": {"template": template}})  # type: ignore[no-any-return]
 
 
 def _linked(each: Manifest, runbook: str) -> Manifest:

@@ -34,7 +34,8 @@ _STUCK: Final = _condition("Progressing", "false")
 # A canary that never comes up is what canaries are for: stable serves, and nobody has to get up. Of two
 # Deployments by their names; under Flagger only what it knows, for others call a database's first one so.
 _CANARIES: Final = promql(f"""
-    unless on (namespace, deployment) {_renamed(_serving(".+-stable"), "$1-canary", "deployment", "(.+)-stable")}
+    unless on (namespace, deployment)
+    {_renamed(_serving(".+-stable"), "$1-canary", "deployment", "(.+)-stable")}
     unless on (namespace, deployment) (
       {_renamed(_serving(".+-primary"), "$1", "deployment", "(.+)-primary")}
       and on (namespace, deployment)
@@ -48,7 +49,6 @@ _PODS: Final = f'{foreign.POD_INFO}{{created_by_kind="ReplicaSet"}}'
 def _count(pods: str) -> str:
     # Each once: a pod has a series for each node and address that it has had, of each kube-state-metrics.
     return f"count by ({_RS_LABELS}) (group by ({_RS_LABELS}, pod) ({pods}))"
-
 
 
 GROUP: Final = Group(

@@ -135,7 +135,7 @@ def _pods() -> tuple[Recording, ...]:
         or on (namespace, pod)
         max by (namespace, pod, app, version, track) ({labels})
     """
-    # The highest, not the sum: cAdvisor's own timestamps keep a container that has ended for five minutes more.
+    # The highest, not the sum: by cAdvisor's own timestamps a container that has ended stays for 5 minutes.
     memory = f"""
         max by ({IDENTITY}) (
           max by (namespace, pod, container) ({foreign.CONTAINER_MEMORY}{{container!="", image!=""}})

@@ -67,7 +67,7 @@ GROUP: Final = Group(
         Alert(
             "SyntheticStale",
             Severity.WARNING,
-            # Of runs that have ended, too: each is a process of its own, and one in which none passes has no series.
+            # Of ended runs, too: each is a process of its own, and one in which none passes has no series.
             f"time() - max by ({_BY}) (last_over_time({_LAST}[1d])) > {_STALE_SECONDS}",
             f"No run of check {_WHO} has passed for a while, on any track",
             "The last one was {{ $value | humanizeDuration }} ago: the check does not run, or all fail it.",

@@ -20,8 +20,13 @@ NAMES = [str(path.relative_to(K8S)) for path in BUILT]
 
 @functools.cache
 def built(name: str) -> tuple[dict[str, Any], ...]:
+    """Return what kubectl makes of a kustomization of ours."""
+    return of(K8S / name)
+
+
+def of(folder: Path) -> tuple[dict[str, Any], ...]:
     """Return what kubectl makes of a kustomization."""
-    argv = [KUBECTL, "kustomize", K8S / name]
+    argv = [KUBECTL, "kustomize", folder]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 
 from rolloutobs.manifests.kustomize import build
-from tests.contract.manifests.built import K8S, NAMES, built, of_kind
+from tests.contract.manifests.built import K8S, NAMES, built, of, of_kind
 
 CUSTOM = {
     "ServiceMonitor", "PodMonitor", "PrometheusRule", "Rollout", "AnalysisTemplate", "Canary",
@@ -25,6 +27,23 @@ def test_there_is_something_to_build() -> None:
         "argo-rollouts", "base", "dashboards", "flagger", "flagger-metrics", "overlays/scale",
         "overlays/scale/load", "overlays/scale/queue", "overlays/shop", "overlays/shop/app", "rules",
     ]  # fmt: skip
+
+
+def test_render_adds_the_token_as_kubectl_does(tmp_path: Path) -> None:
+    """A component is built with what it is added to."""
+    folders = ("base", "argo-rollouts")
+    path = {name: os.path.relpath(K8S / name, tmp_path) for name in (*folders, "components/token")}
+    wanted = {"resources": [path[name] for name in folders], "components": [path["components/token"]]}
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(wanted), "utf-8")
+    theirs = of(tmp_path)
+    assert theirs != (*built("base"), *built("argo-rollouts"))
+    for kind, name in (("Deployment", "rolloutobs-serve"), ("AnalysisTemplate", "rolloutobs-verdict")):
+        found = [
+            [each for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+            for objects in (theirs, build(tmp_path))
+        ]
+        assert len(found[0]) == 1
+        assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -237,6 +237,41 @@ def test_once_per_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ROLLOUTOBS_COLLECTOR_ORIGINS" not in one(alone, "ConfigMap", "rolloutobs-collector")["data"]
 
 
+def test_asking_takes_a_token_where_that_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = ["render", "--cluster", "--app", "cart"]
+    plain, guarded = (
+        container(one(rendered(capsys, *argv), "Deployment", "rolloutobs-serve"))
+        for argv in (whole, [*whole, "--token"])
+    )
+    assert [each for each in plain["args"] if each not in guarded["args"]] == ["--no-token"]
+    (variable,) = guarded["env"]
+    # Not optional: without the Secret the pod waits for it, and says so.
+    secret = {"name": "rolloutobs-serve", "key": "token"}
+    assert variable == {"name": "ROLLOUTOBS_SERVE_TOKEN", "valueFrom": {"secretKeyRef": secret}}
+    argo = one(rendered(capsys, *APP, "--with", "argo", "--token"), "AnalysisTemplate", "rolloutobs-verdict")
+    assert {"name": "token", "valueFrom": {"secretKeyRef": secret}} in argo["spec"]["args"]
+    (metric,) = argo["spec"]["metrics"]
+    assert metric["provider"]["web"]["headers"] == [
+        {"key": "Authorization", "value": "Bearer {{args.token}}"}
+    ]
+    address = "http://flagger:0123456789abcdef@rolloutobs-serve.rolloutobs:9400"
+    flagger = [*APP, "--with", "flagger", "--host", "cart.net", "--token", "--serve", address]
+    hooks = one(rendered(capsys, *flagger), "Canary", "cart")["spec"]["analysis"]["webhooks"]
+    assert all(hook["url"].startswith(f"{address}/flagger/") for hook in hooks)
+
+
+def test_a_collector_with_other_settings_begins_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    """It reads its environment once; the server and the watcher follow what they read, or have nothing."""
+
+    def templates(*arguments: str) -> dict[str, Any]:
+        objects = rendered(capsys, "render", "--cluster", "--app", "cart", *arguments)
+        return {e["metadata"]["name"]: e["spec"]["template"] for e in objects if e["kind"] == "Deployment"}
+
+    first, again, other = templates(), templates(), templates("--host", "cart.net")
+    assert first == again
+    assert {name for name in first if first[name] != other[name]} == {"rolloutobs-collector"}
+
+
 def test_a_folder_for_kubectl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = rendered(capsys, *APP, "--canary-image", "r/cart:3.0")
     assert (
@@ -266,6 +301,7 @@ def test_a_folder_for_kubectl(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ([*CART, "--image", "cart:1", "--canary-image", "cart"], "give --canary-version"),
         ([*CART, "--image", "cart:1", "--with", "flagger"], "give --host"),
         ([*CART, "--image", "cart:1", "--with", "argo", "--canary-image", "cart:2"], "leave --canary-image"),
+        ([*CART, "--image", "cart:1", "--with", "flagger", "--host", "c.net", "--token"], "have no headers"),
         ([*CART, "--image", "cart:1", "--journey", "nowhere.py"], "cannot read --journey 'nowhere.py'"),
     ],
 )
@@ -298,12 +334,15 @@ def test_merging_is_that_of_kubernetes() -> None:
         [
             {"op": "add", "path": "/a/-", "value": 3},
             {"op": "remove", "path": "/a/0"},
+            {"op": "test", "path": "/b~1c/d", "value": 1},
             {"op": "replace", "path": "/b~1c/d", "value": 4},
         ],
     )
     assert changed == {"a": [2, 3], "b/c": {"d": 4}}
     with pytest.raises(ValueError, match="'move'"):
         edited({"a": 1}, [{"op": "move", "path": "/a"}])
+    with pytest.raises(ValueError, match="expects 2, and there is 1"):
+        edited({"a": 1}, [{"op": "test", "path": "/a", "value": 2}])
 
 
 def test_what_is_not_known_of_kustomize_is_an_error(tmp_path: Path) -> None:
