@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from rolloutobs.cli.annotated import Annotated
+    from rolloutobs.cli.tracing import Tracer
     from rolloutobs.cli.workloads import WorkloadFile
     from rolloutobs.console.app import Console
     from rolloutobs.console.failures import Failures
@@ -71,6 +72,9 @@ paths:
 
 tokens (as "Authorization: Bearer ...", or as the password of basic authentication) stand one a line in
 --token-file, or in {TOKEN}.
+
+With --cluster, and with OTEL_TRACES_EXPORTER=otlp (and the other variables of OpenTelemetry), each decision
+is a span of the rollout's trace, which rolloutobs watch sends, as one of rolloutobs gate is.
 
 exit codes:
   0  stopped by SIGTERM or SIGINT
@@ -149,19 +153,20 @@ def run(arguments: argparse.Namespace) -> int:
     notifier = Notifier(failures, time.time)
     annotated = _annotated(arguments, failures)
     console = _console(arguments, file, tokens, notifier, failures, annotated)
-    notifier.start()
-    console.looker.start()
     app = application(console)
     app.router.lifespan_context = lambda _: _upkeep(console, file, failures, annotated)
     server = _server(app, (host, port), arguments)
-    try:
-        server.run()
-    except SystemExit:
-        # uvicorn's own way to say that the address cannot be listened on; it has told why.
-        return 2
-    finally:
-        console.looker.close()
-        notifier.close()
+    with contextlib.ExitStack() as stack:
+        # Who looks is closed first: what the last looks have found still goes out.
+        for each in (notifier, _tracer(arguments, console, failures), console.looker):
+            if each is not None:
+                each.start()
+                stack.callback(each.close)
+        try:
+            server.run()
+        except SystemExit:
+            # uvicorn's own way to say that the address cannot be listened on; it has told why.
+            return 2
     return 0 if server.started else 2
 
 
@@ -210,6 +215,17 @@ def _annotated(arguments: argparse.Namespace, failures: Failures) -> Annotated |
     found = Annotated(connection, failures)
     asyncio.run(found.reread())
     return found
+
+
+def _tracer(arguments: argparse.Namespace, console: Console, failures: Failures) -> Tracer | None:
+    """Return what sends decisions as spans; ``None``: that is not configured, or nobody knows of what."""
+    from rolloutobs.settings import Settings
+
+    if not arguments.cluster or not Settings.from_env(os.environ).export_traces:
+        return None
+    from rolloutobs.cli.tracing import Tracer
+
+    return Tracer(connection_of(arguments, "serve"), console.board, failures, time.time)
 
 
 def _console(

@@ -68,6 +68,9 @@ class Board:
         self._failures = failures or Failures()
         self.changed: Callable[[Key], None] = lambda key: None
         """Called with the key of a workload that is to be followed anew; whoever follows sets it."""
+        self.weighed: Callable[[Status, bool], None] = lambda status, is_news: None
+        """Called after each look, and after what a person or a controller decided, with whether it is news;
+        must be quick. Whoever sends traces sets it."""
         self._lock = threading.RLock()
         self._statuses: dict[Key, Status] = {}
         self.unsaved = ""
@@ -105,15 +108,12 @@ class Board:
                 rails = self._annotated(key)
                 if status is None or status.annotated == rails:
                     continue
-                before = standing(status, self._clock())
                 self._statuses[key] = replace(status, annotated=rails)
                 why = f" ({rails.why})" if rails.why else ""
                 self._happened(
                     key, "settings", f"its annotations say that rolling back is {rails.rollback}{why}"
                 )
-                now = standing(self._statuses[key], self._clock())
-                if now.decision != before.decision:
-                    self._happened(key, "verdict", now.sentence)
+                self._weigh(key)
 
     def remove(self, keys: Iterable[Key]) -> None:
         """Forget workloads; what was kept of them stays where it is."""
@@ -139,10 +139,7 @@ class Board:
                 return None
             if not seen.answered:
                 self._failures.count("look")
-            before = standing(status, self._clock())
-            rollout = status.rollout
-            if seen.gone_since != rollout.gone_since:
-                rollout = replace(rollout, gone_since=seen.gone_since)
+            rollout = replace(status.rollout, gone_since=seen.gone_since)
             self._statuses[key] = replace(
                 status,
                 seen=seen,
@@ -152,12 +149,11 @@ class Board:
                 looks=status.looks + 1,
                 failed_reads=status.failed_reads + len(seen.failed),
             )
-            now = standing(self._statuses[key], self._clock())
-            if (now.decision, now.evidence) != (before.decision, before.evidence):
-                self._happened(key, "verdict", now.sentence)
-            elif rollout is not status.rollout:
+            if status.trouble:
+                self._happened(key, "trouble", "it can be looked at again")
+            if not self._weigh(key) and rollout != status.rollout:
                 self._save(key)
-            return rollout
+            return self._statuses[key].rollout
 
     def fail(self, key: Key, number: int, reason: str) -> None:
         """Note that rollout `number` cannot be followed."""
@@ -218,6 +214,8 @@ class Board:
             self._set(key, rollout)
         if message or is_end:
             self._happened(key, "over" if is_end else "flagger", message or f"Flagger says: {phase}")
+        if is_end:
+            self._weigh(key, is_told=True)
 
     def override(self, key: Key, overriding: Overriding | None, by: str, reason: str) -> Status | None:
         """Let a person decide, or take that back (``None``); return what is known then, ``None``: there is no
@@ -229,7 +227,15 @@ class Board:
             word = overriding.decision.value if overriding else "no override any more"
             self._set(key, replace(status.rollout, overriding=overriding))
             self._happened(key, "override", f"{word}: {reason}", by)
+            self._weigh(key, is_told=True)
             return self._statuses[key]
+
+    def traced(self, key: Key, number: int, word: str, at: float) -> None:
+        """Note that the trace of rollout `number` has a decision, taken at `at`."""
+        with self._lock:
+            status = self._statuses.get(key)
+            if status is not None and status.rollout.number == number:
+                self._set(key, replace(status.rollout, traced=word, traced_at=at))
 
     # --- inside the lock -----------------------------------------------------------------------------------
 
@@ -242,11 +248,20 @@ class Board:
         self._statuses[key] = replace(self._statuses[key], rollout=rollout)
         self._save(key)
 
-    def happened(self, key: Key, kind: str, text: str) -> None:
-        """Add a line to a workload's log."""
-        with self._lock:
-            if key in self._statuses:
-                self._happened(key, kind, text)
+    def _weigh(self, key: Key, *, is_told: bool = False) -> bool:
+        """Log what holds now where that is news, unless it `is_told` by something else; return whether it
+        is."""
+        status = self._statuses[key]
+        found = standing(status, self._clock())
+        is_news = bool(found.word) and found.word != status.rollout.judged
+        if is_news:
+            self._statuses[key] = replace(status, rollout=replace(status.rollout, judged=found.word))
+            if is_told:
+                self._save(key)
+            else:
+                self._happened(key, "verdict", found.sentence)
+        self.weighed(self._statuses[key], is_news or is_told)
+        return is_news
 
     def _happened(self, key: Key, kind: str, text: str, by: str = "") -> None:
         status = self._statuses[key]

@@ -9,9 +9,9 @@ from typing import Final
 
 __all__ = ["WHERES", "Failures"]
 
-WHERES: Final = ("cluster", "look", "notify", "state", "tokens", "workloads")
+WHERES: Final = ("cluster", "look", "notify", "state", "tokens", "traces", "workloads")
 """Annotations cannot be read; a workload cannot be followed; a decision was not posted; the state cannot be
-written; tokens or workloads cannot be read again."""
+written; tokens or workloads cannot be read again; a decision was not sent as a span."""
 
 
 class Failures:

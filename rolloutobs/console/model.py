@@ -107,6 +107,13 @@ class Rollout:
     gone_since: float | None = None
     """Since when there has been no canary; ``None``: there is one, or there has not been any."""
     overriding: Overriding | None = None
+    judged: str = ""
+    """What was last told of it: `Standing.word`. The same is told once, over restarts and while its source is
+    away. Empty: nothing was."""
+    traced: str = ""
+    """The last decision that its trace has; empty: none."""
+    traced_at: float | None = None
+    """When that one was taken; the next one's span begins there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +139,7 @@ class Happening:
 
     at: float
     kind: str
-    """``began``, ``verdict``, ``override``, ``flagger``, ``over``, ``trouble``, ``settings`` or
-    ``notified``."""
+    """``began``, ``verdict``, ``override``, ``flagger``, ``over``, ``trouble`` or ``settings``."""
     text: str
     by: str = ""
     """Who, where it was a person."""

@@ -40,6 +40,12 @@ class Standing:
     report: Report | None = None
     """The last one, with guard rails and with what a person decided; ``None``: there is none."""
 
+    @property
+    def word(self) -> str:
+        """Return what makes it another one for who is told; empty: nothing is known, which changes nothing of
+        what was told before."""
+        return f"{self.decision}/{self.evidence}" if self.evidence else ""
+
 
 class Hook(StrEnum):
     """Types of Flagger's webhooks. Source: https://docs.flagger.app/usage/webhooks"""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -14,14 +12,11 @@ from examples.demo.processes import Processes, free_ports
 from rolloutobs.analysis.guardrails import Guardrails, Rollback
 from rolloutobs.cli.spans import send_span
 from rolloutobs.cluster.traces import trace_sink
+from tests.e2e.otlp_spans import received
 from tests.unit.analysis.test_report import report
 from tests.unit.rolloutobs.cluster.recorded import changes_of
 
 ROLLOUT = "c39b3bc1-13c1-4631-8b03-b1d78bd0a812-3"
-FIELD = re.compile(
-    r"^\s*(Trace ID|Parent ID|ID|Name|Status code|Status message|Start time)\s*: ?(.*)$", re.MULTILINE
-)
-ATTRIBUTE = re.compile(r"^\s+-> (\S+): \w+\((.*)\)$", flags=re.MULTILINE)
 
 
 async def test_a_rollout_and_its_verdict_are_one_trace(
@@ -75,15 +70,3 @@ async def test_a_rollout_and_its_verdict_are_one_trace(
     assert verdict["Status message"].startswith("HOLD, and page team-shop: ")
     assert root["Status message"] == "ProgressDeadlineExceeded"
     assert [span["Name"] for span in spans].count("rollout") == 3
-
-
-def received(text: str) -> list[defaultdict[str, str]]:
-    """Return the spans in a receiver's log as mappings of fields and attributes."""
-    found = []
-    for resource in re.split(r"^ResourceSpans #\d+$", text, flags=re.MULTILINE)[1:]:
-        head, *spans = re.split(r"^Span #\d+$", resource, flags=re.MULTILINE)
-        service = dict(ATTRIBUTE.findall(head))["service.name"]
-        for span in spans:
-            fields = {name: value.strip() for name, value in FIELD.findall(span)}
-            found.append(defaultdict(str, {**dict(ATTRIBUTE.findall(span)), **fields, "service": service}))
-    return found

@@ -84,7 +84,8 @@ def test_a_rollout_from_its_first_call_to_the_next_one(board, clock):
 
 def test_a_name_is_given_to_the_rollout_under_way(board, clock):
     board.tell(KEY, 1, seen(Decision.PROMOTE, clock()))
-    assert board.speak_of(KEY, "hash").rollout == Rollout(1, 0.0, "nothing was known before", "hash")
+    found = board.speak_of(KEY, "hash").rollout
+    assert found == Rollout(1, 0.0, "nothing was known before", "hash", judged="promote/promote")
     assert board.speak_of(KEY, "").rollout.number == 1
     # But not to one whose canary is gone, nor to one that had traffic before the first call about it.
     board.over(KEY, 1, RolloutOverError("the canary is 2 now, and was 1", 990.0))
@@ -108,6 +109,34 @@ def test_everything_but_looks_survives_a_restart(board, clock, tmp_path):
     assert (after.rollout, after.happenings) == (before.rollout, before.happenings)
     assert after.seen is None
     assert list(Folder(tmp_path).keys()) == [KEY]
+
+
+def test_a_decision_is_told_once_over_restarts_and_while_its_source_is_away(clock, tmp_path):
+    told = []
+
+    def started():
+        found = Board(Folder(tmp_path), clock, lambda status, line: told.append((line.kind, line.text)))
+        found.put(SHOP)
+        return found
+
+    for _ in range(2):
+        board = started()
+        board.tell(KEY, 1, seen(Decision.ROLLBACK, clock()))
+        # Prometheus is away for longer than a look is good for, and comes back.
+        clock.advance(1000)
+        away = replace(seen(Decision.ROLLBACK, clock() - 1000), answered=False, failed=("refused",))
+        board.tell(KEY, 1, away)
+        assert board.hook(KEY, Hook.ROLLBACK, "", "", "").status == 503
+        board.tell(KEY, 1, seen(Decision.ROLLBACK, clock()))
+    assert told == [("verdict", "ROLLBACK.")]
+    # A person's, and its end, are told as what they are; the end comes without anybody.
+    board.override(KEY, Overriding(Decision.HOLD, "why", "ann", clock(), clock() + 60), "ann", "why")
+    board.tell(KEY, 1, seen(Decision.ROLLBACK, clock()))
+    clock.advance(61)
+    board.tell(KEY, 1, seen(Decision.ROLLBACK, clock()))
+    board.hook(KEY, Hook.POST_ROLLOUT, "", "Failed", "")
+    board.tell(KEY, 1, seen(Decision.ROLLBACK, clock()))
+    assert told[1:] == [("override", "hold: why"), ("verdict", "ROLLBACK."), ("over", "Flagger says: Failed")]
 
 
 @pytest.mark.parametrize(
@@ -141,9 +170,11 @@ def test_a_workload_that_cannot_be_followed_is_told_once(board, clock):
         board.fail(KEY, 1, "several apps")
     assert [each.kind for each in board.get(KEY).happenings] == ["verdict", "trouble"]
     board.tell(KEY, 1, seen(Decision.PROMOTE, clock()))
-    assert board.get(KEY).trouble == ""
+    status = board.get(KEY)
+    assert (status.trouble, status.happenings[-1].text) == ("", "it can be looked at again")
     board.over(KEY, 1, RolloutOverError("the evidence is begun anew: damaged", 0.0, is_same=True))
-    assert board.get(KEY).rollout == Rollout(2, 0.0, "the evidence is begun anew: damaged")
+    again = Rollout(2, 0.0, "the evidence is begun anew: damaged", judged="promote/promote")
+    assert board.get(KEY).rollout == again
 
 
 # --- by what is read ----------------------------------------------------------------------------------------
