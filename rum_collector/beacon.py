@@ -82,32 +82,33 @@ class _WireRequest(msgspec.Struct, array_like=True, gc=False):
     ms: float = 0.0
 
 
-class _WireBeacon(msgspec.Struct, gc=False):
-    pv: str
+class _WireBeacon(msgspec.Struct, gc=False, kw_only=True):
+    # In the order of the script: a field is looked for behind the one that came before.
     v: int = 1
     app: str = ""
     ver: str = ""
     trk: str = ""
+    tk: str = ""
+    tp: str = ""
     syn: int = 0
+    wd: int = 0
+    sr: float | None = None
+    pv: str
     sq: int = 0
     nav: str = "navigate"
     rt: str = ""
     m: list[_WireMetric] = []
     e: list[_WireError] = []
     fe: int = 0
-    c: list[_WireEvent] = []
-    d: int = 0
-    tk: str = ""
     re: list[_WireResource] = []
     rf: int = 0
+    c: list[_WireEvent] = []
+    d: int = 0
     ab: int = 0
-    xp: list[int | str] = []
     f: list[_WireRequest] = []
+    xp: list[int | str] = []
     lf: tuple[float, float] | None = None
     np: list[_WireMetric] = []
-    wd: int = 0
-    sr: float | None = None
-    tp: str = ""
 
 
 class _WireSimple(msgspec.Struct, gc=False):

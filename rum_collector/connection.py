@@ -85,6 +85,10 @@ class Connection(HttpToolsProtocol):
         if self._form is not None:
             self._leave_to_app()
 
+    def on_message_begin(self) -> None:
+        """Begin a request; its scope is made when the app is asked."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
     def on_headers_complete(self) -> None:
         """Choose the way."""
         if self._may_answer and self._is_idle() and not self.flow.write_paused:
@@ -92,7 +96,7 @@ class Connection(HttpToolsProtocol):
             self._fields = dict(self.headers)
             self._form = self._short_way()
         if self._form is None:
-            super().on_headers_complete()
+            self._ask_app()
 
     def _short_way(self) -> Format | None:
         form = self._formats.get(self.url)
@@ -140,9 +144,17 @@ class Connection(HttpToolsProtocol):
         """Go the usual way with a body whose end is still to come."""
         body = self._body
         self._form, self._body = None, b""
-        super().on_headers_complete()
+        self._ask_app()
         if body:
             super().on_body(body)
+
+    def _ask_app(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        # The list that is in the scope.
+        self.headers += headers
+        super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         """Take down that the app has answered."""

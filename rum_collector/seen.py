@@ -58,6 +58,9 @@ class SeenTable:
     def __init__(self, size: int, path: Path | None = None, *, strict: bool = False) -> None:
         self._buckets = 1 << max(size // _WAYS - 1, 0).bit_length()
         self._strict = strict
+        # Two workers that look at the same eight entries within a microsecond may forget one of them: two
+        # system calls for each beacon are too much for a table that forgets anyway.
+        self._is_locked = strict and path is not None
         self._descriptor = -1
         length = _HEADER_BYTES + self._buckets * _WAYS * _ENTRY_BYTES
         if path is None:
@@ -91,7 +94,7 @@ class SeenTable:
             expires: until when the key has to be remembered, in Unix seconds.
             now: Unix time in seconds.
         """
-        if self._descriptor < 0:
+        if not self._is_locked:
             return self._use(key, bits, int(expires), int(now))
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:

@@ -34,25 +34,32 @@ CHUNK_BYTES = 64 << 10
 _DOUBLE = 8
 
 
-class SharedNumberCell(ctypes.Structure):
+class _Double(ctypes._SimpleCData):  # type: ignore[type-arg]
+    """A `ctypes.c_double` that takes no other attributes."""
+
+    __slots__ = ()
+    _type_ = "d"
+    value: float
+
+
+class SharedNumberCell(_Double):
     """A `NumberCell` in the file. ``value`` is read and written in C, like a plain attribute: no other thread
-    runs between the load and the store of an addition.
+    runs between the load and the store of an addition. As a field of a structure it would take twice as long.
     """
 
     __slots__ = ()
-    _fields_ = (("value", ctypes.c_double),)
 
     def inc(self, amount: float = 1.0) -> None:
         """Add `amount`."""
         self.value += amount
 
 
-class SharedHistogramCell(ctypes.Structure):
+class SharedHistogramCell(_Double):
     """A `HistogramCell` in the file; exemplars are kept there too, where every worker finds them."""
 
     __slots__ = ("_exemplars", "bounds", "counts")
-    _fields_ = (("sum", ctypes.c_double),)
 
+    sum = _Double.value
     bounds: Sequence[float]
     counts: memoryview[float]
     _exemplars: memoryview[int]
