@@ -58,7 +58,10 @@ class Pace:
     most_seconds: float = 30.0
     unreadable_seconds: float = 60.0
     """Until it is tried again whether a resource is there and may be read."""
-
+    settle_seconds: float = 1.0
+    """Between two rounds in which events that wait are told."""
+    sink_seconds: float = 10.0
+    """For a sink to take a change; twice that to tell and close all at the end, of the 30 that a pod has."""
     optional_seconds: float = 30.0
     """For the first lists of what is not required; after it, the rest begins without them."""
 

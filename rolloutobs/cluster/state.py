@@ -1,13 +1,14 @@
 """Everything that is known of the workloads of a cluster. No I/O and no clock: objects in, changes out.
 
 The order of objects of one kind is that of the API server; kinds come in any order against each other, and
-the changes are the same whichever it is.
+the changes are the same whichever it is. An Event waits for what it is about, up to a bound (`State.settle`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from rolloutobs.cluster.controllers import canary_of, deployment_of, rollout_of
@@ -37,6 +38,23 @@ _CONTROLLERS: Final[Mapping[Kind, Callable[[Plain], Controller]]] = {
 }
 _PATIENCE: Final = 64
 """So many states of a workload wait for the ReplicaSet that they are about."""
+_MOST_HELD: Final = 1000
+"""So many events wait; beyond it the oldest is told as it is."""
+_ROUNDS: Final = 2
+"""Of `State.settle` that an event waits: at least one whole round, for what comes on another watch at that
+moment."""
+_MOST_ROUNDS: Final = 10
+"""The same, where it is about an object of a kind that is watched, and that is not known."""
+_WATCHED: Final = frozenset(kind.value for kind in Kind)
+
+
+@dataclass(slots=True)
+class _Held:
+    """An event that waits for what it is about."""
+
+    change: Change
+    """As it would have been told when it came."""
+    rounds: int = 0
 
 
 class State:
@@ -61,6 +79,8 @@ class State:
         """How often each event had happened when it was last told, and its namespace."""
         self._early: dict[str, Event] = {}
         """Events by uid that came before `begin`: what they are about may have come after them."""
+        self._held: deque[_Held] = deque()
+        """Events that came after it, oldest first."""
 
     # --- objects in ----------------------------------------------------------------------------------------
     def begin(self) -> list[Change]:
@@ -124,16 +144,54 @@ class State:
         if not self._has_begun:
             self._early[event.uid] = event
             return []
-        return [self._event_told(event)]
+        self._held.append(_Held(self._event_told(event)))
+        return [self._held.popleft().change] if len(self._held) > _MOST_HELD else []
 
-    def _event_told(self, event: Event, *, is_early: bool = False) -> Change:
+    def settle(self, *, is_end: bool = False) -> list[Change]:
+        """Return the events that have waited long enough; to be called about once a second.
+
+        An event may overtake what it is about, which comes on another watch. It waits for one round at least,
+        and while nobody knows what it is about for ten; what it is about may be gone by then.
+
+        Args:
+            is_end: whether this is the last call: nothing waits any longer.
+        """
+        told: list[Change] = []
+        waiting: deque[_Held] = deque()
+        for held in self._held:
+            held.rounds += 1
+            change = self._later(held.change)
+            is_open = not change.workload and change.event is not None and change.event.kind in _WATCHED
+            if is_end or held.rounds >= (_MOST_ROUNDS if is_open else _ROUNDS):
+                told.append(change)
+            else:
+                waiting.append(held)
+        self._held = waiting
+        return told
+
+    def _later(self, change: Change) -> Change:
+        """Return the change of an event as it is known now, or, where that has been forgotten, as it was."""
+        if change.event is None:
+            return change
+        now = self._event_told(change.event, change.rollout.id if change.rollout else "")
+        return now if now.workload else change
+
+    def _event_told(self, event: Event, known: str | None = None, *, is_early: bool = False) -> Change:
+        """Return the change of an event.
+
+        Args:
+            event: what has happened.
+            known: id of the rollout that went on when it came: it belongs to that one, or to one that it has
+                overtaken; ``None``: it comes now, and belongs to the one that goes on.
+            is_early: whether it came before `begin`: it may be older than all rollouts.
+        """
         found, version = self._index.about(event)
         workload = self._index.whole(found) if found else None
         name, app = (workload.name, workload.app) if workload else ("", "")
         rollouts = self._memories.get(workload.uid, NOTHING).rollouts if workload else ()
-        if is_early:
-            # One that comes now belongs to what goes on now; one of the past may be older than that.
-            rollouts = tuple(rollout for rollout in rollouts if rollout.started <= event.last)
+        if is_early or known is not None:
+            begun = tuple(each for each in rollouts if each.started <= event.last or each.id == known)
+            rollouts = begun or (() if is_early else rollouts)
         event = replace(event, workload=name, app=app, version=version)
         text = f"{event.kind} {event.name}: {event.reason}: {event.message}"
         last = rollouts[-1] if rollouts else None

@@ -31,8 +31,7 @@ _LOG: Final = logging.getLogger("rolloutobs.cluster")
 BACKFILL_SECONDS: Final = 3600.0
 """For so long an API server keeps events. Source: kube-apiserver, ``--event-ttl``."""
 _QUEUE: Final = 10_000
-"""Changes that wait for the sinks; when it is full, the watches wait."""
-_CLOSE_SECONDS: Final = 10.0
+"""Changes that wait for the sinks; beyond it they are lost, and counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class Watcher:
     async def run(self) -> None:
         """Watch until cancelled; then give the sinks what is left."""
         tasks = [asyncio.create_task(reader.run()) for reader in self.readers]
-        tasks.append(asyncio.create_task(self._begin()))
+        tasks += [asyncio.create_task(self._begin()), asyncio.create_task(self._settle())]
         teller = asyncio.create_task(self._tell())
         try:
             # None of them ends by itself but `_begin`; an error in any of them is one of ours and ends all.
@@ -96,6 +95,7 @@ class Watcher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._hear(self.state.settle(is_end=True))
             await self._close(teller)
 
     async def _begin(self) -> None:
@@ -108,8 +108,17 @@ class Watcher:
             waiting.cancel()
         sets = [r for r in self.readers if r.resource.kind is Kind.REPLICA_SET]
         self.state.knows_sets = not any(reader.problem for reader in sets)
-        self._hear(self._worth_telling(self.state.begin()))
+        for change in self._worth_telling(self.state.begin()):
+            # There may be more of the past than may wait: an hour of a large cluster's events.
+            if self._queue.qsize() >= _QUEUE // 2:
+                await self._queue.join()
+            self._hear([change])
         self.has_begun.set()
+
+    async def _settle(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.settle_seconds)
+            self._hear(self.state.settle())
 
     def _worth_telling(self, past: list[Change]) -> Iterator[Change]:
         """Yield what of the past is of the last hour and has not been told by a watcher before this one.
@@ -129,14 +138,14 @@ class Watcher:
 
     async def _close(self, teller: asyncio.Task[None]) -> None:
         try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
+            async with asyncio.timeout(self._pace.sink_seconds):
                 await self._queue.join()
         except TimeoutError:
             _LOG.warning("%d changes were not told before the end", self._queue.qsize())
         teller.cancel()
         await asyncio.gather(teller, return_exceptions=True)
-        for sink in self._sinks:
-            await self._guarded(sink, sink.close())
+        # At the same time: each waits for a server of its own, which may be away.
+        await asyncio.gather(*(self._guarded(sink, sink.close()) for sink in self._sinks))
 
     async def _tell(self) -> None:
         while True:
@@ -146,10 +155,11 @@ class Watcher:
             self._queue.task_done()
 
     async def _guarded(self, sink: Sink, doing: Any) -> None:
-        """Wait for a sink; what it raises, against its promise, must not stop the others."""
+        """Wait for a sink; that it raises or hangs, against its promise, must not stop the others."""
         name = type(sink).__name__
         try:
-            await doing
+            async with asyncio.timeout(self._pace.sink_seconds):
+                await doing
         except Exception:
             if not self._lost[name]:
                 _LOG.exception("the sink %s has failed; this is said once", name)

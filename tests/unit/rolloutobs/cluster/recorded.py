@@ -29,4 +29,5 @@ def changes_of(*names):
         for _, kind, plain in sorted(lines, key=lambda line: line[0]):
             if plain["type"] != "BOOKMARK":
                 changes += state.apply(kind, plain["type"], plain["object"])
+                changes += state.settle()
     return tuple(changes)

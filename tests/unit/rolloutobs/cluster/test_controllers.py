@@ -2,14 +2,12 @@
 
 from rolloutobs.cluster.figures import families
 from rolloutobs.cluster.model import Phase
-from rolloutobs.cluster.resources import Kind
 from rolloutobs.identity import Track
 from tests.unit.rolloutobs.cluster.conftest import short
 from tests.unit.rolloutobs.cluster.made import (
     canary,
     deployment,
     done,
-    event,
     pod,
     progressing,
     replica_set,
@@ -183,22 +181,3 @@ def test_a_track_that_was_copied_to_the_primary_is_wrong_there(played):
 
 
 # --- events -------------------------------------------------------------------------------------------------
-
-
-def test_an_event_is_told_once_for_each_count_and_knows_its_workload(played):
-    flagger(played)
-    first = event("e1", 1, ("Deployment", "shop"), "ScalingReplicaSet", 20)
-    assert played.say("events", first) == [("event", 20, 1)]
-    assert played.say("events", first) == []
-    assert played.say("events", event("e1", 2, ("Deployment", "shop"), "ScalingReplicaSet", 30)) != []
-    assert played.say("events", event("e1", 1, ("Deployment", "shop"), "ScalingReplicaSet", 20)) == []
-
-
-def test_an_event_of_a_pod_that_is_gone_still_belongs_to_its_workload(played):
-    flagger(played)
-    (change,) = played.state.apply(
-        Kind.EVENT, "ADDED", event("e2", 1, ("Pod", "shop-hash1.0-gone1"), "Killing", 20)
-    )
-    assert (change.workload, change.event.version) == ("shop", "1.0")
-    (change,) = played.state.apply(Kind.EVENT, "ADDED", event("e3", 1, ("Node", "node-0"), "Rebooted", 20))
-    assert (change.workload, change.event.workload, change.rollout) == ("", "", None)

@@ -5,13 +5,11 @@ import pytest
 from rolloutobs.cluster.model import Phase
 from rolloutobs.cluster.resources import Kind
 from rolloutobs.identity import Track
-from tests.unit.rolloutobs.cluster.conftest import short
 from tests.unit.rolloutobs.cluster.made import (
     BEGAN,
     condition,
     deployment,
     done,
-    event,
     pod,
     progressing,
     replica_set,
@@ -161,23 +159,6 @@ def test_rollouts_that_came_and_went_while_nobody_looked_are_told(running):
         ("started", 300, 4),
         ("completed", 300, 4),
     ]
-
-
-def test_events_that_are_listed_before_what_they_are_about_belong_to_it_all_the_same(played):
-    about = ("Deployment", "shop")
-    old = event("e1", 1, about, "ScalingReplicaSet", 40)
-    twice = [event("e2", count, about, "ScalingReplicaSet", 100 + count) for count in (1, 2)]
-    past = played.begin(
-        events=[old, *twice],
-        deployments=[rolling()],
-        sets=[replica_set("1.0", 1, 0), replica_set("2.0", 2, 100)],
-    )
-    assert [short(change) for change in past if change.event is None] == [("started", 100, 2)]
-    events = [change for change in past if change.event is not None]
-    # The older one was before the rollout that goes on now.
-    assert [short(change) for change in events] == [("event", 40, 0), ("event", 102, 2)]
-    assert {(change.workload, change.is_backfill) for change in events} == {("shop", True)}
-    assert played.say("events", twice[1]) == []
 
 
 def test_states_wait_for_the_replica_set_that_they_are_about(running):

@@ -5,7 +5,6 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from rolloutobs.cluster.logs import LogSink, log_sink
-from rolloutobs.cluster.resources import Kind
 from tests.unit.rolloutobs.cluster.made import BEGAN, condition, deployment, event, progressing, replica_set
 
 
@@ -29,7 +28,8 @@ async def test_every_change_is_an_event_with_what_it_is_about(played):
     blocked = deployment("2.0", 2, [progressing("NewReplicaSetCreated", 101), refused])
     changes = played.begin(sets=[replica_set("1.0", 1, 0), replica_set("2.0", 2, 100)], deployments=[blocked])
     about = ("ReplicaSet", "shop-hash2.0")
-    changes += played.state.apply(Kind.EVENT, "ADDED", event("e", 2, about, "FailedCreate", 102, "Warning"))
+    played.say("events", event("e", 2, about, "FailedCreate", 102, "Warning"))
+    changes += played.state.settle(is_end=True)
     assert await sent(changes) == snapshot(
         [
             (

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -54,13 +55,13 @@ async def until(condition):
 
 
 @asynccontextmanager
-async def watching(cluster, *, connection=None, begin=True, **options):
+async def watching(cluster, *, connection=None, begin=True, sinks=(), **options):
     """Run a watcher; yield it and the sink that hears it."""
     heard = Heard()
     clock = FakeClock(RECORDED)
     settings = {"pace": QUICK, "clocks": Clocks(wall=clock), **options}
     async with Api(connection or cluster.connection(), timeout_seconds=DEADLINE_SECONDS) as api:
-        watcher = Watcher(api, sinks=[heard], **settings)
+        watcher = Watcher(api, sinks=[*sinks, heard], **settings)
         task = asyncio.create_task(watcher.run())
         try:
             if begin:
@@ -405,6 +406,37 @@ async def test_a_sink_that_raises_does_not_stop_the_others(caplog):
 
 
 # --- files ----------------------------------------------------------------------------------------------
+
+
+async def test_a_sink_that_hangs_is_given_up_and_holds_up_no_end():
+    together = asyncio.Barrier(2)
+
+    class Hanging(Heard):
+        async def take(self, change):
+            await asyncio.Event().wait()
+
+        async def close(self):
+            # All at the same time: together they may take no longer than one.
+            await together.wait()
+            self.is_closed = True
+
+    hanging = [Hanging(), Hanging()]
+    async with FakeCluster() as cluster:
+        cluster.put("replicasets", [V1])
+        cluster.put("deployments", [complete("1.0", 1, 10)])
+        now, pace = Clocks(wall=FakeClock(BEGAN + 20.0)), replace(QUICK, sink_seconds=0.1)
+        async with watching(cluster, sinks=hanging, clocks=now, pace=pace) as (watcher, heard):
+            await until(lambda: len(heard.told) == 2)
+            lost = sample_value(samples(watcher), "rolloutobs_watcher_failures_total", where="Hanging")
+    assert (lost, [each.is_closed for each in hanging]) == (4, [True, True])
+
+
+async def test_more_of_the_past_than_may_wait_is_told_all_the_same():
+    about = ("Deployment", "shop")
+    async with FakeCluster() as cluster:
+        cluster.put("events", [event(f"e{n}", 1, about, "ScalingReplicaSet", 10) for n in range(10_500)])
+        async with watching(cluster, clocks=Clocks(wall=FakeClock(BEGAN + 20.0))) as (_, heard):
+            await until(lambda: len(heard.changes) == 10_500)
 
 
 async def test_files_are_bounded_and_half_a_line_is_left_out(tmp_path):
