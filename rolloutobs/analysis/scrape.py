@@ -31,7 +31,8 @@ class ScrapeTargets:
 
     addresses: Sequence[str] = ()
     """A bare ``host:port`` means ``http://host:port/metrics``. With ``dns:`` in front every address of the
-    name is a target, and the name is resolved before each reading (a headless service)."""
+    name is a target, and the name is resolved before each reading (a headless service); where it has both
+    IPv4 and IPv6 addresses, those of one family."""
     file: Path | None = None
     """More of them, one a line, or in the JSON of Prometheus's file discovery; read again when it changes."""
 
@@ -162,13 +163,26 @@ class ScrapeSource:
         except (OSError, TimeoutError) as error:
             found.failed = f"the name cannot be resolved: {str(error) or 'no answer in time'}"
             return
-        hosts = sorted({str(answer[4][0]) for answer in answers})
         found.failed = ""
-        found.urls = tuple(parts._replace(netloc=_netloc(host, port)).geturl() for host in hosts)
+        found.urls = tuple(
+            parts._replace(netloc=_netloc(host, port)).geturl()
+            for host in _of_one_family({str(answer[4][0]) for answer in answers})
+        )
 
 
 def _urls(addresses: Iterable[str]) -> tuple[str, ...]:
     return tuple(base_url(address, "/metrics") for address in addresses)
+
+
+def _of_one_family(hosts: Iterable[str]) -> list[str]:
+    """Return the addresses of the family that has more of them, of IPv4 where they are as many.
+
+    A pod of a dual-stack cluster has one of each: counted twice, its requests would be twice the evidence.
+    """
+    found = sorted(hosts)
+    six = [host for host in found if ":" in host]
+    four = [host for host in found if ":" not in host]
+    return six if len(six) > len(four) else four
 
 
 def _netloc(host: str, port: int) -> str:

@@ -10,6 +10,7 @@ names of their own (`Settings.push_instance`), or one's counts can be lost."""
 
 from __future__ import annotations
 
+import os
 import threading
 import urllib.request
 from base64 import b64encode
@@ -108,11 +109,28 @@ class _Ready(Collector):
         return iter(self._metrics)
 
 
-# Reentrant: a signal handler may push in the middle of a push.
-_pushing = threading.RLock()
-_pushed: dict[tuple[str, str, str], dict[Key, float]] = {}
-"""By gateway, job and instance: what this process has added there so far."""
+class _Pushes:
+    """The pushes of this process."""
+
+    def __init__(self) -> None:
+        # Reentrant: a signal handler may push in the middle of a push.
+        self.lock = threading.RLock()
+        self.added: dict[tuple[str, str, str], dict[Key, float]] = {}
+        """By gateway, job and instance: what this process has added there so far."""
+
+    def forked(self) -> None:
+        """Start over in a process that was just forked: it counts from zero, and what is there is its
+        parent's. The thread that may have held the lock does not exist here.
+        """
+        self.lock = threading.RLock()
+        self.added = {}
+
+
+_pushes = _Pushes()
 _first_jobs: WeakKeyDictionary[Hub, str] = WeakKeyDictionary()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pushes.forked)
 
 
 def push_metrics(gateway: str | None = None, *, instance: str | None = None, hub: Hub | None = None) -> None:
@@ -140,7 +158,7 @@ def push_metrics(gateway: str | None = None, *, instance: str | None = None, hub
         raise ConfigurationError(
             "push_metrics() needs the address of a Pushgateway, or ROLLOUTOBS_PUSHGATEWAY"
         )
-    with _pushing:
+    with _pushes.lock:
         _push(_Gateway.parse(address), instance or who.settings.push_instance or "default", who)
 
 
@@ -151,7 +169,7 @@ def _push(gateway: _Gateway, instance: str, hub: Hub) -> None:
     there = gateway.read()
     where = (gateway.url, identity.service, group)
     counts = _counts(own)
-    before = _pushed.get(where, {})
+    before = _pushes.added.get(where, {})
     earlier = dict(_left_there(there, identity, group))
     push_to_gateway(
         gateway.url,
@@ -161,7 +179,7 @@ def _push(gateway: _Gateway, instance: str, hub: Hub) -> None:
         PUSH_SECONDS,
         gateway.handler,
     )
-    _pushed[where] = counts
+    _pushes.added[where] = counts
     _remove_promoted(gateway, there, identity, instance)
 
 

@@ -120,6 +120,23 @@ async def test_every_address_of_a_name_is_a_target_and_a_name_that_is_gone_has_f
     assert third.failed[f"dns:http://shop.svc:{port}/metrics"].startswith("the name cannot be resolved")
 
 
+@pytest.mark.parametrize(
+    ("hosts", "asked"),
+    [
+        (("127.0.0.1", "127.0.0.2", "::1", "::2"), ("127.0.0.1", "127.0.0.2")),
+        (("127.0.0.1", "::1", "::2"), ("[::1]", "[::2]")),
+    ],
+)
+async def test_a_pod_with_two_addresses_is_one_target(monkeypatch, hosts, asked):
+    async def getaddrinfo(host, port, **options):
+        return [(0, 1, 6, "", (each, port)) for each in hosts]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async with ScrapeSource(ScrapeTargets(("dns:shop.svc:1",)), ["a"], timeout_seconds=2) as source:
+        found = await source.read()
+    assert set(found.failed) == {f"http://{host}:1/metrics" for host in asked}
+
+
 async def test_a_file_of_targets_is_read_again_when_it_changes(exporter, tmp_path):
     one, two = await exporter("a 1\n"), await exporter("a 2\n")
     path = tmp_path / "targets"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import threading
+import os
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -14,16 +14,18 @@ from rolloutobs import Settings, operation, push_metrics
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.telemetry import hub
 from rolloutobs.testing import parse_metrics, sample_value
+from tests.serving import serving
 
 Request = tuple[str, str, str, bytes]
 
 
 class Gateway:
-    """Answers as a Pushgateway without groups, and keeps what it was asked."""
+    """Answers as a Pushgateway that has `metrics`, and keeps what it was asked."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.status = 202
+        self.metrics = b""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -32,6 +34,8 @@ class Gateway:
                 outer.requests.append((self.command, self.path, self.headers.get("authorization", ""), body))
                 self.send_response(200 if self.command == "GET" else outer.status)
                 self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(outer.metrics)
 
             do_GET = do_PUT = do_DELETE = answer  # noqa: N815
 
@@ -49,11 +53,8 @@ class Gateway:
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
     made = Gateway()
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with serving(made.server):
+        yield made
 
 
 def lost() -> float | None:
@@ -84,6 +85,24 @@ def test_several_jobs_of_one_process_are_one_group(gateway: Gateway) -> None:
         with operation("job", name):
             pass
     assert {path for _, path, _, _ in gateway.pushes} == {"/metrics/job/shop/instance/first"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_job_adds_to_what_its_parent_has_pushed(gateway: Gateway) -> None:
+    hub.new_hub(Settings(service="shop", version="1", pushgateway=gateway.address))
+    with operation("job", "nightly"):
+        pass
+    labels = 'job="shop",instance="nightly",app="shop",version="1",kind="job",name="nightly",outcome="ok"'
+    gateway.metrics = f"# TYPE app_operations_total counter\napp_operations_total{{{labels}}} 1\n".encode()
+    child = os.fork()
+    if child == 0:
+        with operation("job", "nightly"):
+            pass
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    samples = parse_metrics(gateway.pushes[-1][3].decode())
+    assert sample_value(samples, "app_operations_total", kind="job", name="nightly", outcome="ok") == 2.0
 
 
 async def test_a_coroutine_does_not_hold_up_the_loop(gateway: Gateway) -> None:
