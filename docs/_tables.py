@@ -20,10 +20,12 @@ from types import ModuleType
 from typing import Any
 
 from docs._loaded import everything
+from rolloutobs import modes as modes_module
 from rolloutobs import semconv
 from rolloutobs import settings as settings_module
 from rolloutobs.checkup import cost
-from rolloutobs.settings import VARIABLES, Settings
+from rolloutobs.environment import SECRETS, VARIABLES
+from rolloutobs.settings import Settings
 from rolloutobs.telemetry import failures, log_records
 from rolloutobs.telemetry.cells import Definition
 
@@ -132,8 +134,8 @@ def options() -> str:
 def _variables(name: str, doc: str) -> str:
     of_field = [variable for variable in VARIABLES if variable.field == name]
     found = [text for variable in of_field for text in variable.names]
-    if name in settings_module._SECRETS:
-        found += [settings_module._SECRETS[name], settings_module._SECRETS[name] + "_FILE"]
+    if name in SECRETS:
+        found += [SECRETS[name], SECRETS[name] + "_FILE"]
     # What OpenTelemetry's own variables decide is read in one piece; the docstring names them.
     found += [variable for variable in _VARIABLE.findall(doc) if variable not in found]
     # Entries of OTEL_RESOURCE_ATTRIBUTES.
@@ -157,8 +159,8 @@ def modes(*names: str) -> str:
     """Return the values of enums of the settings."""
     rows = []
     for name in names:
-        docs = _docs_of(settings_module, name)
-        rows += [(f"`{member.value}`", docs[member.name]) for member in getattr(settings_module, name)]
+        docs = _docs_of(modes_module, name)
+        rows += [(f"`{member.value}`", docs[member.name]) for member in getattr(modes_module, name)]
     return _table(("value", "meaning"), rows)
 
 

@@ -1,30 +1,28 @@
-"""Settings of `instrument()`, and the only place that looks at environment variables.
+"""Settings of `instrument()`.
 
-Belongs here: what a process is told from outside and its validation. Does not belong here: anything that acts
-on it, or looks at files (`rolloutobs.detection`).
+Belongs here: what a process is told from outside and its validation. Does not belong here: the names of
+variables (`rolloutobs.environment`), anything that acts on it, or looks at files (`rolloutobs.detection`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any, Final
 
-from rolloutobs import semconv, variables
+from rolloutobs import environment, semconv, variables
+from rolloutobs.environment import RATIOS
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import UNKNOWN_VERSION, Identity, Track
+from rolloutobs.modes import Naming, OnConflict, SpanMode
 from rolloutobs.ratios import DEFAULT_SAMPLING_RATIO, Ratios
 
 __all__ = [
     "DEFAULT_EXCLUDED_PATHS",
     "UNKNOWN_SERVICE",
-    "VARIABLES",
     "Naming",
     "OnConflict",
     "Settings",
     "SpanMode",
-    "Variable",
     "check_word",
 ]
 
@@ -35,48 +33,6 @@ DEFAULT_METRICS_PATH = "/metrics"
 DEFAULT_LABELS_FILE = "/etc/podinfo/labels"
 MAX_IDENTITY_CHARS = 128
 MAX_PORT = 65535
-_SAMPLER_ARG = "OTEL_TRACES_SAMPLER_ARG"
-_RATIOS: Final = (
-    "sampling_ratio",
-    "canary_sampling_ratio",
-    "baseline_sampling_ratio",
-    "trackless_sampling_ratio",
-)
-
-
-class SpanMode(StrEnum):
-    """Who makes the server span; there is always exactly one."""
-
-    OWN = "own"
-    """We do, on the OpenTelemetry API; what a framework or an agent would make besides is kept from it."""
-    CONTRIB = "contrib"
-    """OpenTelemetry's own ASGI or WSGI middleware does, with its hooks and options; we stamp it."""
-    OFF = "off"
-    """Nobody here does: whatever span is active is stamped."""
-
-
-class Naming(StrEnum):
-    """The names of the server metrics."""
-
-    DEFAULT = "default"
-    """``http_requests_total``, ``http_request_duration_seconds``: what dashboards and rules use."""
-    SEMCONV = "semconv"
-    """OpenTelemetry's: ``http_server_request_duration_seconds`` with ``http_route`` and so on. Its ``_count``
-    is the number of requests, and not there from zero. The default policy of the analysis reads the default
-    names."""
-
-
-class OnConflict(StrEnum):
-    """What to do about metrics of the same names that another instrumentation exposes."""
-
-    REPLACE = "replace"
-    """Ours are shown, theirs left out, with one warning."""
-    ADOPT = "adopt"
-    """Theirs are shown, stamped; ours of these names are left out. The analysis then has what their labels
-    tell: with ``handler`` in place of ``route``, no routes."""
-    PREFIX = "prefix"
-    """Both are shown; our server metrics with the prefix ``rolloutobs_``, conflict or not: names do not
-    change while a process runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +211,7 @@ class Settings:
             )
 
     def _check_ratios(self) -> None:
-        for name in _RATIOS:
+        for name in RATIOS:
             ratio = getattr(self, name)
             if ratio is not None and not 0.0 <= ratio <= 1.0:
                 raise ConfigurationError(f"{name} is {ratio}; use a number from 0 to 1")
@@ -308,103 +264,16 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the settings from environment variables (`VARIABLES`); what is not set keeps its default.
+        """Read the settings from environment variables (`rolloutobs.environment.VARIABLES`).
 
+        What is not set keeps its default.
         The variables of a field are asked in their order, and come before the entries of
         ``OTEL_RESOURCE_ATTRIBUTES``.
 
         Raises:
             ConfigurationError: a variable has a value that cannot be used.
         """
-        given: dict[str, Any] = {"track_is_fixed": False}
-        resource = variables.resource_attributes(environ)
-        for variable in VARIABLES:
-            for name in variable.names:
-                text = environ.get(name)
-                if text is not None and (text.strip() or variable.empty_is_a_value):
-                    given[variable.field] = variable.read(name, text)
-                    break
-            else:
-                text = next(
-                    (resource[key] for key in variable.resource if resource.get(key, "").strip()), None
-                )
-                if text is not None:
-                    given[variable.field] = variable.read(variable.names[0], text)
-        for field, name in _SECRETS.items():
-            given[field] = variables.secrets(environ, name)
-        given = {**_sampling(environ), **given}
-        given.update(_exports(environ))
-        return cls(**given)
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """An environment variable of one field."""
-
-    field: str
-    names: tuple[str, ...]
-    """The first one that is set counts."""
-    read: Callable[[str, str], Any] = lambda name, text: text.strip()
-    resource: tuple[str, ...] = ()
-    """Entries of ``OTEL_RESOURCE_ATTRIBUTES`` that are asked where no variable is set."""
-    empty_is_a_value: bool = False
-
-
-def _track(name: str, text: str) -> Track:
-    return Track.parse(text, name)
-
-
-def _path_set(name: str, text: str) -> frozenset[str]:
-    return frozenset(variables.words(name, text))
-
-
-_HEADERS: Final = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_"
-VARIABLES: Final = (
-    Variable("service", ("OTEL_SERVICE_NAME",), resource=("service.name",)),
-    Variable("version", ("ROLLOUTOBS_VERSION", "APP_VERSION"), resource=("service.version",)),
-    Variable("track", ("ROLLOUTOBS_TRACK",), _track, ("rolloutobs.track",)),
-    Variable(
-        "environment",
-        ("ROLLOUTOBS_ENVIRONMENT",),
-        resource=("deployment.environment.name", "deployment.environment"),
-    ),
-    Variable("revision", ("ROLLOUTOBS_REVISION",), resource=("vcs.ref.head.revision",)),
-    Variable("image", ("ROLLOUTOBS_IMAGE", "APP_IMAGE")),
-    Variable("detection", ("ROLLOUTOBS_DETECTION",), variables.boolean),
-    Variable("labels_file", ("ROLLOUTOBS_LABELS_FILE",), variables.path_or_off, empty_is_a_value=True),
-    Variable("labels_interval_seconds", ("ROLLOUTOBS_LABELS_INTERVAL_SECONDS",), variables.number),
-    Variable("old_track_seconds", ("ROLLOUTOBS_OLD_TRACK_SECONDS",), variables.number),
-    Variable("metrics_path", ("ROLLOUTOBS_METRICS_PATH",), variables.path_or_off, empty_is_a_value=True),
-    Variable("metrics_port", ("ROLLOUTOBS_METRICS_PORT",), variables.whole),
-    Variable("pushgateway", ("ROLLOUTOBS_PUSHGATEWAY",)),
-    Variable("push_instance", ("ROLLOUTOBS_PUSH_INSTANCE",)),
-    Variable("metrics_dir", ("ROLLOUTOBS_METRICS_DIR",)),
-    Variable("export_interval_seconds", ("OTEL_METRIC_EXPORT_INTERVAL",), variables.milliseconds),
-    Variable("naming", ("ROLLOUTOBS_NAMING",), variables.one_of(Naming)),
-    Variable("on_conflict", ("ROLLOUTOBS_ON_CONFLICT",), variables.one_of(OnConflict)),
-    Variable("duration_bounds", ("ROLLOUTOBS_DURATION_BOUNDS",), variables.bounds),
-    Variable("max_label_sets", ("ROLLOUTOBS_MAX_LABEL_SETS",), variables.whole),
-    Variable("caller_label", ("ROLLOUTOBS_CALLER_LABEL",), variables.boolean),
-    Variable("exemplars", ("ROLLOUTOBS_EXEMPLARS",), variables.boolean),
-    Variable("process_metrics", ("ROLLOUTOBS_PROCESS_METRICS",), variables.boolean),
-    Variable("excluded_paths", ("ROLLOUTOBS_EXCLUDED_PATHS",), _path_set, empty_is_a_value=True),
-    Variable(
-        "excluded_urls",
-        ("OTEL_PYTHON_ASGI_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS"),
-        variables.words,
-    ),
-    Variable("captured_request_headers", (_HEADERS + "SERVER_REQUEST",), variables.words),
-    Variable("captured_response_headers", (_HEADERS + "SERVER_RESPONSE",), variables.words),
-    Variable("sanitized_headers", (_HEADERS + "SANITIZE_FIELDS",), variables.words),
-    Variable("server_timing", ("ROLLOUTOBS_SERVER_TIMING",), variables.boolean),
-    Variable("spans", ("ROLLOUTOBS_SPANS",), variables.one_of(SpanMode)),
-    Variable("sampling_ratio", ("ROLLOUTOBS_SAMPLING_RATIO",), variables.number),
-    Variable("canary_sampling_ratio", ("ROLLOUTOBS_CANARY_SAMPLING_RATIO",), variables.number),
-    Variable("logs", ("ROLLOUTOBS_LOGS",), variables.boolean),
-    Variable("identity_hosts", ("ROLLOUTOBS_IDENTITY_HOSTS",), variables.words),
-)
-"""Every variable that is read as it stands; the rest is in `from_env`."""
-_SECRETS: Final = {"metrics_token": "ROLLOUTOBS_METRICS_TOKEN", "secret": "ROLLOUTOBS_SECRET"}
+        return cls(**environment.read(environ))
 
 
 def check_word(name: str, text: str) -> None:
@@ -420,50 +289,3 @@ def check_word(name: str, text: str) -> None:
             f"{name} is {text!r}; use at most {MAX_IDENTITY_CHARS} printable ASCII characters without "
             "blanks, quotes and backslashes"
         )
-
-
-def _sampling(environ: Mapping[str, str]) -> dict[str, float | None]:
-    """Return the sampling ratios that OpenTelemetry's variables ask for."""
-    named = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
-    if named == "rollout":
-        ratios = Ratios.parse(environ.get(_SAMPLER_ARG, ""), _SAMPLER_ARG)
-        return dict(zip(_RATIOS, (ratios.stable, ratios.canary, ratios.baseline, ratios.none), strict=True))
-    return {"sampling_ratio": None if named else DEFAULT_SAMPLING_RATIO}
-
-
-def _exports(environ: Mapping[str, str]) -> dict[str, bool]:
-    """Return what goes out over OTLP. Source: OpenTelemetry specification, "Environment variables".
-
-    Traces go to any endpoint. Metrics and logs go only where that is said: the metrics are scraped, and
-    logs are usually shipped, already.
-    """
-
-    def text(name: str) -> str:
-        return environ.get(name, "").strip()
-
-    def named(signal: str) -> bool:
-        # Another exporter by name is set up by the team itself or by opentelemetry-instrument, not here.
-        return "otlp" in {name.strip() for name in text(f"OTEL_{signal}_EXPORTER").split(",")}
-
-    def endpoint(signal: str) -> bool:
-        return bool(text("OTEL_EXPORTER_OTLP_ENDPOINT") or text(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"))
-
-    disabled = text("OTEL_SDK_DISABLED").lower() == "true"
-    on = not disabled
-    traces = endpoint("TRACES") and (named("TRACES") or not text("OTEL_TRACES_EXPORTER"))
-    logs_endpoint = bool(text("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")) and not text("OTEL_LOGS_EXPORTER")
-
-    def grpc(signal: str) -> bool:
-        # http/protobuf is the default. Source: "OpenTelemetry Protocol Exporter".
-        protocol = text(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or text("OTEL_EXPORTER_OTLP_PROTOCOL")
-        return protocol.lower() == "grpc"
-
-    return {
-        "export_traces": on and traces,
-        "export_metrics": on and named("METRICS"),
-        "export_logs": on and (named("LOGS") or logs_endpoint),
-        "otlp_grpc": grpc("TRACES"),
-        "otlp_logs_grpc": grpc("LOGS"),
-        "sdk_disabled": disabled,
-        "legacy_attributes": "http/dup" in variables.words("", text("OTEL_SEMCONV_STABILITY_OPT_IN")),
-    }

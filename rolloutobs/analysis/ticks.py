@@ -13,13 +13,14 @@ from typing import Final
 
 from rolloutobs import semconv
 from rolloutobs.analysis.clock import Clock
-from rolloutobs.analysis.counters import Catalog, Growth, Need, Role, TargetCounters, start_time
+from rolloutobs.analysis.counters import Catalog, Growth, Need, Role, start_time
 from rolloutobs.analysis.displays import DISPLAYS, TEXTS, Display, DisplayCounts
-from rolloutobs.analysis.lives import GAUGES, Life, Use
+from rolloutobs.analysis.lives import GAUGES, Use
 from rolloutobs.analysis.model import PodUse, Reading, Sample, Tick
 from rolloutobs.analysis.policy import Kind, Signal
 from rolloutobs.analysis.promoted import SIDES, Promoted
 from rolloutobs.analysis.tally import CANARY, STABLE, Origin, SignalTally
+from rolloutobs.analysis.target import Target
 from rolloutobs.identity import Track
 
 __all__ = ["Step", "TickSettings", "Ticker"]
@@ -70,37 +71,6 @@ class Step:
     """Exposures by ``"canary"`` and ``"stable"`` in this interval, of the first signal that has any."""
 
 
-class _Target:
-    """What the ticker remembers of one target."""
-
-    def __init__(self, catalog: Catalog, at: float) -> None:
-        self.counters = TargetCounters(catalog)
-        self.life = Life(catalog)
-        self.answered = at
-        self.exposed: float | None = None
-        """When it first counted something of the canary."""
-        self.tracks: frozenset[str] = frozenset()
-        self.versions: frozenset[tuple[str, str]] = frozenset()
-        """Pairs of track and version."""
-        self.signals: frozenset[str] = frozenset()
-        self.samples = 0
-        """How many it showed the last time."""
-
-    def note(self, at: float, grown: Sequence[Growth]) -> None:
-        self.answered = at
-        live = [g.series for g in grown if g.series.track in SIDES]
-        self.versions = frozenset((series.track, series.version) for series in live) or self.versions
-        self.tracks = frozenset(track for track, _ in self.versions)
-        # Series of one signal share a set of its name: there are few to join.
-        self.signals = frozenset().union(*{series.signals for series in live}) or self.signals
-
-    def is_cold(self, since: float, warmup_seconds: float) -> bool:
-        """Tell whether its process was warming up at `since`; of unknown age, it began with its first
-        traffic."""
-        birth = self.counters.started if self.counters.started is not None else self.exposed
-        return warmup_seconds > 0 and birth is not None and since < birth + warmup_seconds
-
-
 class Ticker:
     """Turns consecutive readings into ticks.
 
@@ -117,7 +87,7 @@ class Ticker:
     ) -> None:
         self._settings = settings or TickSettings()
         self._catalog = Catalog(signals, displays)
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[str, Target] = {}
         self._tallies = {signal.name: SignalTally() for signal in signals}
         self._aging = frozenset(signal.name for signal in signals if signal.needs_pods)
         self._displays: dict[str, Counter[tuple[str, ...]]] = {}
@@ -192,7 +162,7 @@ class Ticker:
     # --- one target -----------------------------------------------------------------------------------------
 
     def _rebase(self, name: str, samples: Sequence[Sample], at: float) -> None:
-        target = self._targets.setdefault(name, _Target(self._catalog, at))
+        target = self._targets.setdefault(name, Target(self._catalog, at))
         target.note(at, target.counters.rebase(samples, _STABLES))
 
     def _read(self, name: str, samples: Sequence[Sample], reading: Reading) -> str:
@@ -208,7 +178,7 @@ class Ticker:
             and started is not None
             and started >= max(first, self._settings.since)
         )
-        target = known or self._targets.setdefault(name, _Target(self._catalog, reading.at))
+        target = known or self._targets.setdefault(name, Target(self._catalog, reading.at))
         lost = self._is_lost(target)
         if lost and started is not None and started > target.answered:
             # A new process at the old address: all that it counted is younger than the silence before it.
@@ -247,12 +217,12 @@ class Ticker:
             )
         )
 
-    def _is_lost(self, target: _Target) -> bool:
+    def _is_lost(self, target: Target) -> bool:
         """Tell whether the others went on without the target at the last reading."""
         last = self._clock.last
         return last is not None and last - target.answered > self._settings.patience_seconds
 
-    def _note(self, samples: Sequence[Sample], target: _Target) -> None:
+    def _note(self, samples: Sequence[Sample], target: Target) -> None:
         for sample in samples:
             if sample.name in TEXTS and len(self.texts) < _MOST_TEXTS:
                 key, text = TEXTS[sample.name]
@@ -366,7 +336,7 @@ class Ticker:
             stable_version=self._version(STABLE),
         )
 
-    def _stale(self, silent: Sequence[_Target], reading: Reading) -> frozenset[str]:
+    def _stale(self, silent: Sequence[Target], reading: Reading) -> frozenset[str]:
         """Return the tracks of targets whose silence matters.
 
         A few of stable's that the others have gone on without (a node that is lost) no longer do: stable is
@@ -377,14 +347,14 @@ class Ticker:
         mattering = [t for t in silent if t not in lost] if len(lost) < there else silent
         return frozenset(track for target in mattering for track in target.tracks)
 
-    def _is_of_stable(self, target: _Target) -> bool:
+    def _is_of_stable(self, target: Target) -> bool:
         """Tell whether nothing of the canary's, nor of a baseline, is in `target`."""
         return bool(target.versions) and all(
             track == Track.STABLE.value and self._promoted.side(track, version) == STABLE
             for track, version in target.versions
         )
 
-    def _waits_for(self, target: _Target, at: float) -> bool:
+    def _waits_for(self, target: Target, at: float) -> bool:
         """Tell whether what the others have counted waits for the silent `target`."""
         return at - target.answered <= self._settings.patience_seconds
 

@@ -16,8 +16,9 @@ from rolloutobs import variables
 from rolloutobs.detection.labels import Labels, read_labels
 from rolloutobs.detection.looks import Look, first, usable_words
 from rolloutobs.detection.track import TrackResolver, without_primary
+from rolloutobs.environment import VARIABLES
 from rolloutobs.identity import UNKNOWN_VERSION, Track
-from rolloutobs.settings import UNKNOWN_SERVICE, VARIABLES, Settings
+from rolloutobs.settings import UNKNOWN_SERVICE, Settings
 
 if TYPE_CHECKING:
     from rolloutobs.detection.modules import AppModule

@@ -14,9 +14,10 @@ from rolloutobs import variables
 from rolloutobs.detection.labels import Labels
 from rolloutobs.detection.looks import Look
 from rolloutobs.detection.resource import pod_name
+from rolloutobs.environment import VARIABLES
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import Track
-from rolloutobs.settings import VARIABLES, Settings
+from rolloutobs.settings import Settings
 
 __all__ = ["TRACK_KEYS", "TRACK_WORDS", "ResolvedTrack", "TrackResolver", "without_primary"]
 

@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import TracerProvider
@@ -32,6 +31,7 @@ from rolloutobs.telemetry.generations import Generations
 from rolloutobs.telemetry.ledger import Ledger
 from rolloutobs.telemetry.metrics import Collectable, Exposition, exposition, read_all
 from rolloutobs.telemetry.parts import Parts, metric_name
+from rolloutobs.telemetry.reading import AppMetrics, Reading, Ready
 from rolloutobs.telemetry.store import PROCESS, Store
 
 __all__ = ["Hub", "first_time", "forget_all", "new_hub", "process", "process_store", "share_with_children"]
@@ -168,7 +168,7 @@ class Hub:
     def _collect(self) -> list[Metric]:
         return self._read().metrics()
 
-    def _read(self, app_text: AppText | None = None) -> _Reading:
+    def _read(self, app_text: AppText | None = None) -> Reading:
         """Return what there is now, without what has lost a conflict of names."""
         self._explain()
         self._refresh()
@@ -184,7 +184,7 @@ class Hub:
         hidden = [family for family in families if family.name in self.views]
         shown = [self.views[f.name](f) if f.name in self.views else f for f in families]
         ours, theirs = self._conflicts.settle(shown, theirs)
-        return _Reading(ours, theirs, hidden)
+        return Reading(ours, theirs, hidden)
 
     def _refresh(self) -> None:
         for refresh in tuple(self.before_collect):
@@ -196,7 +196,7 @@ class Hub:
     def _others(self) -> tuple[Collectable, ...]:
         """Return where the metrics come from that are not ours."""
         alone = self.store.backing is None and not app_metrics.is_multiprocess()
-        return (REGISTRY if alone else _AppMetrics(self.store),)
+        return (REGISTRY if alone else AppMetrics(self.store),)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric of the process, not yet stamped, with what earlier tracks have counted."""
@@ -233,13 +233,13 @@ class Hub:
             self._take_over(ledger)
             reading = self._read(app_text)
             identity = self.live.stamp.identity
-            sources: list[Collectable] = [*reading.ours, _Metrics(reading.theirs)]
+            sources: list[Collectable] = [*reading.ours, Ready(reading.theirs)]
             if self.generations.start or self.generations.earlier:
                 # There was a change of the track: values are parts of what the cells hold.
                 theirs = list(self.generations.split(reading.theirs, self._clock()))
                 ours = self._parts.of(reading.ours)
                 names = {metric_name(f) for f in (*reading.ours, *reading.hidden)}
-                sources = [*ours, _Metrics([metric for metric in theirs if metric.name not in names])]
+                sources = [*ours, Ready([metric for metric in theirs if metric.name not in names])]
             # Under the lock as well: what is written as one track's must not move on to the next meanwhile.
             return exposition(sources, identity, accept, self.failures)
 
@@ -255,42 +255,6 @@ class Hub:
                 "this process was forked after instrument(), and answers a scrape only for itself; if it is "
                 "one of several workers, set ROLLOUTOBS_METRICS_DIR to a folder that all can write to"
             )
-
-
-class _AppMetrics:
-    """The app's own metrics, of all workers."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def collect(self) -> Iterable[Metric]:
-        """Return them as they are now."""
-        backing = self._store.backing
-        return app_metrics.multiprocess_metrics() if backing is None else backing.app_metrics()
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What there is at one moment."""
-
-    ours: list[Family[Any]]
-    theirs: list[Metric]
-    hidden: list[Family[Any]]
-    """Ours that ``/metrics`` does not show."""
-
-    def metrics(self) -> list[Metric]:
-        """Return all of it."""
-        return [*(family.collect() for family in (*self.ours, *self.hidden)), *self.theirs]
-
-
-@dataclass(frozen=True, slots=True)
-class _Metrics:
-    """Metrics that were read already."""
-
-    metrics: list[Metric]
-
-    def collect(self) -> list[Metric]:
-        return self.metrics
 
 
 class _Process:

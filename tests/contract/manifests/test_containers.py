@@ -13,7 +13,7 @@ from examples.shop.journey import checkout
 from rolloutobs.cli import COMMANDS
 from rolloutobs.cli.serve import TOKEN
 from rolloutobs.cli.workloads import WorkloadFile
-from rolloutobs.settings import VARIABLES
+from rolloutobs.environment import VARIABLES
 from rum_collector.configuration import configured
 from synthetic.discovery import load_journey
 from synthetic.load.options import plan_of

@@ -3,10 +3,11 @@ from dataclasses import fields
 import pytest
 
 from rolloutobs import Settings, Track
+from rolloutobs.environment import VARIABLES
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import Identity
 from rolloutobs.ratios import Ratios
-from rolloutobs.settings import VARIABLES, Naming, OnConflict, SpanMode
+from rolloutobs.settings import Naming, OnConflict, SpanMode
 
 
 def test_an_empty_environment_gives_the_defaults():
