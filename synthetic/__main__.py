@@ -10,20 +10,20 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import ExitStack
 from random import SystemRandom
 from typing import Any
 
 from rolloutobs.errors import RolloutobsError
 from synthetic.checks import checks_of, chosen
-from synthetic.metrics import CheckMetrics, serve
+from synthetic.endpoint import listen
+from synthetic.metrics import CheckMetrics
 from synthetic.options import make_parser, option_rows
 from synthetic.publishing import Publisher
 from synthetic.pushing import otlp_sender, pushgateway_sender
 from synthetic.redaction import Secrets
 from synthetic.result import ExitCode
 from synthetic.runner import PairRunner, run_pairs
-from synthetic.settings import parse_base_url, parse_listen
+from synthetic.settings import parse_base_url
 from synthetic.starting import write_first_journey
 from synthetic.targeting import targets_of
 
@@ -31,27 +31,48 @@ __all__ = ["main", "option_rows"]
 
 log = logging.getLogger(__name__)
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     given = make_parser().parse_args(argv)
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         return int(asyncio.run(_COMMANDS[given.command](given)))
     except (RolloutobsError, OSError) as problem:
         print(f"rolloutobs-synthetic: {problem}", file=sys.stderr)
-        return int(ExitCode.INFRASTRUCTURE)
-    except Exception:
+    except KeyboardInterrupt:
+        print("rolloutobs-synthetic: stopped at once, without a report", file=sys.stderr)
+    except BaseException:
         # Python's own exit code would be 1, which blames the canary.
         log.exception("the check itself failed")
-        return int(ExitCode.INFRASTRUCTURE)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return int(ExitCode.INFRASTRUCTURE)
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """Return an event that SIGINT and SIGTERM set: what runs then ends in order and says what it has."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    """Return an event that SIGINT and SIGTERM set: what runs then ends in order and says what it has.
+
+    A second signal ends it at once. The loop's own handlers would never hear it where a journey blocks the
+    loop.
+    """
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    heard: list[int] = []
+
+    def hear(number: int, _: object) -> None:
+        if heard:
+            # It tells of every task that is cut off.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            raise KeyboardInterrupt
+        heard.append(number)
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in _SIGNALS:
+        signal.signal(number, hear)
     return stop
 
 
@@ -72,11 +93,9 @@ async def _run(given: argparse.Namespace) -> ExitCode:
     stop = _stop_on_signals()
     names = [check.settings.check for check in checks]
     metrics = CheckMetrics(given.app, names, (checks[0].stable, checks[0].canary))
-    publisher = Publisher(given, metrics, _senders(given, metrics, names))
-    with ExitStack() as stack:
-        if given.listen is not None:
-            url = stack.enter_context(serve(metrics, *parse_listen(given.listen, "--listen")))
-            print(f"metrics at {url()}", flush=True)
+    publisher = Publisher(given, metrics, _senders(given, metrics, names), named=len(checks) > 1)
+    with listen(given, metrics) as until_read:
+        code = ExitCode.PASS
         try:
             runner = PairRunner(
                 checks, Secrets(os.environ), SystemRandom(), time.time, metrics.count_internal_error
@@ -86,9 +105,10 @@ async def _run(given: argparse.Namespace) -> ExitCode:
         except RolloutobsError as problem:
             # No browser, or none any more: what was seen so far is reported all the same.
             print(f"rolloutobs-synthetic: {problem}", file=sys.stderr)
-            code = publisher.close()
-            return code if code is ExitCode.PRODUCT else ExitCode.INFRASTRUCTURE
-    return publisher.close()
+            code = ExitCode.INFRASTRUCTURE
+        told = publisher.close()
+        await until_read(stop)
+    return told if code is ExitCode.PASS or told is ExitCode.PRODUCT else code
 
 
 def _senders(

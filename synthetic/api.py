@@ -18,7 +18,7 @@ from synthetic.result import Fault
 from synthetic.scrubbing import HAR
 from synthetic.session import Session
 from synthetic.target import Answer
-from synthetic.visit import Lost, Trip, Visit, common_fault, find_track, is_signed_out
+from synthetic.visit import Lost, Trip, Visit, as_result, common_fault, find_track, is_signed_out
 
 __all__ = ["walk_api"]
 
@@ -39,7 +39,7 @@ async def walk_api(trip: Trip) -> Visit:
     if trip.session is not None:
         journey.authorize(trip.session.authorization)
     caller = _Caller(trip, trace_id, journey)
-    problem: Exception | SystemExit | None = None
+    problem: BaseException | None = None
     started = perf_counter()
     try:
         async with caller.client:
@@ -56,8 +56,8 @@ async def walk_api(trip: Trip) -> Visit:
                 if fault_of(unanswered) is None:
                     raise
                 log.debug("asking who answers: %s", unanswered)
-    except (Exception, SystemExit) as caught:
-        problem = caught
+    except BaseException as caught:
+        problem = as_result(caught)
         seconds = perf_counter() - started
     failed = problem is not None or any(step.error for step in journey.steps)
     fault, error = common_fault(problem, trip.secrets, trip.timeout_seconds)

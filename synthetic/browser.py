@@ -25,12 +25,20 @@ from synthetic.journey import CheckFailedError, JourneyFunction, Walk, first_lin
 from synthetic.marking import Marking
 from synthetic.result import Fault
 from synthetic.settings import BrowserSettings
-from synthetic.visit import Lost, Trip, Visit, common_fault, is_signed_out
+from synthetic.visit import (
+    BrowserHungError,
+    Lost,
+    Trip,
+    Visit,
+    as_result,
+    common_fault,
+    is_signed_out,
+)
 from synthetic.visitor import Visitor
 from synthetic.vitals import over_budget
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Playwright
+    from playwright.async_api import Browser, Page, Playwright
 
 __all__ = ["Visit", "available", "find_chromium", "open_browser", "unavailable_reason", "visit", "walk"]
 
@@ -44,6 +52,9 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+_OPEN_SECONDS = 30.0
+"""A browser that opens no page in this time hangs, or its machine cannot run the check."""
+_SIGN_OF_LIFE_SECONDS = 10.0
 _UNREACHABLE = (
     "ERR_CONNECTION_", "ERR_EMPTY_RESPONSE", "ERR_ADDRESS_UNREACHABLE", "ERR_TIMED_OUT",
     "ERR_SOCKET_NOT_CONNECTED", )  # fmt: skip
@@ -176,14 +187,18 @@ async def walk(browser: Browser, trip: Trip) -> Visit:
     visitor = Visitor(trip, journey)
     try:
         problem, seconds = await _walk(browser, visitor, journey, trip)
-        await visitor.measure()
+        if not isinstance(problem, BrowserHungError | None) and not await _is_alive(browser):
+            problem = BrowserHungError(f"the browser hangs: {first_line(problem, trip.secrets.clean)}")
+        is_hung = isinstance(problem, BrowserHungError)
+        if is_hung:
+            visitor.give_up()
+        else:
+            await visitor.measure()
         failed = problem is not None or any(step.error for step in journey.steps)
         if not failed and (missed := over_budget(visitor.measuring.pages, trip.budgets)):
             problem, failed = CheckFailedError(missed), True
-        if failed and trip.marking is not None:
-            await visitor.photograph()
-        await visitor.identify_again()
-        await visitor.leave()
+        if not is_hung:
+            await _leave(visitor, photograph=failed and trip.marking is not None)
     finally:
         await visitor.close()
     problem = journey.stray or problem
@@ -212,13 +227,20 @@ async def walk(browser: Browser, trip: Trip) -> Visit:
     )
 
 
+async def _leave(visitor: Visitor, *, photograph: bool) -> None:
+    if photograph:
+        await visitor.photograph()
+    await visitor.identify_again()
+    await visitor.leave()
+
+
 async def _walk(
     browser: Browser, visitor: Visitor, journey: Walk, trip: Trip
-) -> tuple[Exception | SystemExit | None, float]:
+) -> tuple[BaseException | None, float]:
     """Return what ended the journey early, and its seconds."""
     started = perf_counter()
     try:
-        page = await visitor.enter(browser)
+        page = await _enter(browser, visitor)
         journey.page = page
         async with asyncio.timeout(trip.timeout_seconds):
             await visitor.find()
@@ -226,13 +248,34 @@ async def _walk(
         async with asyncio.timeout(trip.timeout_seconds):
             await trip.walk(page, journey)
             await visitor.keep_session()
-    except (Exception, SystemExit) as caught:
-        # A journey that calls sys.exit() ends itself, not the check.
-        return caught, perf_counter() - started
+    except BaseException as caught:
+        return as_result(caught), perf_counter() - started
     return None, perf_counter() - started
 
 
-def judge(problem: Exception | SystemExit | None, trip: Trip) -> tuple[Fault, str]:
+async def _enter(browser: Browser, visitor: Visitor) -> Page:
+    try:
+        async with asyncio.timeout(_OPEN_SECONDS):
+            return await visitor.enter(browser)
+    except TimeoutError:
+        raise BrowserHungError(f"the browser opened no page in {_OPEN_SECONDS:g} s") from None
+
+
+async def _is_alive(browser: Browser) -> bool:
+    """Return whether a browser in which a journey failed still answers; one that is gone says so itself."""
+    try:
+        async with asyncio.timeout(_SIGN_OF_LIFE_SECONDS):
+            session = await browser.new_browser_cdp_session()
+            await session.send("Browser.getVersion")
+            await session.detach()
+    except TimeoutError:
+        return False
+    except Exception as problem:
+        log.debug("a sign of life: %s", first_line(problem))
+    return True
+
+
+def judge(problem: BaseException | None, trip: Trip) -> tuple[Fault, str]:
     """Return whose fault an exception is, and one line for the reader."""
     from playwright.async_api import Error
 

@@ -155,7 +155,10 @@ def _import(place: str) -> ModuleType:
         return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ConfigurationError:
         raise
-    except Exception as problem:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
+        # A script that ends Python with sys.exit(1) would have the check say that the canary failed.
         raise ConfigurationError(
             f"the journey {place} cannot be imported: {first_line(problem)}"
         ) from problem

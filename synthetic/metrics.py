@@ -1,20 +1,15 @@
 """What checks expose to Prometheus: runs, durations, last success and identity mismatches, by app, version,
 track.
 
-Belongs here: the families and the endpoint that serves them. A pair is added under the lock that a scrape
-takes, so no scrape ever sees one track of a pair without the other.
+Belongs here: the families. A pair is added under the lock that a scrape takes, so no scrape ever sees one
+track of a pair without the other. `synthetic.endpoint` serves them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-from prometheus_client.registry import Collector
+from collections.abc import Sequence
 
 from rolloutobs import semconv
-from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import Track
 from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily
 from synthetic.exposed import Exposed, Family
@@ -23,7 +18,7 @@ from synthetic.result import CheckOutcome, Pair, PairVerdict, TrackRun
 from synthetic.target import Proven, Target
 from synthetic.vitals import Vital
 
-__all__ = ["DURATION_BOUNDS", "CheckMetrics", "serve"]
+__all__ = ["DURATION_BOUNDS", "CheckMetrics"]
 
 DURATION_BOUNDS = tuple(round(0.05 * 1.5**i, 6) for i in range(18))
 """Upper bounds in seconds, log-regular as the server's with factor 1.5, from 50 ms to 49 s: steps of a
@@ -144,29 +139,3 @@ def _step_outcome(journey: CheckOutcome, step: StepResult) -> CheckOutcome:
     if journey in (CheckOutcome.INCONCLUSIVE, CheckOutcome.ERROR):
         return journey
     return CheckOutcome.FAIL if step.error else CheckOutcome.PASS
-
-
-@contextmanager
-def serve(metrics: Collector, host: str, port: int) -> Iterator[Callable[[], str]]:
-    """Serve ``/metrics`` while the block runs; yields a function that returns its URL (port 0 takes a free
-    one).
-
-    Raises:
-        ConfigurationError: the address cannot be listened on.
-    """
-    registry = CollectorRegistry()
-    registry.register(metrics)
-    # Its process_start_time_seconds tells a reader of counters that this process is new.
-    ProcessCollector(registry=registry)
-    try:
-        server, thread = start_http_server(port, addr=host, registry=registry)
-    except OSError as problem:
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {problem.strerror or problem}"
-        ) from problem
-    try:
-        yield lambda: f"http://{host}:{server.server_port}/metrics"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
+from synthetic.endpoint import add_listen
 from synthetic.load.options import add_load, add_users
 from synthetic.targeting import add_routes
 
@@ -121,7 +122,7 @@ def _add_run(commands: Commands) -> None:
     _add_checks(parser)
     parser.add_argument("--list", action="store_true", help="list the journeys that would run, and end")
     parser.add_argument("--every", help="start so often, e.g. 30s (default: run once)")
-    parser.add_argument("--listen", metavar="HOST:PORT", help="serve /metrics there while pairs run")
+    add_listen(parser, " while pairs run")
     _add_outputs(parser)
 
 
@@ -132,9 +133,7 @@ def _add_serve(commands: Commands) -> None:
     )  # fmt: skip
     _add_checks(parser)
     parser.add_argument("--every", default="5m", help="start so often (default: %(default)s)")
-    parser.add_argument(
-        "--listen", metavar="HOST:PORT", default=":9300", help="serve /metrics there (default: %(default)s)"
-    )
+    add_listen(parser, "", ":9300")
     _add_outputs(parser)
     parser.set_defaults(list=False)
 

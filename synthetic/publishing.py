@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 from synthetic.junit import junit_xml
 from synthetic.metrics import CheckMetrics
@@ -32,7 +33,7 @@ class Publisher:
         given: the command's options: which files are wanted.
         metrics: counts them.
         senders: each sends the metrics somewhere; see `synthetic.pushing`.
-        out: where people read; ``None``: stdout.
+        named: whether each pair is told with its check's name: there are several.
     """
 
     def __init__(
@@ -40,11 +41,12 @@ class Publisher:
         given: argparse.Namespace,
         metrics: CheckMetrics,
         senders: Sequence[Callable[[], None]] = (),
-        out: TextIO | None = None,
+        *,
+        named: bool,
     ) -> None:
         self.summary = Summary(given.app, given.error_rate)
         self._metrics = metrics
-        self._out = sys.stdout if out is None else out
+        self._named = named
         self._links = given.html.resolve().parent if given.html is not None else Path()
         wanted = ((given.json, self._json), (given.junit, self._junit), (given.html, self._html))
         self._files = [(path, write) for path, write in wanted if path is not None]
@@ -55,9 +57,9 @@ class Publisher:
         """Tell of a pair."""
         self._metrics.publish(pair)
         self.summary.add(pair)
-        number, named = self.summary.total, len(self.summary.counts) > 1
+        number = self.summary.total
         terse = number > 1 and pair.verdict is PairVerdict.PASS
-        print((pair_line if terse else pair_text)(number, pair, named=named), file=self._out, flush=True)
+        self._say((pair_line if terse else pair_text)(number, pair, named=self._named))
         self._write(self._files)
         self._pusher.push()
 
@@ -67,9 +69,21 @@ class Publisher:
         last = [] if self._markdown is None else [(self._markdown, self._append)]
         written = self._write([*self._files, *last])
         self._pusher.close()
-        print(self.summary.text(), file=self._out, flush=True)
+        self._say(self.summary.text())
         code = self.summary.code
         return code if written or code is ExitCode.PRODUCT else ExitCode.INFRASTRUCTURE
+
+    def _say(self, text: str) -> None:
+        try:
+            print(text, flush=True)
+        except OSError as problem:
+            # Whoever read has gone (a pipe), or the disk is full: neither is a reason to stop checking.
+            self._metrics.count_internal_error("report")
+            log.warning("stdout could not be written: %s", problem)
+            # Python would end with a code of its own if it could not write what is left, either.
+            # Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+            with suppress(OSError), Path(os.devnull).open("w") as nothing:
+                os.dup2(nothing.fileno(), sys.stdout.fileno())
 
     def _write(self, files: Sequence[tuple[Path, Callable[[Path], None]]]) -> bool:
         """Write `files`; return whether all could be."""

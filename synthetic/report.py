@@ -10,14 +10,14 @@ import math
 import re
 import shutil
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from synthetic.journey import StepResult
 from synthetic.pairing import Pairing
-from synthetic.result import CheckOutcome, ExitCode, Pair, PairVerdict, TrackRun, exit_code
+from synthetic.result import CheckOutcome, ExitCode, Fault, Pair, PairVerdict, TrackRun, exit_code
 from synthetic.vitals import PageVitals, told
 
 __all__ = [
@@ -57,7 +57,9 @@ def reason(run: TrackRun) -> str:
         return run.proof.detail
     failed = next((step for step in run.steps if step.error), None)
     if failed is not None:
-        return f"{failed.name}: {failed.error}"
+        # What a step noticed of a browser that died or hung is not what was wrong.
+        why = run.error if run.fault is Fault.HARNESS and run.error else failed.error
+        return f"{failed.name}: {why}"
     return run.error
 
 
@@ -149,12 +151,15 @@ class Summary:
     @property
     def code(self) -> ExitCode:
         """The exit code of everything so far."""
-        verdicts = {verdict for counts in self.counts.values() for verdict in counts}
+        return self._code(list(self.counts))
+
+    def _code(self, checks: Sequence[str]) -> ExitCode:
+        verdicts = {verdict for check in checks for verdict in self.counts[check]}
         if self._error_rate is None:
             return exit_code(verdicts)
         # Several checks share what may be wrong by chance. Source: Bonferroni.
         share = self._error_rate / max(1, len(self.evidence))
-        convinced = any(each.nats >= math.log(1.0 / share) for each in self.evidence.values())
+        convinced = any(self.evidence[check].nats >= math.log(1.0 / share) for check in checks)
         return exit_code(verdicts, needs_evidence=not convinced)
 
     def add(self, pair: Pair) -> None:
@@ -188,8 +193,7 @@ class Summary:
             total = counts.total()
             told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
             pairs = f"{total} pair{'s' * (total != 1)}"
-            code = exit_code(counts) if len(self.counts) > 1 else self.code
-            lines.append(f"{check}: {code.name.lower()} after {pairs} ({told})")
+            lines.append(f"{check}: {self._code([check]).name.lower()} after {pairs} ({told})")
             lines += [f"  {line}" for line in self.evidence[check].lines()]
         if len(self.counts) > 1:
             lines.append(f"all: {self.code.name.lower()}")
@@ -226,8 +230,12 @@ def write_text(path: Path, text: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 class Artifacts:
@@ -244,22 +252,27 @@ class Artifacts:
         """Write one failed run into a folder of its own and return the folder's path.
 
         Raises:
-            OSError: the disk is full, or the folder cannot be written.
+            OSError: the disk is full, or the folder cannot be written; nothing of it is left then.
         """
         moment = datetime.fromtimestamp(run.ended, UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
         name = re.sub(r"[^\w.-]+", "-", f"{check}-{moment}-{run.target.track}")
         folder = self._folder / name
+        # Room first: a disk full of old failures takes the new one, and a clock that went back does not make
+        # it the oldest of them.
+        self._make_room(self._keep - 1)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "run.json", run_as_dict(run))
-        # Room first, so that a disk full of old failures still takes the new one.
-        self._make_room()
-        for file, content in files.items():
-            (folder / file).write_bytes(content)
+        try:
+            write_json(folder / "run.json", run_as_dict(run))
+            for file, content in files.items():
+                (folder / file).write_bytes(content)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return str(folder)
 
-    def _make_room(self) -> None:
-        """Remove the oldest, by the moment in their names."""
+    def _make_room(self, left: int) -> None:
+        """Remove all but `left`, the oldest first, by the moment in their names."""
         kept = [path.parent for path in self._folder.glob("*/run.json")]
         kept.sort(key=lambda path: "-".join(path.name.rsplit("-", 2)[1:]))
-        for path in kept[: -self._keep]:
+        for path in kept[: max(0, len(kept) - left)]:
             shutil.rmtree(path, ignore_errors=True)

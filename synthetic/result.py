@@ -184,8 +184,9 @@ def exit_code(verdicts: Iterable[PairVerdict], *, needs_evidence: bool = False) 
             what was asked for; they are inconclusive then.
     """
     seen = set(verdicts)
-    if PairVerdict.CANARY_FAILED in seen:
-        return ExitCode.INCONCLUSIVE if needs_evidence else ExitCode.PRODUCT
+    if PairVerdict.CANARY_FAILED in seen and not needs_evidence:
+        return ExitCode.PRODUCT
     if not seen or seen & {PairVerdict.BOTH_FAILED, PairVerdict.ERROR}:
         return ExitCode.INFRASTRUCTURE
-    return ExitCode.INCONCLUSIVE if PairVerdict.INCONCLUSIVE in seen else ExitCode.PASS
+    open_ones = seen & {PairVerdict.INCONCLUSIVE, PairVerdict.CANARY_FAILED}
+    return ExitCode.INCONCLUSIVE if open_ones else ExitCode.PASS

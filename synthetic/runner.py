@@ -86,6 +86,7 @@ class PairRunner:
         self._clock = clock
         self._on_internal_error = on_internal_error
         self._sessions = Sessions(self._walk_trip, monotonic)
+        self._keeping = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._browser: Browser | None = None
 
@@ -187,7 +188,9 @@ class PairRunner:
         if seen.screenshot is not None:
             files["screenshot.png"] = seen.screenshot
         try:
-            folder = await asyncio.to_thread(artifacts.save, check.settings.check, run, files)
+            # One after the other: they share the room.
+            async with self._keeping:
+                folder = await asyncio.to_thread(artifacts.save, check.settings.check, run, files)
         except OSError as problem:
             self._on_internal_error("artifacts")
             log.warning("the artifacts of a failed run could not be kept: %s", problem)

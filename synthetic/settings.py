@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.variables import secrets
 
-__all__ = ["BrowserSettings", "CheckSettings", "parse_base_url", "parse_duration", "parse_listen"]
+__all__ = [
+    "BrowserSettings",
+    "CheckSettings",
+    "parse_base_url",
+    "parse_duration",
+    "parse_listen",
+    "parse_patience",
+]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -94,6 +101,15 @@ def parse_duration(text: str, source: str) -> float:
     if seconds <= 0:
         raise ConfigurationError(f"{source} is {text!r}; use a number with a unit, e.g. 500ms, 5s or 2m")
     return seconds
+
+
+def parse_patience(text: str, source: str) -> float:
+    """Return the seconds of a duration, or 0 for ``"0"``: not at all.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    return 0.0 if text.strip() in ("0", "0s") else parse_duration(text, source)
 
 
 def parse_listen(text: str, source: str) -> tuple[str, int]:

@@ -5,10 +5,11 @@ Belongs here: `Trip`, `Visit` and what both kinds of walks share. Concludes noth
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from rolloutobs.errors import ConfigurationError
+from rolloutobs.errors import ConfigurationError, RolloutobsError
 from synthetic.journey import JourneyFunction, SignedOutError, StepResult, first_line
 from synthetic.marking import Marking
 from synthetic.redaction import Secrets
@@ -19,7 +20,17 @@ from synthetic.target import Answer, Target, told_astray
 from synthetic.vitals import PageVitals, Vital
 from synthetic.witness import Witness
 
-__all__ = ["Lost", "Trip", "Visit", "common_fault", "find_track", "is_of_a_handler", "is_signed_out"]
+__all__ = [
+    "BrowserHungError",
+    "Lost",
+    "Trip",
+    "Visit",
+    "as_result",
+    "common_fault",
+    "find_track",
+    "is_of_a_handler",
+    "is_signed_out",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,10 @@ class Visit:
     """Whether it failed because nobody was logged in: a 401 of the target, or the journey said so."""
 
 
+class BrowserHungError(RolloutobsError):
+    """The browser itself does not answer: what it did last says nothing about the app."""
+
+
 class Lost(Exception):  # noqa: N818 - no error: the wanted track did not answer
     """The wanted track did not answer in as many attempts as there were."""
 
@@ -104,8 +119,29 @@ def common_fault(
         return Fault.PRODUCT, f"the journey took longer than {timeout_seconds:g} s"
     if is_of_a_handler(problem):
         return Fault.HARNESS, f"a handler of the journey raised {first_line(problem, secrets.clean)}"
+    if isinstance(problem, asyncio.CancelledError):
+        # E.g. Playwright's, of somebody who waits for an event of a page that has been closed.
+        return Fault.PRODUCT, "the journey waited for something that was cancelled"
+    if isinstance(problem, BrowserHungError):
+        return Fault.HARNESS, str(problem)
     fault = Fault.HARNESS if isinstance(problem, ConfigurationError) else Fault.PRODUCT
     return fault, first_line(problem, secrets.clean)
+
+
+def as_result(problem: BaseException) -> BaseException:
+    """Return what a journey raised, which is what its walk came to: ``sys.exit()`` and ``pytest.fail()`` end
+    the journey, too, and not the check.
+
+    Raises:
+        BaseException: the same, where it is the walk that is being stopped.
+    """
+    task = asyncio.current_task()
+    is_cancelled = task is not None and task.cancelling() > 0
+    if isinstance(problem, KeyboardInterrupt) or (
+        isinstance(problem, asyncio.CancelledError) and is_cancelled
+    ):
+        raise problem
+    return problem
 
 
 def is_signed_out(problem: BaseException | None, statuses: Iterable[int]) -> bool:

@@ -36,6 +36,8 @@ _ACTION_SECONDS = 10.0
 """Longest click, wait or navigation; half of the journey's limit where that is less, so that the failing step
 is named before the whole journey is cut off. A journey may set its own (``page.set_default_timeout``)."""
 _MAX_CONSOLE_LINES = 500
+_CLOSE_SECONDS = 10.0
+"""Longest wait for a trace to be written, and for a context to be closed."""
 _LEAVE_SECONDS = 5.0
 """Longest wait for the beacons of a page that is left."""
 _SCREENSHOT_SECONDS = 2.0
@@ -64,6 +66,7 @@ class Visitor:
         self.measuring = Measuring(trip.url, lambda: journey.step_under_way, trip.secrets.clean)
         self._origin = origin_of(trip.url)
         self._context: BrowserContext | None = None
+        self._close_seconds = _CLOSE_SECONDS
         self._wires: dict[Page, Wire] = {}
 
     async def enter(self, browser: Browser) -> Page:
@@ -146,12 +149,14 @@ class Visitor:
                 if self._trip.secrets.used:
                     for frame in page.frames:
                         await frame.evaluate(HIDE, [self._trip.secrets.values, HIDDEN])
-            self.screenshot = await page.screenshot(timeout=_SCREENSHOT_SECONDS * 1000)
+            async with asyncio.timeout(2 * _SCREENSHOT_SECONDS):
+                self.screenshot = await page.screenshot(timeout=_SCREENSHOT_SECONDS * 1000)
         except Exception as problem:
-            self._note(f"no screenshot: {first_line(problem)}")
+            self._note(f"no screenshot: {first_line(problem, self._trip.secrets.clean)}")
             self._put_aside("taking a screenshot", problem)
         try:
-            await self.recording.keep(self._context)
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.recording.keep(self._context)
         except Exception as problem:
             self._put_aside("stopping the trace", problem)
 
@@ -166,6 +171,10 @@ class Visitor:
                     await wire.wait_until_quiet()
         except Exception as problem:
             self._put_aside("leaving the page", problem)
+
+    def give_up(self) -> None:
+        """Wait for the browser no more: it hangs."""
+        self._close_seconds = 0.0
 
     async def close(self) -> None:
         """Close the context; one that is gone already is closed."""
@@ -186,7 +195,12 @@ class Visitor:
     async def _close(self, context: BrowserContext) -> None:
         for _ in range(3):
             try:
-                await context.close()
+                async with asyncio.timeout(self._close_seconds):
+                    await context.close()
+            except TimeoutError as problem:
+                # The browser hangs: it is ended as a whole.
+                self._put_aside("closing the context", problem)
+                return
             except Exception as problem:
                 self._put_aside("closing the context", problem)
             else:
@@ -232,7 +246,8 @@ class Visitor:
             if self._trip.marking or self._trip.route != Route():
                 await wire.mark_own_origin()
         except Error as problem:
-            self._note(f"a page was gone before it could be marked: {first_line(problem)}")
+            told = first_line(problem, self._trip.secrets.clean)
+            self._note(f"a page was gone before it could be marked: {told}")
 
     def _note_answer(self, response: Response) -> None:
         request = response.request

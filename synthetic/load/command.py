@@ -11,10 +11,10 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from rolloutobs.errors import ConfigurationError
+from synthetic.endpoint import listen
 from synthetic.load.judging import LoadVerdict, judge_load
 from synthetic.load.metrics import LoadMetrics
 from synthetic.load.options import plan_of, thresholds_of, users_plan_of
@@ -28,11 +28,10 @@ from synthetic.load.tables import (
     load_text,
     progress_line,
 )
-from synthetic.metrics import serve
 from synthetic.pushing import Pusher, otlp_sender, pushgateway_sender
 from synthetic.report import write_json, write_text
 from synthetic.result import ExitCode
-from synthetic.settings import parse_base_url, parse_listen
+from synthetic.settings import parse_base_url
 from synthetic.target import Target
 
 __all__ = ["load", "users"]
@@ -64,19 +63,17 @@ async def load(given: argparse.Namespace, targets: Sequence[Target], stop: async
     pusher = Pusher(_senders(given, metrics), lambda: metrics.count_internal_error("push"))
     progress = _Progress(metrics, pusher)
     try:
-        with ExitStack() as stack:
-            if given.listen is not None:
-                url = stack.enter_context(serve(metrics, *parse_listen(given.listen, "--listen")))
-                print(f"metrics at {url()}", flush=True)
+        with listen(given, metrics) as until_read:
             result = await run_load(plan, stop, progress.tell)
             _require_requests(result)
             verdict = judge_load(result, thresholds)
             metrics.update(result)
             metrics.end(verdict, time.time())
             written = _leave(given, result, verdict, metrics)
+            print(load_text(result, verdict), flush=True)
+            await until_read(stop)
     finally:
         pusher.close()
-    print(load_text(result, verdict), flush=True)
     return verdict.code if written or verdict.code is ExitCode.PRODUCT else ExitCode.INFRASTRUCTURE
 
 

@@ -101,6 +101,9 @@ class _Master(Conductor):
             orders = replace(site.orders, index=index, workers=len(workers)).as_json()
             self.environment.runner.send_message(_ORDERS, orders, worker)
         site.began = perf_counter()
+        # For a worker that comes later, or back, Locust starts anew: it would have users without orders, whom
+        # nobody counts, and the others would lose as many.
+        self.environment.runner.start = _start_no_more
         gevent.spawn(self._run)
 
     def _run(self) -> None:
@@ -152,6 +155,10 @@ class _Master(Conductor):
     def workers(self) -> dict[str, int]:
         """Return how many there were at the start, and how many were lost."""
         return {"workers": len(self._counts), "lost": len(self._lost)}
+
+
+def _start_no_more(*_: Any, **__: Any) -> None:
+    log.info("a worker came after the load had begun; it makes no requests")
 
 
 def listen(environment: Any) -> None:

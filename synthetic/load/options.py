@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from rolloutobs.errors import ConfigurationError
+from synthetic.endpoint import add_listen
 from synthetic.load.judging import Thresholds
 from synthetic.load.orders import Orders
 from synthetic.load.schedule import Phase, expected, parse_rate, peak
@@ -205,7 +206,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         default=Path(os.environ["GITHUB_STEP_SUMMARY"]) if os.environ.get("GITHUB_STEP_SUMMARY") else None,
         help="append a summary in Markdown at the end (default: $GITHUB_STEP_SUMMARY)",
     )  # fmt: skip
-    outputs.add_argument("--listen", metavar="HOST:PORT", help="serve /metrics there while the load runs")
+    add_listen(outputs, " while the load runs")
     outputs.add_argument(
         "--push", metavar="URL",
         help="push metrics to this Pushgateway, meanwhile and at the end; a push replaces all of the one "

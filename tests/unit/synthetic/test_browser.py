@@ -149,6 +149,58 @@ async def test_a_browser_that_is_killed_is_not_the_products_fault(serve, shop_ty
 
 
 @pytest.mark.browser
+async def test_a_browser_that_hangs_is_not_the_products_fault_and_does_not_hang_the_check(
+    serve, shop_type, monkeypatch
+):
+    monkeypatch.setattr("synthetic.browser._SIGN_OF_LIFE_SECONDS", 1.0)
+    shop, stopped = serve(shop_type()), []
+
+    async def hang(page, shop):
+        async with shop.step("open"):
+            await shop.open("/")
+        session = await page.context.browser.new_browser_cdp_session()
+        found = (await session.send("SystemInfo.getProcessInfo"))["processInfo"]
+        stopped.append(next(each["id"] for each in found if each["type"] == "browser"))
+        os.kill(stopped[0], signal.SIGSTOP)
+        async with shop.step("look"):
+            await page.get_by_text("Kettle").click()
+
+    async with open_browser() as browser:
+        try:
+            seen = await asyncio.wait_for(visit(browser, shop.url, hang, marked=True, timeout_seconds=4), 60)
+            monkeypatch.setattr("synthetic.browser._OPEN_SECONDS", 1.0)
+            after = await asyncio.wait_for(visit(browser, shop.url, look_around, marked=True), 60)
+        finally:
+            for number in stopped:
+                os.kill(number, signal.SIGCONT)
+    assert seen.fault is Fault.HARNESS
+    assert seen.error.startswith("the browser hangs: ")
+    assert (after.fault, after.error) == (Fault.HARNESS, "the browser opened no page in 1 s")
+
+
+@pytest.mark.browser
+async def test_whatever_a_journey_raises_is_a_result(serve, shop_type):
+    """CancelledError and what pytest.fail() raises are no Exceptions: they would end the check with exit code
+    1, which blames the canary."""
+    shop = serve(shop_type())
+
+    async def cancelled(page, shop):
+        waiting = asyncio.get_running_loop().create_future()
+        waiting.cancel()
+        await waiting
+
+    async def failed(page, shop):
+        pytest.fail("there is no kettle")
+
+    async with open_browser() as browser:
+        seen = [await visit(browser, shop.url, walked, marked=True) for walked in (cancelled, failed)]
+    assert [(each.fault, each.error) for each in seen] == [
+        (Fault.PRODUCT, "the journey waited for something that was cancelled"),
+        (Fault.PRODUCT, "Failed: there is no kettle"),
+    ]
+
+
+@pytest.mark.browser
 async def test_no_process_is_left_behind():
     async with open_browser() as browser:
         session = await browser.new_browser_cdp_session()

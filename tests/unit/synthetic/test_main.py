@@ -135,6 +135,72 @@ def test_a_ctrl_c_before_the_first_pair_has_ended_leaves_a_report(serve, shop_ty
     assert "Nothing ran." in (tmp_path / "out.html").read_text()
 
 
+def test_a_second_signal_ends_a_journey_that_blocks_the_check(serve, shop_type, tmp_path):
+    asked = threading.Event()
+    stable = serve(shop_type(asked_at="/api/products", on_asked=asked.set))
+    file = tmp_path / "journeys.py"
+    file.write_text(
+        "import urllib.request\n\n\nasync def block(api, shop):\n"
+        "    urllib.request.urlopen(shop.url + '/api/products')\n"
+    )
+    argv = ["run", str(file), "--app", "shop", "--stable", stable.url, "--canary", stable.url]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "synthetic", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert asked.wait(60)
+        # Two of one kind might become one.
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        printed, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, printed) == (2, "")
+    assert said.endswith("rolloutobs-synthetic: stopped at once, without a report\n")
+
+
+def test_nobody_reads_what_is_told_any_more(serve, shop_type, journey_file, tmp_path):
+    stable = serve(shop_type())
+    canary = serve(shop_type(version="1.2.0", track="canary", checkout_status=500))
+    out = tmp_path / "out.json"
+    argv = arguments(journey_file, stable.url, canary.url, "--count", "2", "--json", str(out), name="order")
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "synthetic", *argv],
+            stdout=write, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(write)
+    assert done.returncode == 1, done.stderr
+    assert "stdout could not be written" in done.stderr
+    assert len(plain(out)["pairs"]) == 2
+
+
+def test_the_last_pair_is_seen_by_who_scrapes(serve, shop_type, journey_file):
+    stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
+    more = ["--listen", "127.0.0.1:0", "--last-scrape", "10m"]
+    argv = arguments(journey_file, stable.url, canary.url, *more, name="order")
+    process = subprocess.Popen([sys.executable, "-m", "synthetic", *argv], stdout=subprocess.PIPE, text=True)
+    overdue = threading.Timer(90, process.kill)
+    overdue.start()
+    try:
+        url = process.stdout.readline().split()[-1]
+        while not process.stdout.readline().startswith("order: pass"):
+            assert process.poll() is None
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            text = answer.read().decode()
+        assert process.wait() == 0
+    finally:
+        overdue.cancel()
+        process.kill()
+        process.stdout.close()
+        process.wait()
+    assert len(re.findall(r'_runs_total\{[^}]*outcome="pass",step="",[^}]*\} 1\.0', text)) == 2
+
+
 @pytest.mark.browser
 def test_both_refused_is_infrastructure(journey_file, refused, tmp_path):
     out = tmp_path / "out.json"
@@ -243,8 +309,22 @@ def test_wrong_usage_is_one_line_and_exit_code_2(argv, words, capsys):
     assert said.count("\n") == 1
 
 
+def test_a_script_that_ends_python_blames_nobody(tmp_path, capsys):
+    file = tmp_path / "script.py"
+    file.write_text("import sys\nsys.exit(1)\n")
+    assert main(arguments(file, "http://127.0.0.1:1", "http://127.0.0.1:2")) == 2
+    assert "cannot be imported: SystemExit: 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    "more", [["--every", "soon"], ["--count", "0"], ["--timeout", "0s"], ["--listen", "here"]]
+    "more",
+    [
+        ["--every", "soon"],
+        ["--count", "0"],
+        ["--timeout", "0s"],
+        ["--listen", "here"],
+        ["--last-scrape", "soon"],
+    ],
 )
 def test_wrong_options_of_run(more, journey_file, capsys):
     argv = arguments(journey_file, "http://127.0.0.1:1", "http://127.0.0.1:1", *more)

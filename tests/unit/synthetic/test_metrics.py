@@ -1,15 +1,10 @@
 from __future__ import annotations
 
 import threading
-import urllib.request
 
-import pytest
-from prometheus_client.parser import text_string_to_metric_families
-
-from rolloutobs.errors import ConfigurationError
 from rolloutobs.identity import Track
 from synthetic.journey import StepResult
-from synthetic.metrics import CheckMetrics, serve
+from synthetic.metrics import CheckMetrics
 from synthetic.result import CheckOutcome, Fault, Pair, TrackRun
 from synthetic.target import Proof, Proven, Target
 
@@ -132,42 +127,3 @@ def test_no_scrape_sees_half_a_pair():
     thread.join()
     assert all(stable == canary for stable, canary in seen)
     assert runs(metrics)["canary", "1.2.0", "", "pass"] == 300
-
-
-def test_served_over_http_and_gone_afterwards():
-    metrics = CheckMetrics("shop", ["checkout"], (STABLE, CANARY))
-    metrics.count_internal_error("artifacts")
-    with serve(metrics, "127.0.0.1", 0) as url:
-        address = url()
-        metrics.publish(good())
-        for _ in range(2):
-            with urllib.request.urlopen(address, timeout=10) as answer:
-                text = answer.read().decode()
-    samples = {
-        (
-            sample.name,
-            sample.labels.get("track"),
-            sample.labels.get("step"),
-            sample.labels.get("outcome"),
-        ): sample
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-    found = samples["synthetic_check_runs_total", "canary", "", "pass"]
-    assert found.value == 1
-    assert found.labels["app"] == "shop"
-    assert 'rolloutobs_internal_errors_total{where="artifacts"} 1.0' in text
-    assert "process_start_time_seconds" in text
-    with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(address, timeout=10)
-
-
-def test_an_address_that_is_taken():
-    metrics = CheckMetrics("shop", ["checkout"], ())
-    with serve(metrics, "127.0.0.1", 0) as url:
-        port = int(url().split(":")[2].split("/")[0])
-        with (
-            pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}"),
-            serve(metrics, "127.0.0.1", port),
-        ):
-            pass

@@ -173,6 +173,9 @@ def test_a_full_disk(serve, shop_type, journey_file, tmp_path, status, code):
     assert f"{out} could not be written" in done.stderr
     assert ("artifacts of a failed run could not be kept" in done.stderr) == (code == 1)
     assert out.read_text() == "before"
+    # What could not be written whole takes no room.
+    left = {path.name for path in tmp_path.rglob("*") if "__pycache__" not in path.parts}
+    assert left == {"out.json", "journeys.py"} | ({"kept"} if code == 1 else set())
 
 
 @pytest.mark.browser

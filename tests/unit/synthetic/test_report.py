@@ -178,6 +178,17 @@ def test_with_an_error_rate_the_canary_is_blamed_once_chance_would_not_do_so():
     assert codes == [ExitCode.INCONCLUSIVE] * undecided + [ExitCode.PRODUCT] * (8 - undecided)
 
 
+def test_with_an_error_rate_no_line_blames_what_the_end_does_not():
+    summary = Summary("shop", 0.05)
+    for check in ("checkout", "order"):
+        summary.add(replace(FAILED, check=check))
+    assert [line for line in summary.text().splitlines() if not line.startswith(" ")] == [
+        "checkout: inconclusive after 1 pair (1 canary failed)",
+        "order: inconclusive after 1 pair (1 canary failed)",
+        "all: inconclusive",
+    ]
+
+
 def test_json_is_replaced_in_one_move(tmp_path):
     file = tmp_path / "deep" / "out.json"
     write_json(file, {"a": 1})
@@ -205,6 +216,15 @@ def test_only_the_latest_artifacts_are_kept_whoever_left_them_and_strangers_are_
         for second, check in enumerate("zyxwv")
     ]
     assert {str(path) for path in tmp_path.iterdir()} == {str(tmp_path / "mine"), *kept[3:]}
+
+
+def test_the_latest_artifacts_are_kept_though_the_clock_went_back(tmp_path):
+    artifacts = Artifacts(tmp_path, 2)
+    for second in (1000.0, 1001.0):
+        artifacts.save("c", replace(CANARY, ended=second), {})
+    folder = artifacts.save("c", replace(CANARY, ended=5.0), {"console.txt": b"x"})
+    assert (tmp_path / folder / "console.txt").read_bytes() == b"x"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -112,5 +112,16 @@ def test_exit_codes(verdicts, code):
     assert exit_code(verdicts) is code
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ([PairVerdict.CANARY_FAILED, PairVerdict.PASS], ExitCode.INCONCLUSIVE),
+        ([PairVerdict.CANARY_FAILED, PairVerdict.ERROR], ExitCode.INFRASTRUCTURE),
+    ],
+)
+def test_failures_that_chance_explains_are_inconclusive_and_come_after_what_could_not_run(verdicts, code):
+    assert exit_code(verdicts, needs_evidence=True) is code
+
+
 def test_exit_codes_are_the_designs():
     assert [int(code) for code in ExitCode] == [0, 1, 2, 3]

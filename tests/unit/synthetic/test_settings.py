@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from rolloutobs.errors import ConfigurationError
-from synthetic.settings import BrowserSettings, parse_base_url, parse_duration, parse_listen
+from synthetic.settings import (
+    BrowserSettings,
+    parse_base_url,
+    parse_duration,
+    parse_listen,
+    parse_patience,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +24,12 @@ def test_durations(text, seconds):
 def test_what_is_no_duration_says_what_to_write(text):
     with pytest.raises(ConfigurationError, match=r"--every is .*; use a number with a unit"):
         parse_duration(text, "--every")
+
+
+def test_a_patience_may_be_none_at_all():
+    assert [parse_patience(text, "--last-scrape") for text in ("0", "0s", "2m")] == [0.0, 0.0, 120.0]
+    with pytest.raises(ConfigurationError, match="--last-scrape is 'soon'"):
+        parse_patience("soon", "--last-scrape")
 
 
 def test_listen_addresses():

@@ -6,10 +6,13 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from time import time
 
@@ -264,6 +267,7 @@ def test_a_worker_that_is_killed_is_missed(serve, shop_type, tmp_path):
     out = tmp_path / "out.json"
     argv = ["load", "--app", "shop", "--stable", stable.url, "--canary", canary.url, "--processes", "2"]
     argv += ["--rate", "20", "--duration", "5s", "--json", str(out), "--max-slowdown", "5"]
+    argv += ["--listen", "127.0.0.1:0", "--last-scrape", "10m"]
     process = subprocess.Popen([sys.executable, "-m", "synthetic", *argv], stdout=subprocess.PIPE, text=True)
     overdue = threading.Timer(90, process.kill)
     overdue.start()
@@ -275,13 +279,90 @@ def test_a_worker_that_is_killed_is_missed(serve, shop_type, tmp_path):
         workers = [each for each in children if "--worker" in Path(f"/proc/{each}/cmdline").read_text()]
         assert len(workers) == 2
         os.kill(int(workers[0]), signal.SIGKILL)
-        text, _ = process.communicate()
+        url = process.stdout.readline().split()[-1]
+        text = ""
+        while "=> " not in text and process.poll() is None:
+            text += process.stdout.readline()
+        # How it ended is there to be scraped, and then the process ends.
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            scraped = answer.read().decode()
+        process.communicate()
     finally:
         overdue.cancel()
         process.kill()
     told = json.loads(out.read_text())
     assert (process.returncode, told["workers"], told["lost_workers"]) == (3, 2, 1)
     assert "1 of 2 workers were lost" in text
+    assert (
+        'synthetic_load_last_end_timestamp_seconds{app="shop",load="paired",result="inconclusive"}' in scraped
+    )
+
+
+def test_a_worker_that_comes_too_late_makes_no_request(serve, shop_type, tmp_path):
+    """What it asked for would be counted nowhere, and only stable would have to bear it."""
+    stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
+    out, come = tmp_path / "out.json", tmp_path / "come"
+    come.mkdir()
+    file = tmp_path / "load.py"
+    file.write_text(
+        textwrap.dedent(f"""
+        from pathlib import Path
+        from locust import constant, events, task
+        from synthetic.load import RolloutUser
+
+        @events.worker_connect.add_listener
+        def note(client_id, **_):
+            (Path({str(come)!r}) / client_id).touch()
+
+        class Shopper(RolloutUser):
+            wait_time = constant(0.05)
+
+            @task
+            def look(self):
+                self.client.get("/api/products")
+        """)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    lead = ["load", "--master", "--expect-workers", "1", "--bind", f"127.0.0.1:{port}", "--app", "shop"]
+    lead += ["--locustfile", str(file), "--stable", stable.url, "--canary", canary.url, "--json", str(out)]
+    lead += ["--rate", "20", "--duration", "10m"]
+    work = ["load", "--worker", "--master-host", "127.0.0.1", "--master-port", port]
+    poll, running = threading.Event(), []
+
+    def start(argv: list[str]) -> None:
+        running.append(
+            subprocess.Popen([sys.executable, "-m", "synthetic", *argv], stdout=subprocess.DEVNULL)
+        )
+
+    def asked() -> int:
+        return min(len(stable.requests), len(canary.requests))
+
+    def wait_for(is_so: Callable[[], bool]) -> None:
+        for _ in range(1800):
+            if is_so():
+                return
+            poll.wait(0.05)
+        raise AssertionError([process.poll() for process in running])
+
+    try:
+        start(lead)
+        start(work)
+        wait_for(lambda: asked() > 5)
+        start(work)
+        wait_for(lambda: len(list(come.iterdir())) == 2)
+        before = asked()
+        wait_for(lambda: asked() > before + 20)
+        running[0].send_signal(signal.SIGINT)
+        codes = [process.wait(60) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    told = json.loads(out.read_text())
+    assert (codes[1:], told["workers"], told["lost_workers"]) == ([0, 0], 1, 0)
+    for name, shop in (("stable", stable), ("canary", canary)):
+        assert told["tracks"][name]["requests"] == len(shop.requests)
 
 
 async def test_a_locustfile_that_does_not_exist():
