@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
@@ -103,11 +104,13 @@ class Counts:
         fresh = secrets.token_bytes(_KEY_BYTES)
         if folder is None:
             return fresh
-        path = folder / "networks.key"
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            return path.read_bytes()[:_KEY_BYTES] or fresh
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+        descriptor = os.open(folder / "networks.key", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "r+b") as file:  # noqa: PTH123 - a descriptor, not a path
+            # Workers start at once, and one may have been killed before it had written anything.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            found = file.read(_KEY_BYTES)
+            if len(found) == _KEY_BYTES:
+                return found
+            file.seek(0)
             file.write(fresh)
         return fresh

@@ -22,6 +22,7 @@ from rum_collector.values import (
     event_of,
     js_error,
     known_track,
+    number_of,
     route_of,
     version_of,
     vitals_of,
@@ -166,7 +167,7 @@ def _by_navigation(measurements: list[_Measurement]) -> dict[str, tuple[list[str
         navigations.append(str(context.get("navigation_type") or ""))
         named = [(n, v) for n, v in measurement.values.items() if n in _VITALS and isinstance(v, int | float)]
         # The first known name is the vital; the others are its parts.
-        values += [(name, float(value), str(context.get("id") or "")[:64]) for name, value in named[:1]]
+        values += [(name, number_of(value), str(context.get("id") or "")[:64]) for name, value in named[:1]]
     return found
 
 

@@ -104,6 +104,10 @@ class Ingest:
         Raises:
             BeaconError: it is about an app that is not taken. It is not counted yet, see `reject`.
         """
+        if isinstance(found, Batch):
+            # Before the first one is counted: what is refused must not have been counted in part.
+            for beacon in found.beacons:
+                self._app(beacon.app)
         if sender.retry_key and not self._is_first(f"retry {sender.retry_key}"):
             outcome = BeaconOutcome.DUPLICATE
         elif isinstance(found, Beacon):

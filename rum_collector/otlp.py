@@ -21,6 +21,7 @@ from rum_collector.values import (
     decode,
     js_error,
     known_track,
+    number_of,
     route_of,
     version_of,
     vitals_of,
@@ -125,7 +126,7 @@ def _vital(common: dict[str, Any], values: Attributes, url: str) -> Beacon:
 
     navigation = _NAVIGATIONS.get(str(value("navigation_type") or ""), Navigation.OTHER)
     raw = value("value")
-    number = float(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else -1.0
+    number = number_of(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else -1.0
     vitals, rejected = vitals_of([Measured(str(value("name") or ""), number)], navigation)
     identity = str(value("id") or "")[:64]
     # One per document: the vital that there is before any other counts the view.
@@ -177,7 +178,7 @@ def traces_of(request: dict[str, Any]) -> Batch:
 
 def _load(common: dict[str, Any], span: dict[str, Any]) -> Beacon:
     start, end = (_integer(span.get(name)) for name in ("startTimeUnixNano", "endTimeUnixNano"))
-    vitals, rejected = vitals_of([Measured("load", (end - start) / 1e6)], None)
+    vitals, rejected = vitals_of([Measured("load", number_of(end - start) / 1e6)], None)
     url = str(_attributes(span.get("attributes")).get("url.full") or "")
     identity = f"{span.get('traceId')} {span.get('spanId')}"[:100]
     return Beacon(

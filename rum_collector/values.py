@@ -6,6 +6,7 @@ Milliseconds become seconds here and nowhere else.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -33,6 +34,7 @@ __all__ = [
     "in_range",
     "js_error",
     "known_track",
+    "number_of",
     "route_of",
     "track_of",
     "version_of",
@@ -144,6 +146,14 @@ def vitals_of(
         elif vital not in vitals:
             vitals[vital] = value
     return vitals, rejected
+
+
+def number_of(raw: float) -> float:
+    """Return a number of JSON; a whole one that is too large for a float is infinite, and so out of range."""
+    try:
+        return float(raw)
+    except OverflowError:
+        return math.inf if raw > 0 else -math.inf
 
 
 def in_range(vital: Vital, raw: float) -> float | None:

@@ -74,6 +74,17 @@ def test_two_at_a_time_show_the_same(tmp_path: Path) -> None:
         assert totals(reception, "rum_js_error_info") == {"rum_js_error_info": 1}
 
 
+def test_workers_agree_on_networks_though_one_was_killed_before_it_had_written_their_key(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "counts").mkdir()
+    (tmp_path / "counts" / "networks.key").touch(0o600)
+    settings = Settings(data_dir=str(tmp_path))
+    one, other = Reception(settings), Reception(settings)
+    assert one.parts.network_key == other.parts.network_key
+    assert len(one.parts.network_key) == 32
+
+
 def test_series_that_were_dropped_give_their_room_back(tmp_path: Path) -> None:
     settings = Settings(data_dir=str(tmp_path), max_versions=1, version_idle_seconds=1)
     reception = Reception(settings)

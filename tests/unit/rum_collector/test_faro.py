@@ -70,6 +70,12 @@ def test_too_many_are_counted() -> None:
     assert beacon.rejected == (ValueRejection.TOO_MANY,) * 10
 
 
+def test_a_whole_number_that_is_too_large_is_out_of_range() -> None:
+    measurement = {"type": "web-vitals", "values": {"lcp": 10**400}}
+    (beacon,) = parse_faro(json.dumps({"meta": {}, "measurements": [measurement]}).encode()).beacons
+    assert (beacon.vitals, beacon.rejected) == ((), (ValueRejection.OUT_OF_RANGE,))
+
+
 def test_traces_are_passed_on_without_queries() -> None:
     span = {"traceId": "a" * 32, "spanId": "b" * 16, "name": "GET", "attributes": [
         {"key": "url.full", "value": {"stringValue": "https://x/y?token=secret#frag"}},

@@ -17,6 +17,7 @@ from rolloutobs.identity import Track
 from rum_collector.beacon import parse_beacon, parse_simple
 from rum_collector.families import THRESHOLDS
 from rum_collector.ingest import Ingest, Sender
+from rum_collector.model import Batch, Beacon
 from rum_collector.settings import Settings
 from rum_collector.words import BeaconOutcome, Device, Vital
 
@@ -192,6 +193,22 @@ def test_an_app_that_is_not_taken_is_refused_and_a_nameless_one_is_the_first() -
     anyone = Fixture()
     anyone.post(app="")
     assert anyone.total("rum_page_views_total", app="unknown") == 1
+
+
+def test_a_body_about_several_apps_is_counted_as_a_whole_or_not_at_all() -> None:
+    fixture = Fixture(apps=("shop", "blog"))
+
+    def post(*apps: str) -> BeaconOutcome:
+        vitals = ((Vital.LCP, 1.0),)
+        found = [Beacon(app, "1", Track.NONE, "", False, vitals=vitals, vital_ids=(app,)) for app in apps]
+        return fixture.ingest.accept(Batch(tuple(found)), Sender(retry_key="k"))
+
+    with pytest.raises(BeaconError, match="app is 'evil'"):
+        post("shop", "evil")
+    assert fixture.total("rum_lcp_seconds_count") == 0
+    # Nor does anything of it count as sent already.
+    assert post("shop", "blog") is BeaconOutcome.ACCEPTED
+    assert fixture.total("rum_lcp_seconds_count") == 2
 
 
 def test_the_simple_body_gives_a_value_and_no_view() -> None:

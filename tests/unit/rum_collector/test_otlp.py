@@ -17,7 +17,7 @@ from rolloutobs.identity import Track
 from rum_collector.model import Batch
 from rum_collector.otlp import parse_logs, parse_metrics, parse_traces
 from rum_collector.otlp_protobuf import parse_protobuf_logs, parse_protobuf_metrics, parse_protobuf_traces
-from rum_collector.words import Navigation, Vital
+from rum_collector.words import Navigation, ValueRejection, Vital
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "rum"
 
@@ -115,6 +115,23 @@ def test_vitals_in_the_body_as_the_conventions_still_have_them() -> None:
     request = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
     (beacon,) = parse_logs(json.dumps(request).encode()).beacons
     assert dict(beacon.vitals) == {Vital.LCP: 1.5}
+
+
+@pytest.mark.parametrize("digits", [30, 400])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_whole_number_that_is_too_large_is_out_of_range(sign: str, digits: int) -> None:
+    number = int(sign + "9" * digits)
+    values = [
+        {"key": "browser.web_vital.name", "value": {"stringValue": "lcp"}},
+        {"key": "browser.web_vital.value", "value": {"intValue": number}},
+    ]
+    record = {"eventName": "browser.web_vital", "attributes": values}
+    span = {"name": "documentLoad", "startTimeUnixNano": 0, "endTimeUnixNano": number}
+    logged = parse_logs(json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode())
+    traced = parse_traces(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).encode())
+    for batch in (logged, traced):
+        (found,) = batch.beacons
+        assert (found.vitals, found.rejected) == ((), (ValueRejection.OUT_OF_RANGE,))
 
 
 def test_metrics_are_read_and_left_out() -> None:
