@@ -45,7 +45,7 @@ class Connection(HttpToolsProtocol):
         self._shared_fields: list[tuple[bytes, bytes]] = []
         self._shared = b""
         self._answered = 0
-        self._waited_at = -1
+        self._waited_at: tuple[int, int] | None = None
         self._limit_seconds = float(self._setting("body_seconds"))
         self._most_bytes = int(self._setting("max_body_bytes"))
         self._watch = self.loop.call_later(self._limit_seconds, self._look)
@@ -59,16 +59,20 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _look(self) -> None:
-        """Close the connection if it has waited for the same request since the last look.
+        """Close the connection if it has waited since the last look, for the same request or the same answer.
 
         Between two requests uvicorn's keep-alive timeout counts, but only until the first byte of the next
-        one; for its head uvicorn itself waits for ever.
+        one; for its head uvicorn itself waits for ever, and so it does for a client that reads no answers.
         """
-        waits = self._is_idle()
-        if waits and self._waited_at == self._answered:
-            self.transport.close()
+        unsent = self.transport.get_write_buffer_size()
+        waits = (self._answered, unsent) if self._is_idle() or self.flow.write_paused else None
+        if waits is not None and waits == self._waited_at:
+            if unsent:
+                self.transport.abort()
+            else:
+                self.transport.close()
             return
-        self._waited_at = self._answered if waits else -1
+        self._waited_at = waits
         self._watch = self.loop.call_later(self._limit_seconds, self._look)
 
     def _is_idle(self) -> bool:

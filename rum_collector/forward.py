@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -36,6 +37,10 @@ LONGEST_PAUSE_SECONDS: Final = 30.0
 _ROOTS: Final = {LOGS: b'{"resourceLogs":[', TRACES: b'{"resourceSpans":['}
 _BUSY: Final = frozenset({429, 502, 503, 504})
 """Statuses after which a batch is sent again. Source: OTLP 1.x, "Retryable Response Codes"."""
+_UNREADABLE: Final = frozenset({400, 413})
+"""Statuses that may be about one piece of a batch. Source: OTLP 1.x, "Bad Data"; RFC 9110 for 413."""
+# Source: W3C Trace Context, "traceparent Header". Of another shape, the batch would be refused.
+_TRACEPARENT: Final = re.compile(r"[\da-f]{2}-([\da-f]{32})-([\da-f]{16})-[\da-f]{2}", re.ASCII)
 
 _logger = logging.getLogger("rum_collector")
 
@@ -123,15 +128,17 @@ class Forwarder:
     async def run(self) -> None:
         """Send on until `end`, and what is left then, once."""
         pause = PATIENCE_SECONDS
-        async with Client() as client:
-            while not self._end.is_set():
-                await self._news.wait()
-                await self._wait(pause)
-                is_well = await self._send_all(client)
-                pause = PATIENCE_SECONDS if is_well else min(2 * pause, LONGEST_PAUSE_SECONDS)
-            await self._send_all(client)
-        while len(self.queue):
-            self.queue.drop_oldest(SHUTDOWN)
+        try:
+            async with Client() as client:
+                while not self._end.is_set():
+                    await self._news.wait()
+                    await self._wait(pause)
+                    is_well = await self._send_all(client)
+                    pause = PATIENCE_SECONDS if is_well else min(2 * pause, LONGEST_PAUSE_SECONDS)
+                await self._send_all(client)
+        finally:
+            while len(self.queue):
+                self.queue.drop_oldest(SHUTDOWN)
 
     def end(self) -> None:
         """Let `run` end."""
@@ -147,23 +154,46 @@ class Forwarder:
         self._news.clear()
         while len(self.queue):
             signal, pieces = self.queue.take()
-            body = _ROOTS[signal] + b",".join(pieces) + b"]}"
+            try:
+                wait = await self._send(client, signal, pieces)
+            finally:
+                # Also where this task is ended in the middle: what has not arrived is counted.
+                self.queue.put_back(signal, pieces)
+            if wait is not None:
+                self._news.set()
+                await self._wait(min(wait, LONGEST_PAUSE_SECONDS))
+                return False
+        return True
+
+    async def _send(self, client: Client, signal: str, pieces: list[bytes]) -> float | None:
+        """Send pieces, and take those off the list that are done with.
+
+        Returns:
+            ``None``, or after how many seconds the other side may take the others.
+        """
+        size = len(pieces)
+        while pieces:
+            batch = pieces[:size]
+            body = _ROOTS[signal] + b",".join(batch) + b"]}"
             try:
                 status, wait = await client.post_json(f"{self._url}/v1/{signal}", body)
             except Unreachable as problem:
                 _logger.warning("%d pieces wait: %s", len(pieces) + len(self.queue), problem)
-                status, wait = 503, 0.0
+                return 0.0
             if status in _BUSY:
-                self.queue.put_back(signal, pieces)
-                self._news.set()
-                await self._wait(min(wait, LONGEST_PAUSE_SECONDS))
-                return False
-            for _ in pieces:
+                return wait
+            if status in _UNREADABLE and len(batch) > 1:
+                # What one browser has sent must not take along what the others have.
+                size = len(batch) // 2
+                continue
+            del pieces[: len(batch)]
+            size *= 2
+            for _ in batch:
                 if status < 300:
                     self._sent(signal)
                 else:
                     self._refused(signal)
-        return True
+        return None
 
 
 def error_log(labels: Labels, error: JsError, place: str, traceparent: str = "") -> bytes:
@@ -191,9 +221,9 @@ def error_log(labels: Labels, error: JsError, place: str, traceparent: str = "")
         "eventName": "exception",
         "attributes": [*_pairs(attributes), {"key": "count", "value": {"intValue": str(error.count)}}],
     }
-    parts = traceparent.split("-")
-    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16:
-        record |= {"traceId": parts[1], "spanId": parts[2]}
+    trace = _TRACEPARENT.fullmatch(traceparent)
+    if trace is not None:
+        record |= {"traceId": trace[1], "spanId": trace[2]}
     resource = _pairs({"service.name": labels.app, "service.version": labels.version})
     scope = {"scope": {"name": "rolloutobs.rum"}, "logRecords": [record]}
     return msgspec.json.encode({"resource": {"attributes": resource}, "scopeLogs": [scope]})

@@ -217,7 +217,8 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
-        self.is_closed = False
+        self.unsent = 0
+        self.is_closed = self.is_aborted = False
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -227,6 +228,12 @@ class Transport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.is_closed
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def abort(self) -> None:
+        self.is_aborted = True
 
 
 async def test_a_connection_is_closed_when_nothing_was_asked_between_two_looks() -> None:
@@ -241,4 +248,21 @@ async def test_a_connection_is_closed_when_nothing_was_asked_between_two_looks()
     loop.turn()
     assert transport.is_closed
     assert transport.written.count(b"HTTP/1.1 204 No Content\r\n") == 4
+    await app.upkeep.stop()
+
+
+async def test_a_client_that_takes_no_answers_is_cut_off_and_one_that_is_slow_is_not() -> None:
+    app, loop, transport = Watched(), Loop(), Transport()
+    connection = Connection(config_of(app), ServerState(), {}, _loop=loop)  # type: ignore[arg-type]
+    connection.connection_made(transport)
+    connection.data_received(request("/b", beacon("a")))
+    loop.turn()
+    connection.pause_writing()
+    # The app waits until there is room for its answer.
+    connection.data_received(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    for unsent in (9000, 8000, 7000, 7000):
+        assert not transport.is_aborted
+        transport.unsent = unsent
+        loop.turn()
+    assert transport.is_aborted
     await app.upkeep.stop()
