@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -45,7 +46,9 @@ class ErrorBook:
         self._report = report
         self._known: dict[tuple[str, str, str], Known] = {}
         self._path: Path | None = None
-        self._read_bytes = 0
+        self._read_file = self._read_bytes = 0
+        """Number of the file that was read last, and how much of it."""
+        self._reading = threading.RLock()
 
     def keep_in(self, path: Path) -> None:
         """Keep everything in a file from now on, and take over what others have written there."""
@@ -70,35 +73,42 @@ class ErrorBook:
 
     def forget(self, release: Release) -> None:
         """Drop the errors of an app and version."""
-        self._known = {key: error for key, error in self._known.items() if key[:2] != release}
-        if self._path is not None:
-            try:
-                replace_file(self._path, b"".join(map(_line, self._known.values())))
-                self._read_bytes = self._path.stat().st_size
-            except OSError as error:
-                self._report(error)
+        with self._reading:
+            # What others have written since is theirs: it must not go with the file.
+            self.refresh()
+            self._known = {key: error for key, error in self._known.items() if key[:2] != release}
+            if self._path is not None:
+                try:
+                    replace_file(self._path, b"".join(map(_line, self._known.values())))
+                except OSError as error:
+                    self._report(error)
 
     def refresh(self) -> None:
-        """Take over what other workers have written since."""
-        if self._path is None:
-            return
+        """Take over what other workers have written since. A scrape does it in a thread of its own."""
+        with self._reading:
+            if self._path is not None:
+                self._refresh(self._path)
+
+    def _refresh(self, path: Path) -> None:
         try:
-            with self._path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < self._read_bytes:
-                    self._read_bytes = 0
+            with path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                # Another worker may have put another file in its place.
+                if found.st_ino != self._read_file or found.st_size < self._read_bytes:
+                    self._read_file, self._read_bytes = found.st_ino, 0
                 file.seek(self._read_bytes)
                 data = file.read(_MAX_READ_BYTES)
         except FileNotFoundError:
             return
-        except OSError as error:
-            self._report(error)
+        except OSError as problem:
+            self._report(problem)
             return
         whole = data.rpartition(b"\n")[0]
         self._read_bytes += len(whole) + bool(whole)
         for line in whole.splitlines():
-            found = _parsed(line)
-            if found is not None:
-                self._known.setdefault(found[:3], found)
+            error = _parsed(line)
+            if error is not None:
+                self._known.setdefault(error[:3], error)
 
     def _append(self, errors: list[Known]) -> None:
         if self._path is None or not errors:

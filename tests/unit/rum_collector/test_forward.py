@@ -86,7 +86,12 @@ async def test_what_cannot_be_read_takes_no_other_with_it(bad: set[int]) -> None
 
 async def test_a_batch_that_is_not_wanted_is_asked_for_once() -> None:
     asked = []
-    async with receiving(lambda body: asked.append(body) or 401) as (url, _):
+
+    def status_of(body: bytes) -> int:
+        asked.append(body)
+        return 401
+
+    async with receiving(status_of) as (url, _):
         sending = Sending(url)
         for _ in range(8):
             sending.forwarder.put(LOGS, b"{}")
@@ -97,7 +102,12 @@ async def test_a_batch_that_is_not_wanted_is_asked_for_once() -> None:
 
 async def test_what_was_on_its_way_at_the_end_is_counted() -> None:
     asked = asyncio.Event()
-    async with receiving(lambda body: asked.set() or 0) as (url, _):
+
+    def status_of(body: bytes) -> int:
+        asked.set()
+        return 0
+
+    async with receiving(status_of) as (url, _):
         sending = Sending(url)
         sending.forwarder.put(LOGS, b"{}")
         sending.forwarder.put(TRACES, b"{}")
