@@ -234,13 +234,16 @@ async def test_no_acknowledged_beacon_is_lost_when_workers_receiver_and_collecto
 async def test_a_client_that_sends_its_head_or_body_byte_by_byte_is_cut_off() -> None:
     async with running("--body-seconds", "1") as collector:
         head = b"POST /b HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{"
-        answers = []
-        for sent in (b"POST /b HT", head):
+
+        async def answer(sent: bytes) -> bytes:
             reader, writer = await asyncio.open_connection("127.0.0.1", collector.port)
             writer.write(sent)
             async with asyncio.timeout(PATIENCE_SECONDS):
-                answers.append(await reader.read())
+                found = await reader.read()
             writer.close()
+            return found
+
+        answers = await asyncio.gather(*map(answer, (b"POST /b HT", head)))
         assert answers[0] == b""
         assert answers[1].startswith(b"HTTP/1.1 408 ")
         async with httpx2.AsyncClient(trust_env=False) as client:

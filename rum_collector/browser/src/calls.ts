@@ -40,9 +40,11 @@ const hex = (digits: number): string => (digits ? ((Math.random() * 16) | 0).toS
 
 /** Starts to count calls, and to add `traceparent` and `baggage` to those of `fetch`. */
 export const watchCalls = ({_origins, _endpoint, _current, _leaving, _served, _mayTell}: Page): void => {
+  const absolute = (url: string): URL => new URL(url, document.baseURI);
+  const beacons = absolute(_endpoint).href;
   const ours = (url: string): URL | undefined => {
-    const parsed = new URL(url, document.baseURI);
-    return _origins.includes(parsed.origin) && parsed.href !== _endpoint ? parsed : undefined;
+    const parsed = absolute(url);
+    return _origins.includes(parsed.origin) && parsed.href !== beacons ? parsed : undefined;
   };
   const count = (url: string, failed: boolean, duration: number): void => {
     const target = ours(url);
@@ -70,8 +72,12 @@ export const watchCalls = ({_origins, _endpoint, _current, _leaving, _served, _m
   }).observe({type: 'resource', buffered: true});
 
   const {open} = XMLHttpRequest.prototype;
+  const opened = new WeakMap<XMLHttpRequest, string>();
+  // One function for all of them: a request that is opened again has it once.
+  const failed = ({target}: Event): unknown => _leaving() || count(opened.get(target as XMLHttpRequest)!, true, 0);
   XMLHttpRequest.prototype.open = function (this: XMLHttpRequest, ...given: any): void {
-    this.addEventListener('error', () => _leaving() || count(given[1], true, 0), {once: true});
+    opened.set(this, given[1]);
+    this.addEventListener('error', failed);
     open.apply(this, given);
   };
 
@@ -95,12 +101,13 @@ export const watchCalls = ({_origins, _endpoint, _current, _leaving, _served, _m
       }
     } catch {
       // Whatever it is, the real one says what is wrong with it.
+      url = '';
     }
     try {
       return await real(input, init);
     } catch (error) {
       // One that was given up is no failure.
-      if ((error as Error)?.name !== 'AbortError' && !_leaving()) count(url, true, 0);
+      if (url && (error as Error)?.name !== 'AbortError' && !_leaving()) count(url, true, 0);
       throw error;
     }
   };

@@ -17,6 +17,6 @@ export const watchFrames = (current: () => Frames): (() => void) => {
   addEventListener('visibilitychange', update, true);
   new PerformanceObserver((list) => {
     for (const {duration} of list.getEntries()) current()[0] += duration;
-  }).observe({type: 'long-animation-frame', buffered: true});
+  }).observe({type: 'long-animation-frame'});
   return update;
 };

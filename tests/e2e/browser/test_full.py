@@ -101,6 +101,64 @@ async def test_a_call_that_nobody_answers_has_failed(
     assert beacon["f"] == [["/api/cart", 1, 1, 0], ["/api/stock", 1, 1, 0]]
 
 
+async def test_a_request_object_that_is_used_again_counts_its_last_call(
+    context: BrowserContext, full: Site, recorder: Recorder
+) -> None:
+    full.answers["/api/poll"] = (200, JSON, b"{}")
+    page = await context.new_page()
+    await page.goto(f"{full.url}/polling")
+    await page.evaluate(
+        """() => {
+          const request = new XMLHttpRequest();
+          window.poll = () => new Promise((done) => {
+            request.open('GET', '/api/poll');
+            request.onloadend = done;
+            request.send();
+          });
+          return poll().then(poll).then(poll);
+        }"""
+    )
+    await recorded(page, 3)
+    await context.set_offline(True)
+    await page.evaluate("() => poll()")
+    await context.set_offline(False)
+    await page.close()
+    (beacon,) = await fence(context, full, recorder)
+    ((target, total, failed, _),) = beacon["f"]
+    assert (target, total, failed) == ("/api/poll", 4, 1)
+
+
+async def test_an_address_that_is_none_fails_as_it_does_without_us(
+    context: BrowserContext, full: Site, recorder: Recorder
+) -> None:
+    page = await context.new_page()
+    await page.goto(f"{full.url}/wrong")
+    message = await page.evaluate("fetch('http://[').catch((error) => error.message)")
+    assert message == "Failed to execute 'fetch' on 'Window': Failed to parse URL from http://["
+    await page.close()
+    (beacon,) = await fence(context, full, recorder)
+    assert beacon["f"] == []
+
+
+async def test_a_beacon_is_no_call_of_the_page(
+    context: BrowserContext, full: Site, recorder: Recorder
+) -> None:
+    full.attributes += ' data-endpoint="/api/metrics"'
+    page = await context.new_page()
+    await page.add_init_script("navigator.sendBeacon = () => false")
+    await page.goto(f"{full.url}/first-party")
+    await hide(page)
+    await recorded(page, 1)
+    await page.evaluate("rolloutobs.event('checkout')")
+    await hide(page)
+    await recorded(page, 2)
+    await page.close()
+    full.attributes = full.attributes.partition(" data-endpoint")[0]
+    await fence(context, full, recorder)
+    beacons = [json.loads(body) for *_, path, _, body in recorder.requests if path == "/api/metrics"]
+    assert [(beacon["sq"], beacon["f"]) for beacon in beacons] == [(0, []), (1, [])]
+
+
 async def test_own_calls_carry_trace_and_identity_and_others_do_not(
     context: BrowserContext, full: Site, recorder: Recorder
 ) -> None:
@@ -211,6 +269,42 @@ async def test_long_frames_are_a_share_of_the_time_that_was_watched(
     (beacon,) = await fence(context, full, recorder)
     long, observed = beacon["lf"]
     assert 200 <= long <= observed
+
+
+async def test_what_was_stuck_before_anybody_watched_is_no_share_of_what_was_watched(
+    context: BrowserContext, full: Site, recorder: Recorder
+) -> None:
+    script, full.script = full.script, f"{full.url}/nothing.js"
+    full.answers["/nothing.js"] = (200, {"content-type": "text/javascript"}, b"")
+    page = await context.new_page()
+    await page.goto(f"{full.url}/late")
+    await page.evaluate(
+        """(script) => new Promise((done) => {
+          const first = new PerformanceObserver(() => {
+            first.disconnect();
+            window.watched = 0;
+            new PerformanceObserver((list) => {
+              for (const {duration} of list.getEntries()) watched += duration;
+            }).observe({type: 'long-animation-frame'});
+            const late = document.createElement('script');
+            Object.assign(late, {src: script, onload: done});
+            late.dataset.app = 'shop';
+            document.head.append(late);
+          });
+          first.observe({type: 'long-animation-frame'});
+          requestAnimationFrame(() => {
+            const end = performance.now() + 500;
+            while (performance.now() < end);
+          });
+        }).then(() => 1)""",
+        script,
+    )
+    await hide(page)
+    watched = await page.evaluate("watched")
+    full.script = script
+    await page.close()
+    beacon = next(beacon for beacon in await fence(context, full, recorder) if beacon["rt"] == "/late")
+    assert beacon["lf"][0] <= watched + 1
 
 
 async def test_the_phases_of_the_load_are_sent_once(
