@@ -20,6 +20,7 @@ from rolloutobs.analysis.report import Report
 from rolloutobs.analysis.saved import Saved
 from rolloutobs.analysis.tally import CANARY, STABLE
 from rolloutobs.analysis.ticks import Ticker
+from rolloutobs.analysis.wording import duration
 from rolloutobs.errors import ConfigurationError, SourceError, StateError
 
 __all__ = [
@@ -353,7 +354,7 @@ class Gate:
         """Return the verdict on a canary that took no traffic: hold, and say what was seen instead."""
         tracks = ", ".join(sorted(self._ticker.tracks))
         seen = f"tracks seen: {tracks}" if tracks else "no series has a label track"
-        reason = f"HOLD after {at - self._began:.0f} s: the canary took no traffic ({seen})"
+        reason = f"HOLD after {duration(at - self._began)}: the canary took no traffic ({seen})"
         traffic = replace(NOTHING, stable_exposures=self._traffic[STABLE])
         return Verdict(Decision.HOLD, reason, 0.0, "", (), traffic)
 

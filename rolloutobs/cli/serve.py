@@ -300,6 +300,8 @@ async def _reread_the_file(console: Console, file: WorkloadFile, failures: Failu
         before = file.failed
         if await asyncio.to_thread(file.reread):
             _taken_over(console, file)
+        for key in await asyncio.to_thread(console.board.drop_quiet):
+            file.uncover(key)
         if file.failed and file.failed != before:
             failures.count("workloads")
             logging.getLogger("rolloutobs.serve").error("what was there before holds: %s", file.failed)

@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from rolloutobs.cli.cluster_options import add_cluster, connection_of
@@ -85,8 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     return asyncio.run(_shown(arguments, connection, show))
 
 
-Show = Callable[["Seen", str | None], tuple[str, int]]
-"""From what was seen and the name asked for, to what is printed and the exit code."""
+Show = Callable[["Seen", str | None, float], tuple[str, int]]
+"""From what was seen, the name asked for and the time to what is printed and the exit code."""
 
 
 async def _shown(arguments: argparse.Namespace, connection: Connection, show: Show) -> int:
@@ -95,7 +95,7 @@ async def _shown(arguments: argparse.Namespace, connection: Connection, show: Sh
 
     namespace = "" if arguments.all_namespaces else arguments.namespace or connection.namespace
     screen = _Screen(is_moving=arguments.watch and arguments.output == "text")
-    has_seen = False
+    has_seen, began = False, time.time()
     async with Api(connection) as api:
         while True:
             try:
@@ -103,56 +103,59 @@ async def _shown(arguments: argparse.Namespace, connection: Connection, show: Sh
             except (BrokenError, BusyError) as error:
                 if not has_seen or not arguments.watch:
                     raise
-                screen.note(f"{error}; trying again")
+                screen.notes([f"{error}; trying again"])
                 await asyncio.sleep(arguments.every)
                 continue
             has_seen = True
-            for note in seen.notes:
-                screen.note(note)
-            text, code = show(seen, arguments.workload)
-            screen.show(text)
+            text, code = show(seen, arguments.workload, time.time())
+            screen.show(text, show(seen, arguments.workload, began)[0])
+            screen.notes(seen.notes)
             if not arguments.watch or (code != IN_PROGRESS and arguments.workload):
                 return code
             await asyncio.sleep(arguments.every)
 
 
 class _Screen:
-    """Prints; on a terminal that is watched, over what was there."""
+    """Prints: on a terminal that is watched over what was there, else whenever more than ages has changed."""
 
     def __init__(self, *, is_moving: bool) -> None:
         self._clears = is_moving and sys.stdout.isatty()
-        self._last = ""
-        self._noted: set[str] = set()
+        self._last: str | None = None
+        self._noted: frozenset[str] = frozenset()
 
-    def note(self, text: str) -> None:
-        if text not in self._noted:
-            self._noted.add(text)
+    def notes(self, texts: Iterable[str]) -> None:
+        """Print those of `texts` that were not there the last time."""
+        now = frozenset(texts)
+        for text in sorted(now - self._noted):
             print(f"rolloutobs: {text}", file=sys.stderr)
+        self._noted = now
 
-    def show(self, text: str) -> None:
-        if text == self._last:
-            return
-        self._last = text
-        # To the first line, and erase what follows. Source: ECMA-48, CUP and ED.
-        print(f"\x1b[H\x1b[2J{text}" if self._clears else text, flush=True)
+    def show(self, text: str, unaged: str) -> None:
+        """Print `text`; `unaged` is the same as it would be if no time had gone by."""
+        if self._clears:
+            # To the first line, and erase what follows. Source: ECMA-48, CUP and ED.
+            print(f"\x1b[H\x1b[2J{text}", flush=True)
+            self._noted = frozenset()
+        elif unaged != self._last:
+            print(text if self._last is None else f"\n{text}", flush=True)
+        self._last = unaged
 
 
-def _text(seen: Seen, name: str | None) -> tuple[str, int]:
+def _text(seen: Seen, name: str | None, now: float) -> tuple[str, int]:
     from rolloutobs.cluster import page
     from rolloutobs.cluster.looking import chosen
 
-    paint, now = painter(sys.stdout), time.time()
+    paint = painter(sys.stdout)
     if name is None:
         return page.table(seen.workloads, now, paint), _worst(seen, now)
     workload = chosen(seen.workloads, name)
     return page.detail(workload, seen.changes, now, paint), _code(workload, now)
 
 
-def _json(seen: Seen, name: str | None) -> tuple[str, int]:
+def _json(seen: Seen, name: str | None, now: float) -> tuple[str, int]:
     from rolloutobs.cluster import page
     from rolloutobs.cluster.looking import chosen
 
-    now = time.time()
     if name is None:
         plain: Any = {"workloads": [page.mapping(item, seen.changes, now) for item in seen.workloads]}
         return json.dumps(plain, indent=2), _worst(seen, now)

@@ -125,6 +125,10 @@ class WorkloadFile:
             self._unlisted[key] = made
         return made
 
+    def uncover(self, key: Key) -> None:
+        """Forget one that has no entry, until it is asked for again."""
+        self._unlisted.pop(key, None)
+
     def _made(self, key: Key) -> Workload | None:
         if not all(_NAME.fullmatch(part) for part in key):
             return None

@@ -189,7 +189,9 @@ class _Handlers:
         made = self._evidence.get(key)
         if made is None or made[0] is not report:
             made = (report, wire.evidence(report))
-            self._evidence[key] = made
+            # Without those of workloads that are gone.
+            kept = {each: found for each, found in self._evidence.copy().items() if self._board.get(each)}
+            self._evidence = {**kept, key: made}
         return made[1]
 
     # --- Flagger -------------------------------------------------------------------------------------------

@@ -25,10 +25,13 @@ from rolloutobs.console.model import (
 from rolloutobs.console.rollouts import begun, ended, is_another
 from rolloutobs.console.standing import Answer, Hook, answer, standing
 
-__all__ = ["Archive", "Board", "Kept"]
+__all__ = ["QUIET_SECONDS", "Archive", "Board", "Kept"]
 
 _HAPPENINGS: Final = 60
 """Lines of a workload's log that are kept."""
+
+QUIET_SECONDS: Final = 7.0 * 86400.0
+"""How long a workload without an entry of its own is kept after its last rollout."""
 
 Kept = tuple[Rollout, tuple[Happening, ...]]
 """What has to survive a restart."""
@@ -39,6 +42,9 @@ class Archive(Protocol):
 
     def load(self, key: Key) -> Kept | None:
         """Return what was kept; ``None``: nothing."""
+
+    def drop(self, key: Key) -> None:
+        """Forget what was kept."""
 
     def save(self, key: Key, kept: Kept) -> str:
         """Keep it; return why that was not possible, or the empty string."""
@@ -122,6 +128,24 @@ class Board:
                 gone = self._statuses.pop(key, None)
             if gone is not None:
                 self.changed(key)
+
+    def drop_quiet(self) -> list[Key]:
+        """Forget, with all that was kept, workloads without an entry that have had no rollout for a week, and
+        return which: environments come and go. Whoever asks for one brings it back."""
+        before = self._clock() - QUIET_SECONDS
+        dropped = []
+        for key in list(self._statuses):
+            with self._lock:
+                status = self._statuses.get(key)
+                since = status.quiet_since if status and not status.workload.is_listed else None
+                if since is None or since >= before:
+                    continue
+                del self._statuses[key]
+                if self._archive:
+                    self._archive.drop(key)
+            self.changed(key)
+            dropped.append(key)
+        return dropped
 
     def _loaded(self, workload: Workload) -> Status:
         kept = self._archive.load(workload.key) if self._archive else None

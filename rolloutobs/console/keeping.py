@@ -6,6 +6,7 @@ Beside the gate's own state of each (`NAMESPACE/NAME.json`) there is one small f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -51,9 +52,18 @@ class Folder:
         return wanted
 
     def keys(self) -> Iterator[Key]:
-        """Yield the workloads of which something is kept."""
-        for path in sorted(self._path.glob(f"*/*{_SUFFIX}")):
+        """Yield the workloads of which something is kept, first the one that something last happened to."""
+        for path in sorted(self._path.glob(f"*/*{_SUFFIX}"), key=lambda each: -each.stat().st_mtime):
             yield path.parent.name, path.name.removesuffix(_SUFFIX)
+
+    def drop(self, key: Key) -> None:
+        """Remove what was kept of a workload; what cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            self._file(key).unlink(missing_ok=True)
+            for number in list(self._numbers(key)):
+                (self._path / key[0] / f"{key[1]}.{number}.json").unlink(missing_ok=True)
+            # Only an empty one goes.
+            self._file(key).parent.rmdir()
 
     def load(self, key: Key) -> Kept | None:
         """Return what was kept; a file that is damaged is told of in the log that it returns."""
@@ -61,12 +71,12 @@ class Folder:
         try:
             return _read(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            return None
+            why = f"{path.name} is not there any more; begun anew"
         except (OSError, ValueError, KeyError, TypeError) as error:
-            # The evidence that belonged to it is of a rollout that nobody knows any more.
             why = f"what was kept in {path.name} cannot be read ({error}); begun anew"
-            highest = max((int(n) for n in self._numbers(key)), default=0)
-            return Rollout(highest + 1, 0.0, why), ()
+        # The evidence that belonged to it is of a rollout that nobody knows any more.
+        highest = max((int(n) for n in self._numbers(key)), default=0)
+        return (Rollout(highest + 1, 0.0, why), ()) if highest or path.exists() else None
 
     def save(self, key: Key, kept: Kept) -> str:
         """Write it so that a machine that loses power has the old or the new; return why it could not."""

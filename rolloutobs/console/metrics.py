@@ -55,7 +55,10 @@ class Metrics:
         yield from families(_NAMES, [_decided(status, now) for status in statuses])
         yield from _of_looks(statuses)
         yield _held(statuses, now)
+        keys = {status.workload.key for status in statuses}
         with self._lock:
+            for labels in [labels for labels in self._answers if labels[:2] not in keys]:
+                del self._answers[labels]
             answers = self._answers.copy()
         told = CounterMetricFamily(
             semconv.GATE_ANSWERS_TOTAL,

@@ -176,6 +176,14 @@ class Status:
         """Whether there is no rollout to decide about, as far as was seen."""
         return bool(self.rollout.phase) or (self.seen is not None and not self.seen.has_canary)
 
+    @property
+    def quiet_since(self) -> float | None:
+        """Return when something last happened to a workload that has no rollout; ``None``: it has one, or
+        nobody knows."""
+        if not self.is_idle or self.seen is None or not self.seen.answered or not self.happenings:
+            return None
+        return max(self.happenings[-1].at, self.rollout.began, self.rollout.gone_since or 0.0)
+
 
 class Follow(Protocol):
     """Looks at one rollout of a workload for as long as it lasts."""

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -183,10 +182,6 @@ class Console:
             return answer if code == 200 and answer["evidence_decision"] == decision else None
 
         return dict(self.until(found))
-
-    def began(self, name: str, decision: str) -> float:
-        """Wait for a decision of the evidence, and return when its report began, as Unix time."""
-        return datetime.fromisoformat(self.decided(name, decision)["evidence"]["began"]).timestamp()
 
 
 def files(folder: Path, workloads: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -58,16 +59,29 @@ def sent(log: Path) -> int:
     return log.read_text("utf-8").count("rolloutobs.verdict.decision: ")
 
 
-def told(log: Path) -> list[tuple[str, str, str]]:
-    """Return decision, trace and id of each span, and check what all have in common."""
-    spans = received(log.read_text("utf-8"))
-    assert {(span["service"], span["Name"]) for span in spans} <= {("rolloutobs-gate", "verdict")}
-    return [(span["rolloutobs.verdict.decision"], span["Trace ID"], span["ID"]) for span in spans]
+def told(log: Path) -> set[tuple[str, str]]:
+    """Return decision and rollout of each span, whose ids are to be those of its rollout and its beginning.
+
+    One that the receiver has taken too late for its sender comes again with the same ids.
+    """
+    found = set()
+    for span in received(log.read_text("utf-8")):
+        assert (span["service"], span["Name"]) == ("rolloutobs-gate", "verdict")
+        (rollout,) = (r for r in map(rollout_of, NAMES) if f"{trace_id(r):032x}" == span["Trace ID"])
+        began = int(span["Start time"]) / 1e9
+        assert span["ID"] == f"{span_id(rollout, f'verdict/{began:.0f}'):016x}"
+        assert span["Parent ID"] == f"{root_id(rollout):016x}"
+        found.add((span["rolloutobs.verdict.decision"], rollout))
+    return found
 
 
-def ids(name: str, began: float) -> tuple[str, str]:
-    rollout = f"uid-{name}-2"
-    return f"{trace_id(rollout):032x}", f"{span_id(rollout, f'verdict/{began:.0f}'):016x}"
+def is_kept(folder: Path, name: str) -> bool:
+    text = (folder / "state" / "shop" / f"{name}.rollout.json").read_text("utf-8")
+    return bool(json.loads(text)["rollout"]["traced"])
+
+
+def rollout_of(name: str) -> str:
+    return f"uid-{name}-2"
 
 
 def test_each_decision_is_sent_once_over_a_receiver_that_is_away_and_restarts(
@@ -95,19 +109,15 @@ def test_each_decision_is_sent_once_over_a_receiver_that_is_away_and_restarts(
         console.start()
         try:
             # Decided while nobody takes it: it is tried again.
-            began = {"traced-bad": console.began("traced-bad", "rollback")}
+            console.decided("traced-bad", "rollback")
             console.until(lambda: 'where="traces"} 0.0' not in console.get("/metrics").text)
             with receiver.running("first.log") as log:
-                began["traced-good"] = console.began("traced-good", "promote")
-                console.until(lambda: sent(log) >= 2)
-            assert sorted(told(log)) == sorted(
-                [
-                    ("rollback", *ids("traced-bad", began["traced-bad"])),
-                    ("promote", *ids("traced-good", began["traced-good"])),
-                ]
-            )
+                console.decided("traced-good", "promote")
+                # That it was sent is kept before the process is killed.
+                console.until(lambda: all(is_kept(tmp_path, name) for name in NAMES[:2]) and sent(log) >= 2)
+            decided = {("rollback", rollout_of("traced-bad")), ("promote", rollout_of("traced-good"))}
+            assert told(log) == decided
             (span,) = [s for s in received(log.read_text("utf-8")) if s["Status code"] == "STATUS_CODE_ERROR"]
-            assert span["Parent ID"] == f"{root_id('uid-traced-bad-2'):016x}"
             assert span["rolloutobs.verdict.metric"] == "errors"
             assert span["Status message"] == console.verdict("traced-bad")[1]["sentence"]
 
@@ -122,13 +132,11 @@ def test_each_decision_is_sent_once_over_a_receiver_that_is_away_and_restarts(
                 later = console.post("/v1/override", {**call, "decision": "rollback"}).json()
                 console.until(lambda: console.verdict("traced-undecided")[1]["evidence_decision"])
                 assert console.hook("post-rollout", "traced-undecided", phase="Failed") == YES
-                console.until(lambda: sent(log) >= 2)
+                console.until(lambda: all(is_kept(tmp_path, name) for name in NAMES) and sent(log) >= 2)
             assert later["override"]["who"] == "ann"
-            assert sorted((decision, trace) for decision, trace, _ in told(log)) == sorted(
-                [
-                    ("rollback", ids("traced-later", 0)[0]),
-                    ("hold", ids("traced-undecided", 0)[0]),
-                ]
-            )
+            assert told(log) == {
+                ("rollback", rollout_of("traced-later")),
+                ("hold", rollout_of("traced-undecided")),
+            }
         finally:
             console.close()

@@ -2,13 +2,22 @@
 
 import json
 import re
+import time
 
 import pytest
 from inline_snapshot import snapshot
 
 from rolloutobs import cli
 from tests.kubernetes_api import served
-from tests.unit.rolloutobs.cluster.made import canary, deployment, done, progressing, replica_set, rollout
+from tests.unit.rolloutobs.cluster.made import (
+    BEGAN,
+    canary,
+    deployment,
+    done,
+    progressing,
+    replica_set,
+    rollout,
+)
 
 COMPLETE = progressing("NewReplicaSetAvailable", 10)
 
@@ -158,6 +167,19 @@ def test_watching_ends_when_it_is_no_longer_in_progress(cluster, status):
     code, out, err = status("deployment/shop", "-w", "--every", "0.01s")
     assert (code, "answers 429: storage is (re)initializing; trying again" in err) == (0, True)
     assert out.index("in progress: 1 of 4") < out.index("healthy: 4 of 4")
+
+
+def test_what_is_piped_is_told_when_more_than_its_age_has_changed(cluster, status):
+    """A pipeline's log has a page for each change, not one for every look."""
+    now = time.time() - BEGAN
+    cluster.put("replicasets", [replica_set("1.0", 1, 0), replica_set("2.0", 2, now)])
+    going = deployment("2.0", 2, [progressing("ReplicaSetUpdated", now)], replicas=5, updatedReplicas=1)
+    cluster.put("deployments", [going])
+    complete = deployment("2.0", 2, [progressing("NewReplicaSetAvailable", now)], **done())
+    cluster.after_lists("deployments", 4, [complete])
+    code, out, err = status("deployment/shop", "-w", "--every", "0.4s")
+    assert (code, out.count("\nin progress: "), out.count("\nhealthy: "), err) == (0, 1, 1, "")
+    assert "\n\ndeployment/shop in shop" in out
 
 
 @pytest.mark.parametrize(

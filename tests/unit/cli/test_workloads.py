@@ -51,6 +51,9 @@ def test_entries_defaults_and_those_without_an_entry(tmp_path):
     for key in (("shop", "other"), ("Team-a", "x"), *(("team-a", name) for name in ("../x", "X", "x" * 300))):
         assert file.cover(key) is None
     assert set(file.workloads) == {("shop", "shop"), ("shop", "api"), ("team-a", "web")}
+    file.uncover(("team-a", "web"))
+    file.uncover(("shop", "shop"))
+    assert set(file.workloads) == {("shop", "shop"), ("shop", "api")}
 
 
 SOME = "unlisted: [a]\ndefaults:\n  scrape: a:1\n"

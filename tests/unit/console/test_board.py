@@ -8,9 +8,10 @@ from rolloutobs.analysis.guardrails import Guardrails, Rollback
 from rolloutobs.analysis.history import NOTHING, History
 from rolloutobs.analysis.model import Decision, Reading, Sample, Verdict
 from rolloutobs.analysis.report import Report
-from rolloutobs.console.board import Board
+from rolloutobs.console.board import QUIET_SECONDS, Board
 from rolloutobs.console.failures import Failures
 from rolloutobs.console.keeping import Folder
+from rolloutobs.console.metrics import Metrics
 from rolloutobs.console.model import Overriding, Rollout, RolloutOverError, Seen, Workload
 from rolloutobs.console.presence import GONE_SECONDS, Presence
 from rolloutobs.console.standing import Hook
@@ -162,6 +163,32 @@ def test_a_folder_that_cannot_be_written_is_told_and_counted(clock, tmp_path):
     assert failures.totals()["state"] == 1
     with pytest.raises(ConfigurationError, match="is not there, or cannot be written to"):
         Folder(tmp_path / "nowhere")
+
+
+def test_environments_that_come_and_go_leave_nothing_behind(clock, tmp_path):
+    board = made(tmp_path, clock)
+    names = {name: Workload("pr-42", name, name, is_listed=False) for name in ("gone", "rolling", "blind")}
+    for workload in names.values():
+        board.put(workload)
+    metrics = Metrics(board, Failures(), clock)
+    for key in (KEY, *(workload.key for workload in names.values())):
+        board.tell(key, 1, seen(Decision.PROMOTE, clock(), canary=key[1] == "rolling"))
+        Folder(tmp_path).state_file(key, 1).write_text("evidence")
+        metrics.answered(key, "rollback", 409)
+    clock.advance(QUIET_SECONDS)
+    board.tell(names["blind"].key, 1, replace(seen(Decision.HOLD, clock(), canary=False), answered=False))
+    assert board.drop_quiet() == []
+    clock.advance(1)
+    # One with an entry of its own stays, as does one of which nobody knows whether it has a canary.
+    assert board.drop_quiet() == [("pr-42", "gone")]
+    assert {status.workload.name for status in board.all()} == {"shop", "rolling", "blind"}
+    assert set(Folder(tmp_path).keys()) == {KEY, names["rolling"].key, names["blind"].key}
+    assert not list((tmp_path / "pr-42").glob("gone*"))
+    assert 'workload="gone"' not in metrics.text().decode()
+    # A look that was under way has left its evidence, which is of no use by then.
+    Folder(tmp_path).state_file(("pr-42", "gone"), 1).write_text("evidence")
+    board.put(names["gone"])
+    assert board.get(("pr-42", "gone")).rollout.number == 2
 
 
 def test_a_workload_that_cannot_be_followed_is_told_once(board, clock):
