@@ -1,10 +1,8 @@
 import contextlib
 import json
 import re
-import threading
 import time
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -17,6 +15,7 @@ from rolloutobs.settings import Settings
 from rolloutobs.telemetry import hub as hubs
 from rolloutobs.telemetry.serving import serve_metrics
 from rolloutobs.testing import isolated_telemetry
+from tests.serving import Answering, serving
 
 
 @pytest.fixture(autouse=True)
@@ -37,23 +36,6 @@ def pod():
     yield start
     for server in servers:
         server.close()
-
-
-def answering(reply):
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            status, content_type, body = reply(self.path)
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    return server, f"http://127.0.0.1:{server.server_port}"
 
 
 def test_a_healthy_pod(pod, capsys):
@@ -120,12 +102,8 @@ def prometheus(rows=None, rules=RULES, version="2.53.3", error=""):
             data = {"result": [{"metric": labels, "value": [0, str(value)]} for labels, value in found]}
         return 200, "application/json", json.dumps({"status": "success", "data": data}).encode()
 
-    server, url = answering(reply)
-    try:
-        yield url, asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Answering(reply)) as server:
+        yield server.url, asked
 
 
 def test_a_cluster(capsys):
@@ -234,12 +212,8 @@ def test_usage(arguments, message, capsys):
 
 
 def test_an_answer_of_something_else(capsys):
-    server, url = answering(lambda path: (200, "text/html", b"<html>{"))
-    try:
-        assert cli.main(["doctor", "--url", url]) == 2
+    with serving(Answering(lambda path: (200, "text/html", b"<html>{"))) as server:
+        assert cli.main(["doctor", "--url", server.url]) == 2
         assert "is not metrics" in capsys.readouterr().err
-        assert cli.main(["doctor", "--prometheus", url]) == 2
+        assert cli.main(["doctor", "--prometheus", server.url]) == 2
         assert "is no Prometheus" in capsys.readouterr().err
-    finally:
-        server.shutdown()
-        server.server_close()

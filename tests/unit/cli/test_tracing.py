@@ -3,7 +3,6 @@
 import threading
 import time
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -16,6 +15,7 @@ from rolloutobs.console.failures import Failures
 from rolloutobs.console.keeping import Folder
 from rolloutobs.console.model import Workload
 from tests.kubernetes_api import served
+from tests.serving import OtlpReceiver, serving
 from tests.unit.console.test_board import KEY, SHOP, seen
 from tests.unit.rolloutobs.cluster.made import deployment, progressing
 
@@ -23,48 +23,23 @@ NOW = 1795391207.0
 LIMIT_SECONDS = 60.0
 
 
-class Receiver(ThreadingHTTPServer):
-    """Takes OTLP over HTTP and keeps the spans."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.spans = []
-        self.came = threading.Condition()
-
-    def until(self, count):
-        with self.came:
-            assert self.came.wait_for(lambda: len(self.spans) >= count, LIMIT_SECONDS)
-        return self.spans
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        request = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
-        (span,) = (
-            span for each in request.resource_spans for scope in each.scope_spans for span in scope.spans
-        )
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-        with self.server.came:
-            self.server.spans.append(span)
-            self.server.came.notify_all()
-
-    def log_message(self, *_):
-        """Quiet."""
-
-
 @pytest.fixture
 def receiver(monkeypatch):
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    with serving(OtlpReceiver()) as server:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
         yield server
-        server.shutdown()
-        thread.join()
+
+
+def spans(receiver):
+    found = [
+        span
+        for received in receiver.received
+        for resource in ExportTraceServiceRequest.FromString(received.body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert len(found) == len(receiver.received)
+    return found
 
 
 def until(condition):
@@ -115,7 +90,7 @@ def test_a_decision_after_another_has_a_span_of_its_own_and_one_without_a_rollou
             span.end_time_unix_nano / 1e9,
             span.status.message,
         )
-        for span in receiver.spans
+        for span in spans(receiver)
     ] == [
         (trace_id(uid), root_id(uid), span_id(uid, f"verdict/{began:.0f}"), began, ended, message)
         for began, ended, message in ((NOW - 60, NOW, ""), (NOW, NOW + 30, "ROLLBACK."))
@@ -146,5 +121,5 @@ def test_the_trace_of_another_rollout_gets_nothing(tmp_path, receiver):
         until(is_given_up)
         board.tell(KEY, 1, seen(Decision.ROLLBACK, NOW))
         tracer.close()
-    assert (receiver.spans, board.get(KEY).rollout.traced) == ([], "")
+    assert (spans(receiver), board.get(KEY).rollout.traced) == ([], "")
     assert failures.totals()["traces"] == 2

@@ -1,6 +1,5 @@
 """Spans on their way out: a real uvicorn, a real exporter, a real receiver on the loopback."""
 
-import gzip
 import http.client
 import os
 import signal
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -21,36 +19,19 @@ from rolloutobs.telemetry import export
 from rolloutobs.telemetry.export import CountedExporter, flush, set_exporting_provider
 from rolloutobs.telemetry.failures import Failures
 from rolloutobs.testing import FakeClock
+from tests.serving import OtlpReceiver, serving
 
 DEADLINE_SECONDS = 60
 
 
-class Collector(ThreadingHTTPServer):
+class Collector(OtlpReceiver):
     """Keeps the spans that are posted to it."""
-
-    def __init__(self):
-        self.requests = []
-        super().__init__(("127.0.0.1", 0), self.Handler)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.headers.get("content-encoding") == "gzip":
-                body = gzip.decompress(body)
-            self.server.requests.append(ExportTraceServiceRequest.FromString(body))
-            self.send_response(200)
-            self.send_header("content-type", "application/x-protobuf")
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
 
     def spans(self):
         return [
             (resource.resource, span)
-            for request in self.requests
-            for resource in request.resource_spans
+            for received in self.received
+            for resource in ExportTraceServiceRequest.FromString(received.body).resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
         ]
@@ -58,13 +39,8 @@ class Collector(ThreadingHTTPServer):
 
 @pytest.fixture
 def collector():
-    server = Collector()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Collector()) as server:
+        yield server
 
 
 APP = """
@@ -118,7 +94,7 @@ def attributes(items):
 def test_the_last_spans_of_a_server_that_is_terminated_arrive(collector):
     port = free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_address[1]}",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_SERVICE_NAME": "shop",
         "ROLLOUTOBS_VERSION": "1.2.0",
         "ROLLOUTOBS_TRACK": "canary",

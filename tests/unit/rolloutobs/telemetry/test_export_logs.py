@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -35,6 +34,7 @@ from rolloutobs.telemetry.export_logs import (
 from rolloutobs.telemetry.failures import Failures
 from rolloutobs.telemetry.propagation import Caller
 from rolloutobs.testing import FakeClock, SpanRecorder
+from tests.serving import OtlpReceiver, serving
 
 DEADLINE_SECONDS = 60
 
@@ -360,30 +360,15 @@ def test_a_missing_exporter_is_logged_with_its_pip_line_and_stops_nobody(monkeyp
     assert expected in caplog.text
 
 
-class Collector(ThreadingHTTPServer):
+class Collector(OtlpReceiver):
     """Keeps the log records that are posted to it."""
-
-    def __init__(self):
-        self.requests = []
-        super().__init__(("127.0.0.1", 0), self.Handler)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.path == "/v1/logs":
-                self.server.requests.append(ExportLogsServiceRequest.FromString(body))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
 
     def records(self):
         return [
             (resource.resource, scope.scope.name, record)
-            for request in self.requests
-            for resource in request.resource_logs
+            for received in self.received
+            if received.path == "/v1/logs"
+            for resource in ExportLogsServiceRequest.FromString(received.body).resource_logs
             for scope in resource.scope_logs
             for record in scope.log_records
         ]
@@ -391,13 +376,8 @@ class Collector(ThreadingHTTPServer):
 
 @pytest.fixture
 def collector():
-    server = Collector()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Collector()) as server:
+        yield server
 
 
 PROCESS = """
@@ -421,7 +401,7 @@ def values(items):
 
 def test_the_last_records_of_a_process_and_of_its_child_arrive(collector):
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | {
-        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"http://127.0.0.1:{collector.server_address[1]}/v1/logs",
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{collector.url}/v1/logs",
         "OTEL_SERVICE_NAME": "shop",
         "ROLLOUTOBS_VERSION": "1.2.0",
         "ROLLOUTOBS_TRACK": "canary",
@@ -471,7 +451,7 @@ os._exit(0)
 
 def test_what_is_flushed_at_shut_down_has_the_records(collector):
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | {
-        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"http://127.0.0.1:{collector.server_address[1]}/v1/logs",
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{collector.url}/v1/logs",
         "OTEL_BLRP_SCHEDULE_DELAY": "600000",
     }
     subprocess.run([sys.executable, "-c", KILLED], env=environ, check=True, timeout=DEADLINE_SECONDS)

@@ -1,10 +1,8 @@
 import gc
 import json
 import os
-import queue
 import threading
 import weakref
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry import context as context_api
@@ -19,6 +17,7 @@ from rolloutobs.telemetry import export_metrics
 from rolloutobs.telemetry import hub as hubs
 from rolloutobs.telemetry.export_metrics import MetricsSender, Starts, send_metrics
 from rolloutobs.testing import FakeClock, SpanRecorder, parse_metrics, sample_value
+from tests.serving import OtlpReceiver, serving
 
 SETTINGS = Settings(
     service="shop",
@@ -393,34 +392,19 @@ def test_the_real_exporter_is_made_and_flushed_with_the_app(monkeypatch):
 
 
 def test_a_collector_reads_what_the_real_exporter_sends(monkeypatch):
-    received = queue.Queue()
-
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self):
-            received.put(ExportMetricsServiceRequest.FromString(
-                self.rfile.read(int(self.headers["Content-Length"]))))  # fmt: skip
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}/v1/metrics"
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", endpoint)
-    hub = hubs.new_hub(SETTINGS)
-    sender = send_metrics(hub)
-    try:
-        with SpanRecorder().provider.get_tracer("t").start_as_current_span("request") as span:
-            histogram = served(HttpMetrics(hub), "GET", "/", 200, False, "http", seconds=0.3)
-            exemplify(histogram, span, 0.3)
-        assert sender.force_flush()
-    finally:
-        sender.stop()
-        server.shutdown()
-        server.server_close()
-    (resource,) = received.get(timeout=30).resource_metrics
+    with serving(OtlpReceiver()) as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{collector.url}/v1/metrics")
+        hub = hubs.new_hub(SETTINGS)
+        sender = send_metrics(hub)
+        try:
+            with SpanRecorder().provider.get_tracer("t").start_as_current_span("request") as span:
+                histogram = served(HttpMetrics(hub), "GET", "/", 200, False, "http", seconds=0.3)
+                exemplify(histogram, span, 0.3)
+            assert sender.force_flush()
+        finally:
+            sender.stop()
+    (received,) = collector.received
+    (resource,) = ExportMetricsServiceRequest.FromString(received.body).resource_metrics
     metrics = {metric.name: metric for metric in resource.scope_metrics[0].metrics}
     (point,) = metrics["http.server.request.duration"].histogram.data_points
     assert (point.count, point.sum, sum(point.bucket_counts)) == (1, 0.3, 1)

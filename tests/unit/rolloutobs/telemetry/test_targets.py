@@ -38,6 +38,7 @@ from rolloutobs.telemetry.propagation import install_propagator
 from rolloutobs.telemetry.targets import target_of, to_target
 from rolloutobs.telemetry.trust import Caller
 from rolloutobs.testing import SpanRecorder
+from tests.serving import serving
 
 OUTSIDE = "http://api.stripe.com/v1"
 APPS_OWN = {"kunde": "müller & söhne + 50%", "tenant": "acme"}
@@ -61,14 +62,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as running:
-        running.seen = []
-        running.url = f"http://127.0.0.1:{running.server_address[1]}"
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
+    made = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    made.seen = []
+    made.url = f"http://127.0.0.1:{made.server_address[1]}"
+    with serving(made) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
