@@ -123,6 +123,8 @@ def missing(judge: SignalJudge, policy: Policy, at: float) -> Missing | None:
     if judge.promotion_nats >= threshold:
         return None
     if choice is None or promotion is None or phi is None:
+        if at < (1.0 - 1e-3) * policy.tick_seconds:
+            return Missing(signal.name, f"counts are compared every {policy.tick_seconds:g} s")
         warming = float(judge.seen.canary.sum())
         if warming > 0 and judge.seen.stable.sum() > 0 and policy.warmup_seconds > 0:
             return Missing(

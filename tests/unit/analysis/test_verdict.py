@@ -183,6 +183,12 @@ def test_nothing_seen_is_a_hold_that_says_so() -> None:
     assert Engine().observe(Tick(0.0, 15.0)).decision is Decision.HOLD
 
 
+def test_before_the_first_comparison_nothing_is_called_unseen() -> None:
+    engine = Engine(ERRORS_ONLY)
+    verdict = engine.observe(Tick(0.0, 5.0, {"errors": {(): GOOD}}))
+    assert verdict.reason == "HOLD after 5 s: counts are compared every 15 s, so nothing can be proven yet."
+
+
 def test_hold_names_what_is_missing_and_how_long_it_takes() -> None:
     _, verdict = told(ERRORS_ONLY, [PairCount(0, 4, 6, 1200)] * 4)
     (missing,) = verdict.missing
