@@ -254,13 +254,16 @@ async def test_sums_and_single_processes_give_the_same_ticks(exporter, tmp_path)
 
 
 @pytest.mark.prometheus
-async def test_bounds_that_not_every_process_has_are_left_out_of_the_sums(exporter, tmp_path):
+async def test_neither_few_processes_nor_bounds_that_some_lack_are_added_up(exporter, tmp_path):
     fleet = Fleet(exporter, tmp_path)
     for track, bounds in (("canary", BOUNDS), ("stable", BOUNDS), ("stable", (0.1, 0.7, 1.0))):
         (await fleet.add(track, bounds=bounds)).serve(100)
     async with fleet.prometheus():
         await fleet.scraped()
         start = await fleet.quiet()
+        for shape in (summed(Shape("shop"), processes=3), Shape("shop")):
+            (reading,) = await watched(fleet, start, start, 1.0, shape)
+            assert set(reading.targets) == {pod.name for pod in fleet.pods}
         for pod in fleet.pods:
             pod.serve(40)
         end = await fleet.scraped()
@@ -268,19 +271,6 @@ async def test_bounds_that_not_every_process_has_are_left_out_of_the_sums(export
         each = ticks_of(await past(fleet, start, end, end - start, Shape("shop")))
         assert ticks_of(await past(fleet, start, end, end - start, summed(Shape("shop")))) == each
     assert each[-1].histograms["latency"][("route", "/"),].bounds == (0.1, 1.0)
-
-
-@pytest.mark.prometheus
-async def test_few_processes_are_read_one_by_one(exporter, tmp_path):
-    fleet = Fleet(exporter, tmp_path)
-    for track in ("canary", "stable", "stable"):
-        (await fleet.add(track)).serve(100)
-    async with fleet.prometheus():
-        await fleet.scraped()
-        moment = await fleet.quiet()
-        for shape in (summed(Shape("shop"), processes=3), Shape("shop")):
-            (reading,) = await watched(fleet, moment, moment, 1.0, shape)
-            assert set(reading.targets) == {pod.name for pod in fleet.pods}
 
 
 async def test_a_prometheus_that_is_gone_has_failed_and_nothing_is_lost(exporter, tmp_path):
