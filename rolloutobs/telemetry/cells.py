@@ -89,11 +89,13 @@ class Kind(StrEnum):
 
 
 class Merge(StrEnum):
-    """How the gauges of several workers make one. Those of a worker that has ended do not count."""
+    """How the gauges of several workers make one. Those of a worker that has ended count for `FIRST` only."""
 
     SUM = "sum"
     MAX = "max"
     MIN = "min"
+    FIRST = "first"
+    """The lowest that any worker had, ever; 0 is no value yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,9 +94,9 @@ class Hub:
         )
         started = self.gauge(
             semconv.APP_START_TIME_SECONDS,
-            "Unix time at which the app was instrumented, in seconds.",
+            "Unix time at which the app was instrumented, in the first of its workers, in seconds.",
             (),
-            Merge.MIN,
+            Merge.FIRST,
         )
         start = clock()
 

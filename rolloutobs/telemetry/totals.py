@@ -18,6 +18,7 @@ _MERGE: dict[Merge, Callable[[float, float], float]] = {
     Merge.SUM: lambda a, b: a + b,
     Merge.MAX: max,
     Merge.MIN: min,
+    Merge.FIRST: lambda a, b: min(a, b) if a and b else a or b,
 }
 
 
@@ -60,7 +61,7 @@ class Totals:
         Args:
             data: the file.
             entries: what is where in it.
-            gauges: whether its gauges count; those of a worker that has ended do not.
+            gauges: whether all of its gauges count; of a worker that has ended those do that tell the first.
         """
         doubles = memoryview(data)[: len(data) // 8 * 8].cast("d")
         found: dict[int, dict[tuple[str, ...], Total] | None] = {}
@@ -89,7 +90,8 @@ class Totals:
         if self.definitions.setdefault(entry.key, entry.definition) != entry.definition:
             self.refused.add(entry.key)
             return None
-        if entry.definition.kind is Kind.GAUGE and not gauges:
+        is_passing = entry.definition.kind is Kind.GAUGE and entry.definition.merge is not Merge.FIRST
+        if is_passing and not gauges:
             return None
         return self.cells.setdefault(entry.key, {})
 

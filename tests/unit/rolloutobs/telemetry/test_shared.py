@@ -63,15 +63,23 @@ def test_books_stay_apart(start):
     assert one.shown("app1") == {("orders_total", "a"): 5}
 
 
-def test_gauges_are_merged_as_they_say_and_only_of_those_who_live(start):
+def test_gauges_are_merged_as_they_say_and_but_for_the_first_of_those_who_live(start):
     one, two = start(), start()
     for worker, value in ((one, 2.0), (two, 5.0)):
         for merge in Merge:
             worker.gauge(merge).value = value
-    sizes = {("size_sum",): 7, ("size_max",): 5, ("size_min",): 2}
+    sizes = {("size_sum",): 7, ("size_max",): 5, ("size_min",): 2, ("size_first",): 2}
     assert one.shown() == two.shown() == sizes
     one.kill()
-    assert two.shown() == {("size_sum",): 5, ("size_max",): 5, ("size_min",): 5}
+    for _ in range(2):
+        # Before and after it was folded.
+        assert two.shown() == {**dict.fromkeys(sizes, 5), ("size_first",): 2}
+    assert len(cell_files(two)) == 1
+    three = start()
+    two.kill()
+    three.gauge(Merge.FIRST)
+    # One that has no value yet, and one that nobody had before.
+    assert [three.shown()["size_first",] for _ in range(2)] == [2, 2]
 
 
 def test_exemplars_of_other_workers_are_shown_and_the_newest_counts(start):
