@@ -173,8 +173,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _server(app: Starlette, where: tuple[str, int], arguments: argparse.Namespace) -> uvicorn.Server:
     import uvicorn
 
+    from rolloutobs.console.connection import Connection
+
     config = uvicorn.Config(
         app,
+        http=Connection,
         host=where[0],
         port=where[1],
         access_log=False,

@@ -1,4 +1,4 @@
-"""Handing things over to a server that may be away: in order, again and again, and never without a bound.
+"""Handing things over to a server that may be away: again and again, in turn, and never without a bound.
 
 A sink takes a change at once; what it makes of it waits here, so that no server holds up the watcher.
 """
@@ -115,6 +115,9 @@ class Delivery(Generic[T]):
             if done.outcome is Outcome.LATER:
                 self._fails(done.why)
                 in_a_row += 1
+                # The others may be taken: one that never is must not hold them up.
+                if self._waiting.get(key) is thing:
+                    self._waiting.move_to_end(key)
                 await asyncio.sleep(self._wait(in_a_row, done.after_seconds))
                 continue
             in_a_row = 0

@@ -40,7 +40,8 @@ _MOST_EVENTS: Final = 64
 _MOST_TOLD: Final = 10_000
 """Rollouts of which is remembered that they have been told."""
 _MOST_ATTEMPTS: Final = 20
-"""With a minute between them; OpenTelemetry's exporters do not say whether it is any use to try again."""
+"""With a receiver that takes others; one that is away is waited for. OpenTelemetry's exporters do not say which
+of the two it is."""
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ class _Trace:
     """What waits to be sent."""
 
     spans: tuple[ReadableSpan, ...]
+    before: int
+    """How many traces had been taken when it came."""
     tries: int = 0
 
 
@@ -127,7 +130,7 @@ class TraceSink:
         self._stories: OrderedDict[str, _Story] = OrderedDict()
         self._told: OrderedDict[str, int] = OrderedDict()
         """Attempt by id."""
-        self._lost = 0
+        self._lost = self._taken = 0
         self._delivery: Delivery[_Trace] = Delivery("traces of rollouts", self._send, patience)
 
     @property
@@ -187,17 +190,19 @@ class TraceSink:
             self._told.popitem(last=False)
         tellings = spans_of([*story.changes, *story.events.values()], story.attempt)
         spans = tuple(read_span(each, rollout, self._resource) for each in tellings)
-        self._delivery.put(f"{rollout}/{story.attempt}", _Trace(spans))
+        self._delivery.put(f"{rollout}/{story.attempt}", _Trace(spans, self._taken))
 
     async def _send(self, trace: _Trace) -> Attempt:
         trace.tries += 1
         result = await asyncio.to_thread(self._exporter.export, trace.spans)
         if result is SpanExportResult.SUCCESS:
+            self._taken += 1
             return Attempt(Outcome.TAKEN)
-        if trace.tries < _MOST_ATTEMPTS:
+        if trace.tries < _MOST_ATTEMPTS or self._taken == trace.before:
             return Attempt(Outcome.LATER, "the receiver has not taken a trace")
         return Attempt(
-            Outcome.REFUSED, f"the receiver has not taken a trace in {trace.tries} attempts; it is lost"
+            Outcome.REFUSED,
+            f"the receiver takes others, but not this trace in {trace.tries} attempts; it is lost",
         )
 
 
