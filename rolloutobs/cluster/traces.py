@@ -40,8 +40,8 @@ _MOST_EVENTS: Final = 64
 _MOST_TOLD: Final = 10_000
 """Rollouts of which is remembered that they have been told."""
 _MOST_ATTEMPTS: Final = 20
-"""With a receiver that takes others; one that is away is waited for. OpenTelemetry's exporters do not say which
-of the two it is."""
+"""With a receiver that takes others; one that is away is waited for. Exporters do not say which of the two it
+is."""
 
 
 @dataclass(slots=True)
