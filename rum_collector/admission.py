@@ -155,7 +155,8 @@ class Admission:
         admitted = self._releases[app][version]
         if kept not in admitted.labels:
             while self._label_sets >= self._bounds.label_sets and self._reclaim():
-                continue
+                # What fell silent may have been the last one with this route.
+                kept = kept._replace(route=self.name(Kind.ROUTE, asked.route, app))
             if self._label_sets >= self._bounds.label_sets:
                 self._over(Kind.LABEL_SET)
                 kept = kept._replace(route=OTHER, device=OTHER)
@@ -288,4 +289,19 @@ class Admission:
         self._details -= len(gone.details)
         self._forgotten.append((app, version))
         self.has_forgotten = True
+        self._free_names(app)
         return True
+
+    def _free_names(self, app: str) -> None:
+        """Give back the places of routes and calls that only versions had that are forgotten."""
+        left = self._releases[app].values()
+        used = {
+            Kind.ROUTE: {labels.route for admitted in left for labels in admitted.labels},
+            Kind.TARGET: {
+                value for admitted in left for _, kind, value in admitted.details if kind is Kind.TARGET
+            },
+        }
+        for kind, values in used.items():
+            names = self._names.get((kind, app), {})
+            for gone in names.keys() - values:
+                del names[gone]

@@ -61,7 +61,7 @@ class Ingest:
         self._wall = wall
         self._parts = parts or Parts.in_memory(settings)
         self._views = self._parts.views
-        self.known = KnownVersions(map(known_version, settings.versions), asks=bool(settings.version_urls))
+        self.known = KnownVersions(map(known_version, settings.versions))
         self.errors = ErrorBook(self._file_failed)
         store = self._parts.counts.store
         self.instruments = Instruments(store, self.errors)

@@ -22,23 +22,21 @@ _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 class KnownVersions:
-    """The versions that are out, by app.
+    """The versions that are out, by app. Until one is named, every version is admitted.
 
     A version that nobody tells of any more stays known for as long as its pages may be open: one address may
     be that of many processes, of which another one answers each time, and a page outlives the pod it is from.
 
     Args:
         configured: they are always known.
-        asks: whether processes are asked too: until the first one has answered, every version is admitted.
     """
 
-    def __init__(self, configured: Iterable[Out] = (), *, asks: bool = False) -> None:
+    def __init__(self, configured: Iterable[Out] = ()) -> None:
         self.on_change: Callable[[], None] | None = None
         """Told when answers may be others than before."""
         self._configured = frozenset(configured)
         self._found: dict[str, frozenset[Out]] = {}
         self._seen: dict[Out, float] = {}
-        self._asks = asks
         self._merge(0.0)
 
     def found(self, where: str, out: Iterable[Out], now: float = 0.0) -> None:
@@ -63,13 +61,11 @@ class KnownVersions:
                 del self._seen[out]
         self._tracks = _tracks(current)
         self._earlier = _tracks(self._seen)
-        # Before anybody has answered, every version would be unknown: a collector that starts first must not
-        # throw the first minutes together.
-        self._is_closed = bool(self._configured) or (self._asks and bool(self._found))
 
     def admits(self, app: str, version: str) -> bool:
         """Return whether `version` may have series of its own."""
-        if not self._is_closed:
+        if not self._seen:
+            # A collector that starts before the pods are listed must not throw the first minutes together.
             return True
         return (app, version) in self._earlier or ("", version) in self._earlier
 

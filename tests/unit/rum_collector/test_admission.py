@@ -82,6 +82,28 @@ def test_sets_of_versions_that_fell_silent_go_to_new_ones() -> None:
     assert len(admission.label_sets("shop")) <= 6
 
 
+def test_routes_and_calls_that_only_silent_versions_had_go_to_new_ones() -> None:
+    """Without it a collector that runs for months would throw all new routes together."""
+    admission = Admission(replace(BOUNDS, versions=2))
+    for deployment in range(20):
+        for route in ("/", f"/{deployment}"):
+            asked = labels(version=str(deployment), route=route)
+            assert admission.labels(asked, 60.0 * deployment) == asked
+        call = admission.name(Kind.TARGET, f"/api/{deployment}", "shop")
+        assert admission.detail(asked, Kind.TARGET, call) == f"/api/{deployment}"
+    assert not admission.overflow
+    # Those of the two versions that are left.
+    assert admission.names(Kind.ROUTE, "shop") == ("/", "/18", "/19")
+    assert admission.names(Kind.TARGET, "shop") == ("/api/18", "/api/19")
+
+
+def test_a_route_stays_admitted_when_its_last_version_makes_room_for_its_next_one() -> None:
+    admission = Admission(replace(BOUNDS, label_sets=1))
+    assert admission.labels(labels(version="1", route="/a"), 0) == labels(version="1", route="/a")
+    assert admission.labels(labels(version="2", route="/a"), 60) == labels(version="2", route="/a")
+    assert admission.names(Kind.ROUTE, "shop") == ("/a",)
+
+
 def test_events_of_versions_that_fell_silent_go_to_new_ones() -> None:
     admission = Admission(replace(BOUNDS, versions=50, label_sets=3))
     for deployment in range(20):

@@ -30,7 +30,7 @@ def test_configured_versions_and_their_tracks() -> None:
 
 
 def test_what_processes_say_and_a_version_on_two_tracks_has_none() -> None:
-    known = KnownVersions(asks=True)
+    known = KnownVersions()
     assert known.admits("shop", "anything")
     known.found("a", [("shop", "1.1.0", Track.STABLE)])
     assert known.admits("shop", "1.1.0")
@@ -41,8 +41,19 @@ def test_what_processes_say_and_a_version_on_two_tracks_has_none() -> None:
     assert known.track("shop", "1.1.0") is Track.CANARY
 
 
+def test_an_answer_that_names_no_version_is_none() -> None:
+    """A watcher answers before it has listed the pods."""
+    known = KnownVersions()
+    known.found("watcher", [], 0.0)
+    assert known.admits("shop", "1.1.0")
+    known.found("watcher", [("shop", "1.1.0", Track.STABLE)], 15.0)
+    assert not known.admits("shop", "anything")
+    known.found("watcher", [], 30.0)
+    assert [known.admits("shop", version) for version in ("1.1.0", "anything")] == [True, False]
+
+
 def test_a_version_stays_known_while_its_pages_may_be_open() -> None:
-    known = KnownVersions([("", "1.0.0", Track.NONE)], asks=True)
+    known = KnownVersions([("", "1.0.0", Track.NONE)])
     known.found("service", [("shop", "1.1.0", Track.STABLE)], 0.0)
     known.found("service", [("shop", "1.2.0", Track.CANARY)], 10.0)
     # The canary is promoted: what it is now counts, and stable is what it was.
