@@ -15,6 +15,7 @@ __all__ = [
     "Row",
     "Rule",
     "app_of",
+    "counted",
     "job_of",
     "matcher_of",
     "rows_of",
@@ -94,6 +95,11 @@ def rules_of(answer: Any) -> list[Rule]:
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"this is not an answer of a Prometheus: {error!r}") from error
+
+
+def counted(number: float, noun: str, nouns: str = "") -> str:
+    """Return a number with its noun: ``1 pod``, ``2 pods``."""
+    return f"{number:.0f} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def job_of(row: Row) -> str:

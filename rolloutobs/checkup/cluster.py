@@ -7,7 +7,7 @@ from typing import Final
 
 from rolloutobs import foreign, semconv
 from rolloutobs.checkup import platform, sides
-from rolloutobs.checkup.answers import APPS, Answers, app_of, job_of
+from rolloutobs.checkup.answers import ALL_APPS, APPS, Answers, app_of, counted, job_of
 from rolloutobs.checkup.model import Finding, Level
 from rolloutobs.identity import UNKNOWN_VERSION
 
@@ -16,6 +16,7 @@ __all__ = ["QUERIES", "check"]
 _RENAMED: Final = tuple("exported_" + label for label in semconv.IDENTITY_LABELS)
 QUERIES: Final[Mapping[str, str]] = {
     "identities": f"count by (app, version, track) ({semconv.APP_BUILD_INFO}{{{APPS}}})",
+    "all apps": f"count by (app) ({semconv.APP_BUILD_INFO}{{{ALL_APPS}}})",
     "anonymous": f'count by (job, namespace) ({semconv.APP_BUILD_INFO}{{app=""}})',
     **{
         label: f'count by (job, namespace, {label}) ({semconv.APP_BUILD_INFO}{{{label}!=""}})'
@@ -52,7 +53,16 @@ def check(answers: Answers) -> list[Finding]:
 
 def _apps(answers: Answers) -> Iterator[Finding]:
     found = [row for row in answers["identities"] if row.label("app")]
-    if not found:
+    if not found and answers["all apps"]:
+        others = ", ".join(sorted(repr(row.label("app")) for row in answers["all apps"]))
+        yield Finding(
+            Level.BAD,
+            "apps",
+            f"no series of {semconv.APP_BUILD_INFO} of this app; there are {others}",
+            "--app is the label app of its metrics (service.name); if that is right, see whether its targets "
+            "are up, and whether its pods have the label of the PodMonitor",
+        )
+    elif not found:
         yield Finding(
             Level.BAD,
             "apps",
@@ -66,14 +76,15 @@ def _apps(answers: Answers) -> Iterator[Finding]:
         yield Finding(
             Level.GOOD if known else Level.BAD,
             "app" if known else "version",
-            f"app {app!r}, version {version!r}, track {track!r}: {row.value:.0f} instances",
+            f"app {app!r}, version {version!r}, {f'track {track!r}' if track else 'no track'}: "
+            + counted(row.value, "instance"),
             "" if known else "set ROLLOUTOBS_VERSION",
         )
     for row in answers["anonymous"]:
         yield Finding(
             Level.BAD,
             "labels",
-            f"{job_of(row)}: {row.value:.0f} instances without the label app",
+            f"{job_of(row)}: {counted(row.value, 'instance')} without the label app",
             "a metricRelabelings or labeldrop rule removes it",
         )
 
@@ -100,14 +111,15 @@ def _troubles(answers: Answers) -> Iterator[Finding]:
         yield Finding(
             Level.BAD,
             "targets",
-            f"{job_of(row)}: {row.value:.0f} targets cannot be scraped",
+            f"{job_of(row)}: {counted(row.value, 'target')} cannot be scraped",
             "the page /targets of Prometheus says why",
         )
     for row in answers["errors"]:
         yield Finding(
             Level.BAD,
             "internal errors",
-            f"{app_of(row)}: {row.value:.0f} failures of telemetry in 15 minutes ({row.label('where')})",
+            f"{app_of(row)}: {counted(row.value, 'failure')} of telemetry in 15 minutes "
+            f"({row.label('where')})",
             "the app's log has one line a minute about it, from the logger rolloutobs",
         )
     for row in answers["overflow"]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rolloutobs import foreign, semconv
-from rolloutobs.checkup.answers import APPS, Answers, Row, Rule, job_of
+from rolloutobs.checkup.answers import APPS, Answers, Row, Rule, counted, job_of
 from rolloutobs.checkup.model import Finding, Level
 
 __all__ = ["QUERIES", "check", "clock", "loaded", "version"]
@@ -121,8 +121,9 @@ def _watcher(answers: Answers) -> Iterator[Finding]:
         yield Finding(
             Level.BAD,
             "track",
-            f"{row.label('namespace')}/{row.label('workload')}: {row.value:.0f} pods say that they are of "
-            "another track than their controller does",
+            f"{row.label('namespace')}/{row.label('workload')}: "
+            f"{counted(row.value, 'pod says that it is', 'pods say that they are')} of another track than "
+            "their controller does",
             "rolloutobs status lists them; correct the label rolloutobs.io/track, or restart them",
         )
 
@@ -190,7 +191,7 @@ def _series(answers: Answers) -> Iterator[Finding]:
         yield Finding(
             Level.NOTE,
             "series",
-            f"app {row.label('app')!r}: {row.value:.0f} samples of a scrape are dropped by relabelling",
+            f"app {row.label('app')!r}: relabelling drops {counted(row.value, 'sample')} of a scrape",
             "see that it is none of ours: metricRelabelings of the monitor",
         )
 

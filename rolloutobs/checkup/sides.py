@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from rolloutobs import foreign, semconv
-from rolloutobs.checkup.answers import APPS, Answers, Row
+from rolloutobs.checkup.answers import APPS, Answers, Row, counted, job_of
 from rolloutobs.checkup.model import Finding, Level
 from rolloutobs.identity import Track
 
@@ -29,6 +29,8 @@ _FINE_ENOUGH: Final = 2.0
 _RANGE_SECONDS: Final = (0.005, 10.0)
 _NAME: Final = "label_app_kubernetes_io_name"
 
+_JOURNEYS: Final = f'{semconv.SYNTHETIC_CHECK_RUNS_TOTAL}{{{APPS}, {semconv.LABEL_STEP}=""}}'
+
 QUERIES: Final[Mapping[str, str]] = {
     "sides": f"count by (namespace, app, version, track) ({semconv.APP_BUILD_INFO}{{{APPS}}})",
     "with a pod": f'count by (namespace, app) ({semconv.APP_BUILD_INFO}{{{APPS}, pod!=""}})',
@@ -41,7 +43,7 @@ QUERIES: Final[Mapping[str, str]] = {
         f"count by (app, instance) (count by (app, instance, job) ({semconv.APP_BUILD_INFO}{{{APPS}}})) > 1"
     ),
     "no version": f'count by (job, namespace) ({{__name__=~"{_REQUESTS}", version=""}})',
-    "checks": f"sum by (app) (increase({semconv.SYNTHETIC_CHECK_RUNS_TOTAL}{{{APPS}}}[1h])) > 0",
+    "checks": f"sum by (app) (increase({_JOURNEYS}[1h])) > 0",
     "marked": f'count by (app) ({{__name__=~"{_REQUESTS}", {APPS}, synthetic="true"}})',
     "buckets": f'count by (app, version, track, le) ({{__name__=~"{_BUCKETS}", {APPS}}})',
 }
@@ -79,7 +81,8 @@ def _sides(app: str, tracks: Mapping[str, set[str]]) -> Finding:
         return Finding(
             Level.BAD,
             "track",
-            f"{app}: {len(versions)} versions run, and {_named(tracks[''])} has no track",
+            f"{app}: {len(versions)} versions run, and {_named(tracks[''])} "
+            f"{'has' if len(tracks['']) == 1 else 'have'} no track",
             "put the label rolloutobs.io/track on the pods: in the templates of two Deployments, in "
             "canaryMetadata and stableMetadata of an Argo Rollout, by a PodMonitor under Flagger "
             "(rolloutobs render writes each)",
@@ -113,8 +116,9 @@ def _scraped(answers: Answers) -> Iterator[Finding]:
             yield Finding(
                 Level.BAD,
                 "targets",
-                f"app {row.label(_NAME)!r} in {row.label('namespace')!r}: {row.value:.0f} pods run "
-                f"and show no {semconv.APP_BUILD_INFO}",
+                f"app {row.label(_NAME)!r} in {row.label('namespace')!r}: "
+                f"{counted(row.value, 'pod runs and shows', 'pods run and show')} no "
+                f"{semconv.APP_BUILD_INFO}",
                 "they lack the label of the monitor, or the version in them is not instrumented",
             )
     for row in answers["scraped twice"]:
@@ -125,11 +129,10 @@ def _scraped(answers: Answers) -> Iterator[Finding]:
             "each of its requests counts so many times: leave it to one monitor",
         )
     for row in answers["no version"]:
-        where = row.label("job") + (f" in {row.label('namespace')}" if row.label("namespace") else "")
         yield Finding(
             Level.NOTE,
             "version",
-            f"job {where!r} has {row.value:.0f} series of requests without a version",
+            f"{job_of(row)} has {row.value:.0f} series of requests without a version",
             "an app that is not instrumented by us, or a relabelling rule that drops the label",
         )
 
@@ -144,8 +147,8 @@ def _synthetic(answers: Answers) -> Iterator[Finding]:
             yield Finding(
                 Level.BAD,
                 "synthetic",
-                f"app {app!r}: {row.value:.0f} checks have run within an hour, and no request of it "
-                "is marked synthetic: they count as users'",
+                f"app {app!r}: {counted(row.value, 'check has', 'checks have')} run within an hour, and no "
+                "request of it is marked synthetic: they count as users'",
                 "with ROLLOUTOBS_SECRET the app and the checks must have the same one; without, see which "
                 "proxy drops the header baggage",
             )

@@ -22,6 +22,7 @@ __all__ = ["Asker", "address", "of_the_cluster"]
 _ACCEPT: Final = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 _MOST_BYTES: Final = 256 * 1024 * 1024
 """Of an answer; 50 times what a large app has."""
+_LONGEST_REASON: Final = 64 * 1024
 _RULE: Final = re.compile(r"^\s*- (?:record|alert): (\S+)$", re.MULTILINE)
 
 
@@ -49,10 +50,24 @@ class Asker:
                 return answer.headers.get("Content-Type", ""), body
         except urllib.error.HTTPError as error:
             hint = "; give --token" if error.code == 401 else ""
-            raise SourceError(f"{url} answers {error.code} {error.reason}{hint}") from None
+            why = _why(error)
+            raise SourceError(f"{_plain(url)} answers {error.code} {error.reason}{why}{hint}") from None
         except (OSError, EOFError) as error:
             reason = getattr(error, "reason", None) or error
-            raise SourceError(f"{url} does not answer: {reason}") from None
+            raise SourceError(f"{_plain(url)} does not answer: {reason}") from None
+
+
+def _plain(url: str) -> str:
+    """Return an address without its query: nobody reads an encoded one."""
+    return url.partition("?")[0]
+
+
+def _why(error: urllib.error.HTTPError) -> str:
+    """Return what a Prometheus says about a request that it refuses; empty where it says nothing."""
+    try:
+        return f": {json.loads(error.read(_LONGEST_REASON))['error']}"
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def address(text: str, path: str) -> str:

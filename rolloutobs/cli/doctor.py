@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from rolloutobs.checkup import exposition
+from rolloutobs.checkup.answers import counted
 from rolloutobs.checkup.cost import HEALTHY, TROUBLED, Cost, cost
 from rolloutobs.checkup.exposition import Exposed
 from rolloutobs.checkup.model import Finding, Level
@@ -116,6 +117,8 @@ def _print(findings: list[Finding], exposed: Exposed | None, costs: list[Cost]) 
         print(f"{_MARKS[finding.level]}  {finding.subject}: {finding.what}")
         if finding.advice:
             print(f"      -> {finding.advice}")
+    if findings:
+        print(f"\n{_summary(findings)}")
     if exposed is not None:
         _print_sizes(exposed)
     for one in costs:
@@ -125,6 +128,14 @@ def _print(findings: list[Finding], exposed: Exposed | None, costs: list[Cost]) 
             f"({one.series_per_route:.0f} per route), {_size(one.bytes)} per scrape, "
             f"{_size(one.gzip_bytes)} in gzip"
         )
+
+
+def _summary(findings: list[Finding]) -> str:
+    bad, notes = (sum(finding.level is level for finding in findings) for level in (Level.BAD, Level.NOTE))
+    noted = f", {counted(notes, 'note')}" if notes else ""
+    if not bad:
+        return f"all is well{noted}"
+    return f"{counted(bad, 'thing is', 'things are')} BAD{noted}"
 
 
 def _print_sizes(exposed: Exposed) -> None:

@@ -48,6 +48,23 @@ def test_a_healthy_pod(pod, capsys):
     assert "orders" in out
 
 
+def test_the_last_word_is_how_it_is(pod, capsys):
+    for settings, word in (({}, "all is well, 1 note"), ({"version": "unknown"}, "1 thing is BAD, 1 note")):
+        cli.main(["doctor", "--url", pod(**settings)[1]])
+        assert f"\n\n{word}\n\n" in capsys.readouterr().out
+
+
+def test_a_prometheus_that_refuses_a_query_is_heard(capsys):
+    said = json.dumps({"status": "error", "error": "unknown function group"}).encode()
+    server, url = answering(lambda path: (422, "application/json", said))
+    with contextlib.closing(server.socket):
+        assert cli.main(["doctor", "--prometheus", url]) == 2
+        server.shutdown()
+    message = capsys.readouterr().err
+    assert f"{url}/api/v1/query answers 422 Unprocessable Entity: unknown function group" in message
+    assert "?" not in message
+
+
 def test_a_sick_pod_as_json(pod, capsys):
     hub, url = pod(version="unknown", max_label_sets=1)
     orders = hub.counter("orders_total", "Orders.", ("who",))

@@ -65,6 +65,8 @@ def cart(now: float) -> Iterator[tuple[str, float, float, float]]:
         yield f"scrape_samples_post_metric_relabeling{{{target}}}", 15_000, 0, 100
     yield 'http_requests_total{job="old", namespace="cart"}', 10, 0, 15
     yield 'synthetic_check_runs_total{app="cart", track="canary", outcome="pass"}', 40, 0.03, 15
+    # The same once more: a step of each.
+    yield 'synthetic_check_runs_total{app="cart", track="canary", step="pay", outcome="pass"}', 40, 0.03, 15
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +135,8 @@ def test_an_app_that_is_well(prometheus: str, capsys: pytest.CaptureFixture[str]
         0,
         {
             "good": [
-                "app: app 'shop', version '1.2.0', track 'canary': 1 instances",
-                "app: app 'shop', version '1.1.0', track 'stable': 1 instances",
+                "app: app 'shop', version '1.2.0', track 'canary': 1 instance",
+                "app: app 'shop', version '1.1.0', track 'stable': 1 instance",
                 "honorLabels: the labels of the apps arrive as they are",
                 "track: app 'shop' in 'shop': '1.1.0' is stable, '1.2.0' canary",
                 "synthetic: app 'shop' counts what checks ask for by itself",
@@ -145,7 +147,7 @@ def test_an_app_that_is_well(prometheus: str, capsys: pytest.CaptureFixture[str]
                 *rules,
             ],
             "note": [
-                "version: job 'old in cart' has 1 series of requests without a version",
+                "version: job 'old' in 'cart' has 1 series of requests without a version",
                 "kube-state-metrics: no kube_pod_labels with the track, and apps have one",
             ],
             "bad": [],
@@ -160,8 +162,8 @@ def test_an_app_that_is_ill(prometheus: str, capsys: pytest.CaptureFixture[str])
     assert (code, found["bad"], found["note"]) == (
         1,
         [
-            "track: app 'cart' in 'cart': 2 versions run, and '7', '8' has no track",
-            "targets: app 'cart' in 'cart': 1 pods run and show no app_build_info",
+            "track: app 'cart' in 'cart': 2 versions run, and '7', '8' have no track",
+            "targets: app 'cart' in 'cart': 1 pod runs and shows no app_build_info",
             "targets: app 'cart': cart-8:8000 is scraped by 2 jobs",
             "synthetic: app 'cart': 18 checks have run within an hour, and no request of it "
             "is marked synthetic: they count as users'",
@@ -172,10 +174,10 @@ def test_an_app_that_is_ill(prometheus: str, capsys: pytest.CaptureFixture[str])
             "interval: job 'cart' in 'cart' is scraped every 100 s",
         ],
         [
-            "version: job 'old in cart' has 1 series of requests without a version",
+            "version: job 'old' in 'cart' has 1 series of requests without a version",
             "buckets: app 'cart': the bounds 0.1 and 2 s are a factor 20 apart",
             "series: app 'cart': 20000 series in its largest process",
-            "series: app 'cart': 5000 samples of a scrape are dropped by relabelling",
+            "series: app 'cart': relabelling drops 5000 samples of a scrape",
         ],
     )
 
@@ -186,5 +188,6 @@ def test_all_apps_and_one_that_is_not_there(prometheus: str, capsys: pytest.Capt
     assert code == 1
     assert len([line for line in found["good"] if line.startswith("app: ")]) == 4
     code, found = doctor(capsys, "--prometheus", prometheus, "--app", "nobody")
-    assert (code, found["bad"]) == (1, ["apps: no series of app_build_info with a label app"])
+    missing = "apps: no series of app_build_info of this app; there are 'cart', 'shop'"
+    assert (code, found["bad"]) == (1, [missing])
     assert cli.main(["doctor", "--prometheus", prometheus, "--app", 'a"b']) == 2
