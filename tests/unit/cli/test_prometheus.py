@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
 
+from rolloutobs import cli
 from tests.serving import serving
 
 pytestmark = pytest.mark.prometheus
@@ -21,30 +23,29 @@ DEADLINE_SECONDS = 120
 
 
 class Exporter(ThreadingHTTPServer):
-    """Both tracks behind one address; each scrape is one more step, and one in four canary requests fails."""
+    """Both tracks of two apps behind one address; each scrape is one more step. One in four canary requests
+    of the shop fails, and as many of the cart's as `bad` says."""
 
     daemon_threads = True
 
-    def __init__(self, bad=10):
+    def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.bad = bad
-        self.total = [0, 0]
+        self.bad = 2
+        self.failed = 0
         self.steps = itertools.count(1)
         self.scraped = threading.Event()
 
     def text(self):
         step = next(self.steps)
-        self.total = [self.total[0] + 40 - self.bad, self.total[1] + self.bad]
+        self.failed += self.bad
         if step >= 12:
             self.scraped.set()
         return "".join(
-            f'http_requests_total{{app="shop",track="{track}",version="{version}",route="/",'
+            f'http_requests_total{{app="{app}",track="{track}",version="{version}",route="/",'
             f'status="{status}"}} {each}\n'
-            for track, version, good, bad in (
-                ("stable", "1.1.0", 39 * step, step),
-                ("canary", "1.2.0", *self.total),
-            )
-            for status, each in (("200", good), ("500", bad))
+            for app, failed in (("shop", 20 * step), ("cart", self.failed))
+            for track, version, bad in (("stable", "1.1.0", 2 * step), ("canary", "1.2.0", failed))
+            for status, each in (("200", 80 * step - bad), ("500", bad))
         )
 
 
@@ -60,10 +61,6 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-def exporter(bad=10):
-    return serving(Exporter(bad))
-
-
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -71,7 +68,7 @@ def free_port():
 
 
 @contextlib.contextmanager
-def prometheus(folder, port_of_target, address=""):
+def running(folder, port_of_target, address):
     config = {
         "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
         "scrape_configs": [
@@ -79,15 +76,46 @@ def prometheus(folder, port_of_target, address=""):
         ],
     }
     (folder / "prometheus.yml").write_text(json.dumps(config))
-    address = address or f"127.0.0.1:{free_port()}"
     argv = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     argv += [f"--web.listen-address={address}", "--log.level=error"]
     with subprocess.Popen(argv) as process:
         try:
-            yield address
+            yield
         finally:
             process.terminate()
             process.wait(DEADLINE_SECONDS)
+
+
+class Watched:
+    """A Prometheus that scrapes an exporter; it can be away for a while."""
+
+    def __init__(self, folder, server):
+        self.folder, self.server, self.address = folder, server, f"127.0.0.1:{free_port()}"
+        self.process = contextlib.ExitStack()
+
+    def start(self):
+        self.process.enter_context(running(self.folder, self.server.server_port, self.address))
+
+    def stop(self):
+        self.process.close()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """It takes five seconds until it scrapes: one for all."""
+    with serving(Exporter()) as server:
+        found = Watched(tmp_path_factory.mktemp("prometheus"), server)
+        try:
+            found.start()
+            assert server.scraped.wait(DEADLINE_SECONDS)
+            yield found
+        finally:
+            found.stop()
+
+
+def run_all(*commands):
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda arguments: run(*arguments), commands))
 
 
 def run(*arguments):
@@ -100,7 +128,7 @@ def run(*arguments):
     )
 
 
-def test_compare_and_gate_on_a_real_prometheus(tmp_path):
+def test_compare_and_gate_on_a_real_prometheus(watched, tmp_path):
     policy = {
         "tick_seconds": 0,
         "phi_seconds": 1,
@@ -109,25 +137,23 @@ def test_compare_and_gate_on_a_real_prometheus(tmp_path):
         "minimum_seconds": 0,
     }
     (tmp_path / "policy.json").write_text(json.dumps(policy))
-    shared = ["--app", "shop", "--policy", str(tmp_path / "policy.json"), "--interval", "1s", "--quiet"]
-    with exporter() as server, prometheus(tmp_path, server.server_port) as address:
-        assert server.scraped.wait(DEADLINE_SECONDS)
-        raw = httpx2.get(f"http://{address}/api/v1/query", params={"query": "http_requests_total"}).json()
-        assert len(raw["data"]["result"]) == 4
-        compared = run("compare", "--prometheus", address, "--window", "30s", "--format", "json", *shared)
-        gated = run("gate", "--prometheus", address, "--json", str(tmp_path / "v.json"), *shared)
-        since = datetime.now(UTC) - timedelta(seconds=60)
-        replayed = run(
-            "replay", "--prometheus", address, f"{since.isoformat()}/2m", "--interval", "1s",
-            "--app", "shop", "--policy", str(tmp_path / "policy.json"), "--format", "json",
-        )  # fmt: skip
-        versions = run(
-            "compare", "--prometheus", address, "--window", "30s", "--canary-version", "1.1.0",
-            "--stable-version", "1.2.0", "--format", "markdown", *shared,
-        )  # fmt: skip
-        alone = run("calibrate", "--prometheus", address, "--last", "1m", "--interval", "1s", "--app", "shop")
-        missing = run("compare", "--prometheus", address, "--app", "nobody", "--window", "30s")
-        future = run("replay", "--prometheus", address, "2999-01-01T00:00Z/1h")
+    policed = ["--app", "shop", "--policy", str(tmp_path / "policy.json"), "--interval", "1s"]
+    asking = ["--prometheus", watched.address]
+    raw = httpx2.get(
+        f"http://{watched.address}/api/v1/query", params={"query": 'http_requests_total{app="shop"}'}
+    ).json()
+    assert len(raw["data"]["result"]) == 4
+    since = datetime.now(UTC) - timedelta(seconds=60)
+    compared, gated, replayed, versions, alone, missing, future = run_all(
+        ["compare", *asking, "--window", "30s", "--format", "json", "--quiet", *policed],
+        ["gate", *asking, "--json", str(tmp_path / "v.json"), "--quiet", *policed],
+        ["replay", *asking, f"{since.isoformat()}/2m", "--format", "json", *policed],
+        ["compare", *asking, "--window", "30s", "--canary-version", "1.1.0", "--stable-version", "1.2.0",
+         "--format", "markdown", "--quiet", *policed],
+        ["calibrate", *asking, "--last", "1m", "--interval", "1s", "--app", "shop"],
+        ["compare", *asking, "--app", "nobody", "--window", "30s"],
+        ["replay", *asking, "2999-01-01T00:00Z/1h"],
+    )  # fmt: skip
     found = json.loads(compared.stdout)
     assert compared.returncode == 1, compared.stderr
     assert found["app"] == "shop"
@@ -168,7 +194,7 @@ def wait_for(condition):
         pause.wait(0.05)
 
 
-def test_a_prometheus_that_is_gone_for_a_while_holds_and_the_gate_goes_on(tmp_path):
+def test_a_prometheus_that_is_gone_for_a_while_holds_and_the_gate_goes_on(watched, tmp_path):
     policy = {
         "tick_seconds": 0,
         "phi_seconds": 1,
@@ -178,28 +204,20 @@ def test_a_prometheus_that_is_gone_for_a_while_holds_and_the_gate_goes_on(tmp_pa
     }
     (tmp_path / "policy.json").write_text(json.dumps(policy))
     state, listen = tmp_path / "state.json", free_port()
-    argv = [sys.executable, "-m", "rolloutobs.cli", "gate", "--app", "shop", "--interval", "500ms"]
-    argv += [
-        "--policy",
-        str(tmp_path / "policy.json"),
-        "--state",
-        str(state),
-        "--listen",
-        f"127.0.0.1:{listen}",
-    ]
-    with exporter(bad=1) as server:
-        with prometheus(tmp_path, server.server_port) as address:
-            assert server.scraped.wait(DEADLINE_SECONDS)
-            gate = subprocess.Popen(
-                [*argv, "--prometheus", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-            wait_for(lambda: state.exists() and json.loads(state.read_text())["decision"] == "hold")
+    argv = [
+        sys.executable, "-m", "rolloutobs.cli", "gate", "--prometheus", watched.address, "--app", "cart",
+        "--interval", "500ms", "--policy", str(tmp_path / "policy.json"), "--state", str(state),
+        "--listen", f"127.0.0.1:{listen}",
+    ]  # fmt: skip
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as gate:
         try:
+            wait_for(lambda: state.exists() and json.loads(state.read_text())["decision"] == "hold")
+            watched.stop()
             wait_for(lambda: failed_reads(listen) >= 3)
             assert json.loads(state.read_text())["decision"] == "hold"
-            server.bad = 10
-            with prometheus(tmp_path, server.server_port, address):
-                out, err = gate.communicate(timeout=DEADLINE_SECONDS)
+            watched.server.bad = 20
+            watched.start()
+            out, err = gate.communicate(timeout=DEADLINE_SECONDS)
         finally:
             gate.kill()
     assert gate.returncode == 1, err
@@ -215,14 +233,14 @@ def test_a_prometheus_that_is_gone_for_a_while_holds_and_the_gate_goes_on(tmp_pa
         ["replay", "2026-11-20T10:00Z/45m"],
     ],
 )
-def test_a_prometheus_that_does_not_answer_is_named(arguments):
-    done = run(*arguments, "--prometheus", "127.0.0.1:1", "--timeout", "2s")
-    assert done.returncode == 2
-    assert done.stderr == "rolloutobs: Prometheus at 127.0.0.1:1: cannot connect: Connection refused\n"
+def test_a_prometheus_that_does_not_answer_is_named(arguments, capsys):
+    assert cli.main([*arguments, "--prometheus", "127.0.0.1:1", "--timeout", "2s"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rolloutobs: Prometheus at 127.0.0.1:1: cannot connect: ")
 
 
-def test_what_is_no_prometheus_is_named():
-    with exporter() as server:
-        done = run("compare", "--prometheus", f"127.0.0.1:{server.server_port}", "--window", "1m")
-    assert done.returncode == 2
-    assert f"Prometheus at 127.0.0.1:{server.server_port}: does not answer like Prometheus" in done.stderr
+def test_what_is_no_prometheus_is_named(capsys):
+    with serving(Exporter()) as server:
+        address = f"127.0.0.1:{server.server_port}"
+        assert cli.main(["compare", "--prometheus", address, "--window", "1m"]) == 2
+    assert f"Prometheus at {address}: does not answer like Prometheus" in capsys.readouterr().err
