@@ -11,6 +11,7 @@ import yaml
 
 from k8s.source.dashboards import BOARDS
 from k8s.source.dashboards.drawing import draw
+from k8s.source.dashboards.model import Board
 from k8s.source.rules import GROUPS, Alert, Group, Recording
 
 __all__ = ["FOLDER", "prometheus_rule", "rule_groups", "texts", "write"]
@@ -75,8 +76,13 @@ def texts() -> Mapping[str, str]:
         "rules/recording.yaml": _yaml(rule_groups(recordings)),
         "rules/alerts.yaml": _yaml(rule_groups(alerts)),
         "rules/prometheusrule.yaml": _yaml(prometheus_rule(GROUPS)),
-        **{f"dashboards/{board.name}.json": f"{json.dumps(draw(board), indent=2)}\n" for board in BOARDS},
+        **{f"dashboards/{board.name}.json": f"{json.dumps(_drawn(board), indent=2)}\n" for board in BOARDS},
     }
+
+
+def _drawn(board: Board) -> dict[str, Any]:
+    """Return a dashboard with links to all the others."""
+    return draw(board, [(other.name, other.title) for other in BOARDS if other is not board])
 
 
 def _yaml(content: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,51 @@ def test_version_and_track_can_be_chosen_and_rollouts_are_marked(board: Board) -
     sources = [each["datasource"]["type"] for each in drawn["annotations"]["list"]]
     assert sources == ["prometheus"] * 5 + ["grafana"]
     assert "null" not in json.dumps(drawn)
+
+
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_each_leads_to_all_the_others_with_the_app_and_the_time(name: str) -> None:
+    drawn = json.loads((FOLDER / "dashboards" / f"{name}.json").read_text("utf-8"))
+    assert [(link["url"].partition("?")[0], link["keepTime"]) for link in drawn["links"]] == [
+        (f"/d/rolloutobs-{other}", True) for other in BY_NAME if other != name
+    ]
+    for link in drawn["links"]:
+        # No namespace: real users' is the collector's.
+        assert link["url"].partition("?")[2] == "${datasource:queryparam}&${app:queryparam}"
+
+
+@BOARD
+def test_a_panel_says_what_it_shows_and_what_it_lacks(board: Board) -> None:
+    for panel in draw(board)["panels"]:
+        if panel["type"] == "row":
+            continue
+        defaults = panel["fieldConfig"]["defaults"]
+        assert defaults["unit"], panel["title"]
+        assert len(defaults["noValue"]) > 20, panel["title"]
+        if panel["type"] == "timeseries" and "difference" not in panel["title"].lower():
+            signed = panel["title"].startswith(("Standard errors", "Evidence"))
+            assert defaults.get("min") == (None if signed else 0), panel["title"]
+
+
+def test_limits_are_lines_where_it_is_no_longer_good() -> None:
+    panels = {panel["title"]: panel for name in BY_NAME for panel in draw(BY_NAME[name])["panels"]}
+    for title, steps in (
+        ("Largest contentful paint", [("green", None), ("yellow", 2.5), ("red", 4.0)]),
+        ("Memory, highest share of a limit", [("green", None), ("red", 0.9)]),
+    ):
+        defaults = panels[title]["fieldConfig"]["defaults"]
+        drawn = [(step["color"], step.get("value")) for step in defaults["thresholds"]["steps"]]
+        assert drawn == steps
+        assert defaults["custom"]["thresholdsStyle"] == {"mode": "dashed"}
+    assert "good up to 2.5 s, poor above 4 s" in panels["Largest contentful paint"]["description"].lower()
+
+
+def test_alerts_on_rollouts_are_on_the_timeline() -> None:
+    """They have no app, by which the others are found."""
+    (panel,) = [p for p in draw(BY_NAME["rollout-timeline"])["panels"] if p["title"] == "Alerts"]
+    shown = set(re.findall(r'alertname=~"([^"]*)"', panel["targets"][1]["expr"])[0].split("|"))
+    assert {"DeploymentDown", "RolloutStuck", "RolloutStalled", "TrackMismatch"} <= shown
+    assert not {"PodChurn", "RolloutFinished", "WatcherDown"} & shown
 
 
 @pytest.mark.parametrize("name", ["version-comparison", "real-users", "synthetic"])

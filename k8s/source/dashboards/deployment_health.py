@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from k8s.source.dashboards.model import IDENTITY, Board, Kind, Panel, Query, Row
+from k8s.source.rules.app import MEMORY
 from rolloutobs import foreign, semconv
 
 __all__ = ["BOARD"]
@@ -50,6 +51,7 @@ BOARD: Final = Board(
                     "Progressing=false is a rollout past its deadline.", Kind.STATES, 12,
                 ),
             ),
+            "kube-state-metrics is not scraped, or not with honorLabels: true",
         ),
         Row(
             "Pods by version",
@@ -67,9 +69,11 @@ BOARD: Final = Board(
                 Panel(
                     "Memory, highest share of a limit", "percentunit",
                     (Query(f"app_version:container_memory_working_set:max_ratio_limit{{{IDENTITY}}}"),),
-                    "Containers without a limit are not in it.", width=6,
+                    "Containers without a limit are not in it.", width=6, limits=(MEMORY,),
                 ),
             ),
+            "kube-state-metrics does not tell the versions of pods, or the recording rules are not loaded: "
+            "`rolloutobs doctor --prometheus URL` says which",
         ),
     ),
 )  # fmt: skip

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, statetimeline, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.common import VisibilityMode
+from grafana_foundation_sdk.models.common import GraphTresholdsStyleMode, VisibilityMode
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
+    DashboardLinkType,
     DataSourceRef,
     DataTransformerConfig,
     DynamicConfigValue,
+    Threshold,
+    ThresholdsMode,
     VariableOption,
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from k8s.source.dashboards.model import Board, Kind, Panel, Query
+from k8s.source.dashboards.model import LEGEND, Board, Kind, Panel, Query
 from rolloutobs import semconv
 from rolloutobs.cluster.model import Phase
+from rolloutobs.identity import Track
 
 __all__ = ["draw"]
 
@@ -70,8 +75,13 @@ _EVENTS_ADDRESS: Final = "http://rolloutobs-watcher.rolloutobs:9109"
 _COLUMNS: Final = ("time", "namespace", "workload", "kind", "text", "version", "reason", "object")
 
 
-def draw(board: Board) -> dict[str, Any]:
-    """Return a dashboard as Grafana imports it."""
+def draw(board: Board, others: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """Return a dashboard as Grafana imports it.
+
+    Args:
+        board: what is on it.
+        others: names and titles of those that it links to.
+    """
     result = (
         dashboard.Dashboard(board.title)
         .uid(f"rolloutobs-{board.name}")
@@ -87,10 +97,12 @@ def draw(board: Board) -> dict[str, Any]:
         result.annotation(
             dashboard.AnnotationQuery().name(name).datasource(_SOURCE).icon_color(color).expr(expression)
         )
+    for name, title in others:
+        result.link(_link(name, title))
     for row in board.rows:
         result.with_row(dashboard.Row(row.title))
         for panel in row.panels:
-            result.with_panel(_panel(panel))
+            result.with_panel(_panel(panel, row.empty or board.empty))
     drawn: dict[str, Any] = json.loads(JSONEncoder(sort_keys=True).encode(result.build()))
     # The SDK has no field for the title; without one Grafana shows the name of the metric, and there is none.
     for annotation, (_, _, _, title) in zip(drawn["annotations"]["list"], _ANNOTATIONS, strict=True):
@@ -175,10 +187,24 @@ def _variables(metric: str) -> list[Any]:
     return found
 
 
-def _panel(panel: Panel) -> Any:
+def _link(name: str, title: str) -> dashboard.DashboardLink:
+    # The app and the time, but no namespace: that of real users is the collector's.
+    url = f"/d/rolloutobs-{name}?${{datasource:queryparam}}&${{app:queryparam}}"
+    link = dashboard.DashboardLink(title.removeprefix("Rollout: ")).type(DashboardLinkType.LINK)
+    return link.url(url).keep_time(True).icon("dashboard").tooltip(title)
+
+
+def _panel(panel: Panel, empty: str) -> Any:
     drawn: Any = _KINDS[panel.kind]()
     drawn.title(panel.title).description(panel.description).unit(panel.unit).datasource(_SOURCE)
-    drawn.span(panel.width).height(_HEIGHT)
+    drawn.span(panel.width).height(_HEIGHT).no_value(empty)
+    if panel.kind is Kind.LINES:
+        if not panel.is_signed:
+            drawn.min(0)
+        if panel.limits:
+            _draw_limits(drawn, panel.limits)
+        if all(query.legend == LEGEND for query in panel.queries):
+            _color_tracks(drawn)
     for number, query in enumerate(panel.queries):
         drawn.with_target(_query(query, chr(ord("A") + number), at_the_end=panel.kind is Kind.TABLE))
     if panel.kind is Kind.TABLE:
@@ -204,12 +230,29 @@ def _name_columns(drawn: table.Panel, panel: Panel) -> None:
     )
 
 
+def _draw_limits(drawn: timeseries.Panel, limits: Sequence[float]) -> None:
+    colors = ("green", *("yellow", "red")[-len(limits) :])
+    steps = [
+        Threshold(value=value, color=color) for value, color in zip((None, *limits), colors, strict=True)
+    ]
+    drawn.thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
+    style = common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.DASHED)
+    drawn.thresholds_style(style)
+
+
+def _color_tracks(drawn: timeseries.Panel) -> None:
+    """Give each track its color on every panel; versions without one keep Grafana's."""
+    for track, color in ((Track.CANARY, "orange"), (Track.STABLE, "blue"), (Track.BASELINE, "purple")):
+        fixed = {"mode": "fixed", "fixedColor": color}
+        drawn.override_by_regexp(f"/ {track.value}$/", [DynamicConfigValue(id_val="color", value=fixed)])
+
+
 def _lines() -> timeseries.Panel:
     return timeseries.Panel().fill_opacity(0).show_points(VisibilityMode.NEVER).legend(_legend())
 
 
 def _band() -> timeseries.Panel:
-    drawn = _lines()
+    drawn = _lines().axis_centered_zero(True)
     for name in ("low", "high"):
         properties = [DynamicConfigValue(id_val="custom.lineWidth", value=0)]
         if name == "high":

@@ -10,8 +10,8 @@ from k8s.source.rules.model import promql
 from rolloutobs import semconv
 
 __all__ = [
-    "BY", "FAILED", "IDENTITY", "SOME_APP", "USERS", "Board", "Kind", "Panel", "Query", "Row", "band",
-    "increase", "quantile", "rate", "share",
+    "BY", "FAILED", "IDENTITY", "LEGEND", "SOME_APP", "USERS", "Board", "Kind", "Panel", "Query", "Row",
+    "band", "increase", "quantile", "rate", "share",
 ]  # fmt: skip
 
 SOME_APP: Final = f'namespace=~"$namespace", {semconv.LABEL_APP}="$app"'
@@ -60,6 +60,10 @@ class Panel:
     kind: Kind = Kind.LINES
     width: int = 8
     """Of 24."""
+    limits: tuple[float, ...] = ()
+    """Drawn as lines: above the only or the second one it is bad, above the first of two no longer good."""
+    is_signed: bool = False
+    """Whether values are below 0, too; other axes begin there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class Row:
 
     title: str
     panels: tuple[Panel, ...]
+    empty: str = ""
+    """What a panel without data says; empty: what the board says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,8 @@ class Board:
     metric: str
     """Whose labels fill the variables."""
     rows: tuple[Row, ...]
+    empty: str = "nothing in this time range; `rolloutobs doctor --prometheus URL` says what is not scraped"
+    """What a panel without data says."""
 
 
 def rate(metric: str, matchers: str = USERS, by: str = BY) -> str:

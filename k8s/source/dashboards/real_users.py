@@ -31,14 +31,27 @@ _ABORTED: Final = semconv.RUM_ABORTED_VIEWS_TOTAL
 _CALLS: Final = semconv.RUM_API_CALLS_TOTAL
 _OTHER: Final = f'{USERS}, {semconv.LABEL_ANSWERED}="other"'
 _BY_EVENT: Final = "version, track, event, outcome"
-_HISTOGRAMS: Final = (
-    ("Largest contentful paint", semconv.RUM_LCP_SECONDS, "s", "Good up to 2.5 s, poor above 4 s."),
-    ("Interaction to next paint", semconv.RUM_INP_SECONDS, "s", "Good up to 200 ms, poor above 500 ms."),
-    ("Cumulative layout shift", semconv.RUM_CLS, "short", "Good up to 0.1, poor above 0.25."),
-    ("First contentful paint", semconv.RUM_FCP_SECONDS, "s", "Good up to 1.8 s, poor above 3 s."),
-    ("Time to first byte", semconv.RUM_TTFB_SECONDS, "s", "Good up to 0.8 s, poor above 1.8 s."),
-    ("Page load", semconv.RUM_PAGE_LOAD_SECONDS, "s", "To the end of the load event."),
+_EMPTY: Final = (
+    "no page has told anything: the script is not in the pages, or the collector does not know the app or "
+    "its origin; the row of the collector says what it refuses"
 )
+# Source: web-vitals, src/on*.ts, thresholds: good up to the first, poor above the second.
+_HISTOGRAMS: Final = (
+    ("Largest contentful paint", semconv.RUM_LCP_SECONDS, "s", (2.5, 4.0)),
+    ("Interaction to next paint", semconv.RUM_INP_SECONDS, "s", (0.2, 0.5)),
+    ("Cumulative layout shift", semconv.RUM_CLS, "short", (0.1, 0.25)),
+    ("First contentful paint", semconv.RUM_FCP_SECONDS, "s", (1.8, 3.0)),
+    ("Time to first byte", semconv.RUM_TTFB_SECONDS, "s", (0.8, 1.8)),
+    ("Page load", semconv.RUM_PAGE_LOAD_SECONDS, "s", ()),
+)
+
+
+def _meaning(unit: str, limits: tuple[float, ...]) -> str:
+    if not limits:
+        return "To the end of the load event."
+    good, poor = (f"{limit:g}{' s' if unit == 's' else ''}" for limit in limits)
+    return f"Good up to {good}, poor above {poor}."
+
 
 BOARD: Final = Board(
     "real-users",
@@ -72,8 +85,10 @@ BOARD: Final = Board(
             "Web vitals, 75th percentile",
             tuple(
                 [
-                    Panel(title, unit, (Query(quantile(0.75, metric)),), text)
-                    for title, metric, unit, text in _HISTOGRAMS
+                    Panel(
+                        title, unit, (Query(quantile(0.75, metric)),), _meaning(unit, limits), limits=limits
+                    )
+                    for title, metric, unit, limits in _HISTOGRAMS
                 ]
             ),
         ),
@@ -162,6 +177,8 @@ BOARD: Final = Board(
                     width=24,
                 ),
             ),
+            "no collector is scraped",
         ),
     ),
+    _EMPTY,
 )  # fmt: skip

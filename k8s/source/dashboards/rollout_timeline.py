@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from k8s.source.dashboards.model import IDENTITY, Board, Kind, Panel, Query, Row, rate
+from k8s.source.rules import cluster, watcher
 from rolloutobs import foreign, semconv
 
 __all__ = ["BOARD"]
@@ -14,6 +15,12 @@ _BY: Final = "max by (namespace, workload)"
 _WORKLOAD: Final = "{{namespace}}/{{workload}}"
 _PHASE: Final = f"{_WORKLOAD} {{{{phase}}}}"
 _APP: Final = f'{semconv.LABEL_APP}="$app"'
+_OF_CLUSTERS: Final = "|".join(
+    rule.name
+    for group in (cluster.GROUP, watcher.GROUP)
+    for rule in group.rules
+    if "$labels.deployment" in rule.summary or "$labels.workload" in rule.summary
+)
 _TOTAL: Final = f"scalar(sum({rate(semconv.HTTP_REQUESTS_TOTAL)}))"
 
 BOARD: Final = Board(
@@ -73,6 +80,7 @@ BOARD: Final = Board(
                     "Their label disagrees with their controller.", width=8,
                 ),
             ),
+            "no watcher is scraped (`rolloutobs watch`), or it has seen no rollout here",
         ),
         Row(
             "Decisions and states",
@@ -104,6 +112,12 @@ BOARD: Final = Board(
                         Query(
                             f'max by (alertname, severity, version) (ALERTS{{alertstate="firing", {_APP}}})',
                             "{{severity}} {{alertname}} {{version}}",
+                        ),
+                        # Those on Deployments and rollouts know no app.
+                        Query(
+                            "max by (alertname, severity, deployment, workload) "
+                            f'(ALERTS{{alertstate="firing", {_IN}, alertname=~"{_OF_CLUSTERS}"}})',
+                            "{{severity}} {{alertname}} {{deployment}}{{workload}}",
                         ),
                     ),
                     kind=Kind.STATES, width=24,

@@ -161,6 +161,7 @@ BOARD: Final = Board(
                     kind=Kind.TABLE, width=6,
                 ),
             ),
+            "no load has run in this time range",
         ),
     ),
 )  # fmt: skip

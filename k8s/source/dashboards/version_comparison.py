@@ -19,6 +19,7 @@ from k8s.source.dashboards.model import (
     rate,
     share,
 )
+from k8s.source.rules.canary import Z
 from rolloutobs import semconv
 
 __all__ = ["BOARD"]
@@ -79,6 +80,8 @@ BOARD: Final = Board(
                     (Query(f"app:http_requests_errors:canary_z30m{{{_APP}}}", "z"),),
                     "From the recording rules; above 3 the alert CanaryErrorBudgetBurn may fire. No line: "
                     "fewer than 50 requests on either side.",
+                    limits=(Z,),
+                    is_signed=True,
                 ),
                 Panel(
                     "Errors by fingerprint in the time range", "short",
@@ -141,8 +144,11 @@ BOARD: Final = Board(
                     "Evidence by signal", "short",
                     (Query(f"{semconv.EVIDENCE_NATS}{{{_APP}}}", "{{metric}} {{side}}"),),
                     "In nats; the gate decides where it reaches the threshold.",
+                    is_signed=True,
                 ),
             ),
+            "no gate looks at this app: `rolloutobs gate --listen` and `rolloutobs serve` do, once they are "
+            "scraped",
         ),
         Row(
             "Resources, per process",

@@ -8,7 +8,7 @@ from k8s.source.rules.canary import BURN_FAST
 from k8s.source.rules.model import Alert, Group, Severity, promql
 from k8s.source.rules.recording import MINIMUM
 
-__all__ = ["GROUP"]
+__all__ = ["GROUP", "MEMORY"]
 
 # Source: Google, The Site Reliability Workbook, chapter 5, table 5-8: long and short windows and their rates.
 _PAGE: Final = ((BURN_FAST, "1h", "5m"), (6, "6h", "30m"))
@@ -16,7 +16,7 @@ _TICKET: Final = ((3, "1d", "2h"), (1, "3d", "6h"))
 # The bound of the usual guides to rollouts: more than this is an outage for somebody.
 _SPIKE: Final = 0.05
 # Source: the same guides; above it the next allocation may be the last one.
-_MEMORY: Final = 0.9
+MEMORY: Final = 0.9
 _STEP: Final = {"1h": 60, "6h": 60, "1d": 300, "3d": 300}
 """Seconds of a subquery's step, by window: what is summed up must not depend on how often rules are run."""
 _RATIO: Final = "app:http_requests_errors:ratio_rate"
@@ -69,7 +69,7 @@ GROUP: Final = Group(
         Alert(
             "VersionMemoryHigh",
             Severity.WARNING,
-            f"app_version:container_memory_working_set:max_ratio_limit > {_MEMORY}",
+            f"app_version:container_memory_working_set:max_ratio_limit > {MEMORY}",
             f"A container of {_APP} {{{{ $labels.version }}}} is about to reach its memory limit",
             "It uses {{ $value | humanizePercentage }} of its limit; above it, it is killed.",
             hold_seconds=120,
