@@ -6,6 +6,7 @@ from typing import Final
 
 from k8s.source.dashboards.model import IDENTITY, Board, Kind, Panel, Query, Row, rate
 from k8s.source.rules import cluster, watcher
+from k8s.source.rules.model import Alert
 from rolloutobs import foreign, semconv
 
 __all__ = ["BOARD"]
@@ -19,7 +20,8 @@ _OF_CLUSTERS: Final = "|".join(
     rule.name
     for group in (cluster.GROUP, watcher.GROUP)
     for rule in group.rules
-    if "$labels.deployment" in rule.summary or "$labels.workload" in rule.summary
+    if isinstance(rule, Alert)
+    and ("$labels.deployment" in rule.summary or "$labels.workload" in rule.summary)
 )
 _TOTAL: Final = f"scalar(sum({rate(semconv.HTTP_REQUESTS_TOTAL)}))"
 
