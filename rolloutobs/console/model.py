@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from rolloutobs.analysis.conclusion import Override
 from rolloutobs.analysis.guardrails import Guardrails
@@ -14,6 +14,7 @@ from rolloutobs.analysis.report import Report
 from rolloutobs.errors import StateError
 
 __all__ = [
+    "GONE_SECONDS",
     "Follow",
     "Happening",
     "Key",
@@ -27,6 +28,10 @@ __all__ = [
 
 Key = tuple[str, str]
 """Namespace and name."""
+
+GONE_SECONDS: Final = 300.0
+"""A canary that was away for so long was taken away: Prometheus itself shows a series for so long after its
+last sample. Source: https://prometheus.io/docs/prometheus/latest/querying/basics/#staleness"""
 
 
 class RolloutOverError(StateError):

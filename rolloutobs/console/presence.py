@@ -6,17 +6,11 @@ The same version is, when it comes back long after its rollout was decided.
 
 from __future__ import annotations
 
-from typing import Final
-
 from rolloutobs.analysis.canaries import versions_of_canaries
 from rolloutobs.analysis.model import Reading
-from rolloutobs.console.model import Rollout, RolloutOverError
+from rolloutobs.console.model import GONE_SECONDS, Rollout, RolloutOverError
 
-__all__ = ["GONE_SECONDS", "Presence"]
-
-GONE_SECONDS: Final = 300.0
-"""A canary that was away for so long was taken away: Prometheus itself shows a series for so long after its
-last sample. Source: https://prometheus.io/docs/prometheus/latest/querying/basics/#staleness"""
+__all__ = ["Presence"]
 
 
 class Presence:

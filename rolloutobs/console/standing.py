@@ -12,7 +12,7 @@ from typing import Final, assert_never
 from rolloutobs.analysis.model import Decision
 from rolloutobs.analysis.report import Report
 from rolloutobs.analysis.wording import duration
-from rolloutobs.console.model import Overriding, Status
+from rolloutobs.console.model import GONE_SECONDS, Overriding, Seen, Status
 
 __all__ = ["WORDS", "Answer", "Hook", "Standing", "answer", "standing"]
 
@@ -89,13 +89,31 @@ def standing(status: Status, now: float) -> Standing:
         override=overriding.override if overriding else None,
     )
     evidence = report.verdict.decision
-    over = status.rollout.phase and f"the rollout is over ({status.rollout.phase})"
-    if not over and report.decision is Decision.PROMOTE and not seen.has_canary:
-        over = "there is no canary now"
+    over = _over(status, seen, report, now)
     if over:
         text = f"HOLD: {over}. The last look at it said: {report.reason}"
         return Standing(Decision.HOLD, text, evidence, report=report)
     return Standing(report.decision, report.reason, evidence, is_page=report.is_page, report=report)
+
+
+def _over(status: Status, seen: Seen, report: Report, now: float) -> str:
+    """Return why what the last look at the canary said holds no longer; empty: it does."""
+    if status.rollout.phase:
+        return f"the rollout is over ({status.rollout.phase})"
+    if seen.has_canary:
+        return ""
+    if report.decision is Decision.PROMOTE:
+        return "there is no canary now"
+    gone = 0.0 if seen.gone_since is None else now - seen.gone_since
+    # One that has died with its share of the traffic is still to be rolled back.
+    if (
+        report.override
+        or seen.weight
+        or report.verdict.decision is not Decision.ROLLBACK
+        or gone < GONE_SECONDS
+    ):
+        return ""
+    return f"there has been no canary for {duration(gone)}"
 
 
 def _overriding(status: Status, now: float) -> Overriding | None:

@@ -12,8 +12,15 @@ from rolloutobs.console.board import QUIET_SECONDS, Board
 from rolloutobs.console.failures import Failures
 from rolloutobs.console.keeping import Folder
 from rolloutobs.console.metrics import Metrics
-from rolloutobs.console.model import Overriding, Rollout, RolloutOverError, Seen, Workload
-from rolloutobs.console.presence import GONE_SECONDS, Presence
+from rolloutobs.console.model import (
+    GONE_SECONDS,
+    Overriding,
+    Rollout,
+    RolloutOverError,
+    Seen,
+    Workload,
+)
+from rolloutobs.console.presence import Presence
 from rolloutobs.console.standing import Hook
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.testing import FakeClock

@@ -16,11 +16,11 @@ SAFE = Workload("shop", "shop", "shop", interval_seconds=15.0)
 UNSAFE = replace(SAFE, rails=Guardrails(Rollback.UNSAFE, "migration 42", "team-db"))
 
 
-def seen(decision, *, canary=True, exposures=100.0, **changes):
+def seen(decision, *, canary=True, exposures=100.0, gone=None, **changes):
     requests = replace(NOTHING, canary_exposures=exposures)
     verdict = Verdict(decision, f"{decision.name}: words.", 60.0, "", (), requests)
     report = Report("shop", NOW - 60, NOW, verdict, History())
-    return Seen(NOW, report, canary, None, answered=True, **changes)
+    return Seen(NOW, report, canary, None if gone is None else NOW - gone, answered=True, **changes)
 
 
 def status(found, workload=SAFE, *, answered=NOW, **rollout):
@@ -47,7 +47,10 @@ SITUATIONS = {
     "never read": status(None, answered=None),
     "cannot be followed": replace(status(seen(Decision.PROMOTE)), trouble="several apps"),
     "promoted, canary gone": status(seen(Decision.PROMOTE, canary=False)),
-    "bad, canary gone": status(seen(Decision.ROLLBACK, canary=False)),
+    "bad, canary gone": status(seen(Decision.ROLLBACK, canary=False, gone=299.0)),
+    "bad, canary gone for long": status(seen(Decision.ROLLBACK, canary=False, gone=300.0)),
+    "unsafe, canary gone for long": status(seen(Decision.ROLLBACK, canary=False, gone=7200.0), UNSAFE),
+    "bad, canary dead with traffic": status(seen(Decision.ROLLBACK, canary=False, gone=900.0, weight=0.1)),
     "over": status(seen(Decision.PROMOTE), phase="Succeeded"),
     "bad and over": status(seen(Decision.ROLLBACK), phase="Failed"),
     "frozen by hand": status(seen(Decision.PROMOTE), overriding=by(Decision.HOLD)),
@@ -77,6 +80,9 @@ TOLD = {
     "cannot be followed": ("hold", 503, 503, 200, 503, 503, 200, 503, 200),
     "promoted, canary gone": ("hold", 200, 200, 200, 409, 409, 200, 409, 200),
     "bad, canary gone": ("rollback", 200, 200, 409, 409, 409, 200, 200, 200),
+    "bad, canary gone for long": ("hold", 200, 200, 200, 409, 409, 200, 409, 200),
+    "unsafe, canary gone for long": ("hold", 200, 200, 200, 409, 409, 200, 409, 200),
+    "bad, canary dead with traffic": ("rollback", 200, 200, 409, 409, 409, 200, 200, 200),
     "over": ("hold", 200, 200, 200, 409, 409, 200, 409, 200),
     "bad and over": ("hold", 200, 200, 200, 409, 409, 200, 409, 200),
     "frozen by hand": ("hold", 409, 409, 200, 409, 409, 200, 409, 200),
@@ -118,6 +124,12 @@ def test_sentences():
         "cannot be followed": "HOLD: several apps.",
         "promoted, canary gone": "HOLD: there is no canary now. The last look at it said: PROMOTE: words.",
         "bad, canary gone": "ROLLBACK: words.",
+        "bad, canary gone for long": "HOLD: there has been no canary for 5 min. The last look at it said: "
+        "ROLLBACK: words.",
+        "unsafe, canary gone for long": "HOLD: there has been no canary for 2.0 h. The last look at it said: "
+        "HOLD, and page team-db: rolling back is marked as unsafe (migration 42), so a person has to decide. "
+        "The evidence: ROLLBACK: words.",
+        "bad, canary dead with traffic": "ROLLBACK: words.",
         "over": "HOLD: the rollout is over (Succeeded). The last look at it said: PROMOTE: words.",
         "bad and over": "HOLD: the rollout is over (Failed). The last look at it said: ROLLBACK: words.",
         "frozen by hand": "HOLD by ann (it has to be); the evidence by then: PROMOTE: words.",
