@@ -50,10 +50,16 @@ class Seen:
     locations: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def versions(self, track: Track | None, version: str) -> set[str]:
-        """Return the versions asked for: the one that is named, or those that the track has served."""
+        """Return the versions asked for: the one that is named, or those that the track has served.
+
+        What was a canary and is stable by now is none any more, where there is another one.
+        """
         if version:
             return {version}
-        return {served for served, found in self.views if track is None or found == track.value}
+        served = {served for served, found in self.views if track is None or found == track.value}
+        if track is not Track.CANARY:
+            return served
+        return served - {served for served, found in self.views if found == Track.STABLE.value} or served
 
 
 def read(exposition: str, app: str) -> Seen:

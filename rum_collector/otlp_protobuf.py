@@ -55,7 +55,8 @@ def _decoded(message: Message, body: bytes) -> dict[str, Any]:
         raise BeaconError(BeaconOutcome.EMPTY, "the body is empty; post an OTLP request")
     try:
         message.ParseFromString(body)
-        decoded: dict[str, Any] = MessageToDict(message)
+        # Numbers, not names. Source: OTLP 1.x, "JSON Protobuf Encoding".
+        decoded: dict[str, Any] = MessageToDict(message, use_integers_for_enums=True)
     except (DecodeError, ValueError, RecursionError) as error:
         raise BeaconError(BeaconOutcome.INVALID, f"the body is no OTLP: {error}") from None
     for group in decoded.get("resourceSpans", ()):

@@ -10,8 +10,9 @@ from inline_snapshot import snapshot
 
 from rolloutobs.cli import main
 from rolloutobs.cluster.serving import Answer, Server
+from rolloutobs.identity import Track
 from rum_collector.app import create_app
-from rum_collector.errors_command import lines_of, read
+from rum_collector.errors_command import Seen, lines_of, read
 
 
 @pytest.fixture
@@ -37,6 +38,17 @@ def test_new_in_the_canary_is_a_first_class_answer(exposition: str) -> None:
     # Of all versions together nothing is new, and of another app there is nothing.
     assert not any(line.new for line in lines_of(seen, {"1.1.0", "1.2.0"}))
     assert lines_of(read(exposition, "blog"), {"1.2.0"}) == []
+
+
+def test_a_version_that_was_promoted_is_no_canary_any_more() -> None:
+    views = {("1.1.0", "stable"): 9.0, ("1.2.0", "canary"): 9.0, ("1.2.0", "stable"): 9.0}
+    errors = {("1.2.0", "E-1"): 3.0}
+    # Until there is another one it is the one that is meant.
+    assert Seen(errors, views).versions(Track.CANARY, "") == {"1.2.0"}
+    seen = Seen(errors | {("1.3.0", "E-1"): 3.0}, views | {("1.3.0", "canary"): 9.0})
+    assert seen.versions(Track.CANARY, "") == {"1.3.0"}
+    # Stable has it, too.
+    assert not any(line.new for line in lines_of(seen, seen.versions(Track.CANARY, "")))
 
 
 async def test_what_is_printed_says_who_was_there(

@@ -90,9 +90,9 @@ def test_protobuf_says_the_same_as_json() -> None:
     expected = parse_traces(traces())
     assert summary(ours) == summary(expected)
 
-    def spans(batch: Batch) -> list[tuple[str, str, str, str]]:
+    def spans(batch: Batch) -> list[tuple[Any, ...]]:
         return [
-            (span["traceId"], span["spanId"], span.get("parentSpanId", ""), span["name"])
+            (span["traceId"], span["spanId"], span.get("parentSpanId", ""), span["name"], span["kind"])
             for group in batch.traces
             for scope in group["scopeSpans"]
             for span in scope["spans"]
