@@ -99,7 +99,11 @@ def without_values(rules: Mapping[str, Any]) -> dict[str, Any]:
 def _expected(alert: str, labels: str) -> dict[str, Any]:
     found = dict(re.findall(r'(\w+)="([^"]*)"', _filled(labels)))
     (rule,) = [each for each in ALERTS if each.name == alert]
-    summary = re.sub(r"{{ \$labels\.(\w+) }}", lambda label: found[label[1]], rule.summary)
+    optional = r"{{ with \$labels\.(\w+) }}(.*?){{ \. }}{{ end }}"
+    summary = re.sub(
+        optional, lambda label: label[2] + found[label[1]] if label[1] in found else "", rule.summary
+    )
+    summary = re.sub(r"{{ \$labels\.(\w+) }}", lambda label: found[label[1]], summary)
     return {
         "exp_labels": {"severity": rule.severity.value, **found},
         "exp_annotations": {"summary": summary, "runbook_url": f"docs/runbook.md#{alert.lower()}"},

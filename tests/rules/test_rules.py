@@ -28,6 +28,7 @@ LISTED = {
     "gate stopped answering": "GateSilent",
     "rollout held too long": "RolloutHeldTooLong",
     "watcher down": "WatcherDown",
+    "collector down": "CollectorDown",
     "server of the gate down": "GateServerDown",
     "unsafe rollback": "GateRollbackHeld",
     "track mismatch": "TrackMismatch",

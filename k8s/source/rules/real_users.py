@@ -46,5 +46,16 @@ GROUP: Final = Group(
             "{{ $value | humanizePercentage }} of the bodies in 15 minutes: label outcome of "
             f"{_BEACONS} says why.",
         ),
+        Alert(
+            "CollectorDown",
+            Severity.WARNING,
+            promql(f"""
+                group by (namespace, job) (last_over_time({_BEACONS}[1d]))
+                unless group by (namespace, job) ({_BEACONS})
+            """),
+            "The collector in {{ $labels.namespace }} is gone",
+            "It was there within a day: nothing is heard of users, and the gate decides without them.",
+            hold_seconds=300,
+        ),
     ),
 )

@@ -9,7 +9,10 @@ from rolloutobs import semconv
 
 __all__ = ["GROUP"]
 
-_WHO: Final = "{{ $labels.namespace }}/{{ $labels.app }}"
+# The collector's and the checks' own have no app.
+_WHO: Final = "{{ $labels.namespace }}{{ with $labels.app }}/{{ . }}{{ end }}"
+_ERRORS: Final = semconv.INTERNAL_ERRORS_TOTAL
+_BY_PLACE: Final = f"sum by ({APP}, {semconv.LABEL_WHERE})"
 
 GROUP: Final = Group(
     "rolloutobs-telemetry-alerts",
@@ -17,9 +20,12 @@ GROUP: Final = Group(
         Alert(
             "TelemetryErrors",
             Severity.WARNING,
-            f"sum by ({APP}, {semconv.LABEL_WHERE}) (increase({semconv.INTERNAL_ERRORS_TOTAL}[15m])) > 0",
+            # A series that begins with its first failure, or in a new process, does not increase.
+            f"{_BY_PLACE} (increase({_ERRORS}[15m])) > 0\n"
+            f"or {_BY_PLACE} ({_ERRORS} unless {_ERRORS} offset 15m) > 0",
             f"The telemetry of {_WHO} fails in {{{{ $labels.where }}}}",
-            "{{ $value | humanize }} times in 15 minutes. Requests were answered; the app's log says what.",
+            "{{ $value | humanize }} times in 15 minutes. Requests were answered all the same; "
+            "its log says what.",
         ),
         Alert(
             "LabelSetsDropped",

@@ -35,6 +35,9 @@ def test_flagger_copies_no_track_and_asks_for_what_is_recorded() -> None:
     (deployment,) = [e for e in of_kind("flagger", "Deployment") if e["metadata"]["name"] == "shop"]
     template = deployment["spec"]["template"]
     assert not set(TRACK_KEYS) & set(template["metadata"]["labels"])
+    # Flagger renames what the selector has; by the other one kube-state-metrics and the watcher know the app.
+    assert deployment["spec"]["selector"]["matchLabels"] == {"app": "shop"}
+    assert template["metadata"]["labels"]["app.kubernetes.io/name"] == "shop"
     assert "ROLLOUTOBS_TRACK" not in {entry["name"] for entry in template["spec"]["containers"][0]["env"]}
     (canary,) = of_kind("flagger-metrics", "Canary")
     asked = {metric["templateRef"]["name"] for metric in canary["spec"]["analysis"]["metrics"]}
