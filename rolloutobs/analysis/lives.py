@@ -49,6 +49,7 @@ class Life:
         self._catalog = catalog
         self._at: float | None = None
         self._began: float | None = None
+        self._version = ""
         self._cpu: float | None = None
         self._series: dict[tuple[str, str, str], Series] = {}
 
@@ -56,8 +57,8 @@ class Life:
         """Take in a reading at `at` (unix seconds); return the growth of running time and restarts, and the
         use since the last one.
 
-        A process that began anew at a known address is a restart. Several restarts between two readings look
-        like one.
+        A process that began anew at a known address is a restart, unless it is of another version: then it
+        was deployed. Several restarts between two readings look like one.
         """
         own = [each for each in samples if each.name in _OWN and each.labels.get(semconv.LABEL_TRACK)]
         began = _first(START_TIMES, own, min)
@@ -65,9 +66,12 @@ class Life:
             return (), None
         before, last = self._at, self._began
         self._at, self._began = at, began[0]
-        restarted = last is not None and began[0] > last + MOVED_SECONDS
+        is_new = last is not None and began[0] > last + MOVED_SECONDS
+        version = began[1].labels.get(semconv.LABEL_VERSION, "")
+        restarted = is_new and version == self._version
+        self._version = version
         grown = () if before is None else self._grown(began[1], round(at) - round(before), restarted)
-        return grown, self._use(own, began, (before, at), restarted)
+        return grown, self._use(own, began, (before, at), is_new)
 
     def _grown(self, start: Sample, seconds: int, restarted: bool) -> Sequence[Growth]:
         found = []
@@ -90,7 +94,7 @@ class Life:
         own: Sequence[Sample],
         began: tuple[float, Sample],
         between: tuple[float | None, float],
-        restarted: bool,
+        is_new: bool,
     ) -> Use | None:
         memory, cpu = _first(MEMORY, own, sum), _first(CPU, own, sum)
         before, self._cpu = self._cpu, cpu[0] if cpu else None
@@ -98,7 +102,7 @@ class Life:
         if since is None:
             return None
         spent = None
-        if cpu is not None and before is not None and not restarted and cpu[0] >= before:
+        if cpu is not None and before is not None and not is_new and cpu[0] >= before:
             spent = cpu[0] - before
         if memory is None and spent is None:
             return None

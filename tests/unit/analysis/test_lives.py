@@ -68,6 +68,26 @@ def test_a_new_pod_is_no_restart_and_a_process_without_a_track_is_nobody() -> No
     assert tick.counts["restarts"] == {(): PairCount(0, 0, 0, 15)}
 
 
+def test_a_new_version_at_a_known_address_was_deployed_and_is_no_restart() -> None:
+    """A rolling update of machines, whose addresses stay."""
+
+    def machine(track: str, version: str, started: float) -> list[Sample]:
+        return [
+            replace(sample, labels={**sample.labels, "version": version})
+            for sample in process(track, 1, started=started)
+        ]
+
+    old = {name: machine("stable", "1", BEGAN) for name in ("one", "two")}
+    (tick, later) = told(
+        [ERRORS, RESTARTS],
+        (2000.0, old),
+        (2015.0, {**old, "one": machine("canary", "2", 2010.0)}),
+        (2030.0, {**old, "one": machine("canary", "2", 2025.0)}),
+    )
+    assert tick.counts["restarts"] == {(): PairCount(0, 15, 0, 15)}
+    assert later.counts["restarts"] == {(): PairCount(1, 15, 0, 15)}
+
+
 def test_running_without_traffic_does_not_begin_the_rollout() -> None:
     ticker = Ticker([ERRORS, RESTARTS])
     for at in (2000.0, 2015.0, 2030.0):
