@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from rolloutobs.analysis.canaries import versions_of_canaries
 from rolloutobs.analysis.history import NOTHING, History, Recorder
@@ -31,6 +31,10 @@ __all__ = [
     "Look",
     "RolloutChangedError",
 ]
+
+
+_FEW: Final = 3
+"""So many targets that do not answer are named one by one."""
 
 
 class RolloutChangedError(StateError):
@@ -307,7 +311,7 @@ class Gate:
         )
 
     def _notes(self) -> tuple[str, ...]:
-        notes = [f"{name}: {reason}" for name, reason in sorted(self._failed.items())]
+        notes = _silent(self._failed)
         notes += self._unread
         versions = self._ticker.canary_versions
         if len(versions) > 1:
@@ -359,6 +363,19 @@ class Gate:
         return Verdict(Decision.HOLD, reason, 0.0, "", (), traffic)
 
 
+def _silent(failed: Mapping[str, str]) -> list[str]:
+    """Return a note on each target that did not answer; of many with one reason, such as a Prometheus that is
+    down, one for all."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in sorted(failed.items()):
+        by_reason.setdefault(reason, []).append(name)
+    notes: list[str] = []
+    for reason, names in by_reason.items():
+        few = names if len(names) <= _FEW else [f"{len(names)} targets, of which one is {names[0]}"]
+        notes += [f"{each}: {reason}" for each in few]
+    return notes
+
+
 def _decided(verdict: Verdict | None) -> bool:
     return verdict is not None and verdict.decision is not Decision.HOLD
 
@@ -366,6 +383,4 @@ def _decided(verdict: Verdict | None) -> bool:
 def _failures(failed: Mapping[str, str]) -> str:
     if not failed:
         return "no target has any series"
-    return "no target answers: " + "; ".join(
-        f"{name}: {reason}" for name, reason in sorted(failed.items())[:3]
-    )
+    return "no target answers: " + "; ".join(_silent(failed)[:3])

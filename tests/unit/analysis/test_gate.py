@@ -150,6 +150,24 @@ async def test_a_source_that_fails_later_holds_and_comes_back():
     assert report.notes == ()
 
 
+async def test_many_targets_that_are_silent_for_one_reason_are_one_note():
+    time = Time()
+    looks = []
+
+    class Many(FakeSource):
+        async def read(self):
+            found = await super().read()
+            down = {f"pod-{i:03}": "Prometheus is down" for i in range(200)}
+            return replace(found, failed={"b": "timed out", "a": "refused", **down})
+
+    await gate(FakeEngine(), time, Many(time), observer=looks.append).run()
+    assert looks[-1].notes == (
+        "a: refused",
+        "b: timed out",
+        "200 targets, of which one is pod-000: Prometheus is down",
+    )
+
+
 async def test_a_signal_from_outside_ends_it_with_a_report():
     time, stop = Time(), asyncio.Event()
     time.script = lambda now: stop.set() if now >= 1030 else None
