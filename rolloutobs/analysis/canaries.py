@@ -20,9 +20,13 @@ def of_present_canary(past: Sequence[Reading], now: Reading) -> list[Reading]:
 
 
 def of_canaries(reading: Reading, versions: Collection[str]) -> Reading:
-    """Return `reading` without canaries of other versions than `versions`."""
+    """Return `reading` without canaries of other versions than `versions`; without any, of all.
+
+    What says no version, as when a process began, is of whatever canary is there.
+    """
+    kept = {*versions, ""} if versions else set()
     targets = {
-        name: tuple(s for s in samples if (v := _version(s.labels)) is None or v in versions)
+        name: tuple(s for s in samples if (v := _version(s.labels)) is None or v in kept)
         for name, samples in reading.targets.items()
     }
     return replace(reading, targets={name: samples for name, samples in targets.items() if samples})
@@ -39,7 +43,8 @@ def versions_of_canaries(reading: Reading) -> set[str]:
         for sample in samples:
             if (track := sample.labels.get(semconv.LABEL_TRACK, "")) in found:
                 found[track].add(sample.labels.get(semconv.LABEL_VERSION, ""))
-    return found[CANARY] - found[STABLE] or found[CANARY]
+    named = found[CANARY] - {""}
+    return named - found[STABLE] or named or found[CANARY]
 
 
 def _version(labels: Mapping[str, str]) -> str | None:

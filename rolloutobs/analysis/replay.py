@@ -47,7 +47,9 @@ def replay(readings: Sequence[Reading], start: float, policy: Policy, patience_s
     for reading in readings:
         if reading.at >= start:
             versions |= versions_of_canaries(reading)
-    settings = TickSettings(warmup_seconds=policy.warmup_seconds, patience_seconds=patience_seconds)
+    settings = TickSettings(
+        warmup_seconds=policy.warmup_seconds, patience_seconds=patience_seconds, since=start
+    )
     ticker = Ticker(policy.compared, settings, displays=())
     verdict = _decided(policy, ticks_of(ticker, [of_canaries(each, versions) for each in readings]))
     return Replayed(start, ticker.zero, verdict)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rolloutobs.analysis.canaries import of_present_canary, versions_of_canaries
+from rolloutobs.analysis.canaries import of_canaries, of_present_canary, versions_of_canaries
 from rolloutobs.analysis.gate import Clock, Gate, GateSettings
 from rolloutobs.analysis.history import NOTHING
 from rolloutobs.analysis.model import Decision, Reading, Sample, Verdict
@@ -375,6 +375,15 @@ def test_what_the_last_rollout_promoted_is_no_canary_beside_the_next():
     assert versions_of_canaries(both(("canary", "2"), ("stable", "2"), ("canary", "3"))) == {"3"}
     assert versions_of_canaries(both(("canary", "2"), ("stable", "2"))) == {"2"}
     assert versions_of_canaries(both(("stable", "2"))) == set()
+    # When a process began has no version in metrics of others.
+    assert versions_of_canaries(both(("canary", "1"), ("canary", ""), ("stable", "1"))) == {"1"}
+    assert versions_of_canaries(both(("canary", ""), ("stable", ""))) == {""}
+
+
+def test_what_says_no_version_is_of_the_canary_that_is_there():
+    past = both(("canary", "1"), ("canary", "2"), ("canary", ""), ("stable", "1"))
+    assert of_canaries(past, {"2"}) == both(("canary", "2"), ("canary", ""), ("stable", "1"))
+    assert of_canaries(past, ()) == both(("stable", "1"))
 
 
 async def test_two_apps_in_the_past_are_not_compared_as_one():

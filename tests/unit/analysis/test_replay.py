@@ -125,6 +125,32 @@ def test_equal_pods_raise_no_alarm_and_need_no_more_tolerance():
     assert errors.suggested == POLICY.signal("errors").tolerance_ratio
 
 
+def test_what_a_pod_did_before_it_takes_the_canarys_place_is_not_compared():
+    """A pod that is younger than the window's past would bring all of its life into one tick."""
+    start = 600.0
+    past = readings((0.02,) * 3, end=1200)
+    young = [
+        Reading(
+            each.at,
+            {
+                **each.targets,
+                "young": (
+                    Sample("app_start_time_seconds", {"app": "shop", "track": "stable"}, 100.0),
+                    sample("stable", "1.1.0", "200", each.at),
+                    # An incident of all pods, long before the window.
+                    sample("stable", "1.1.0", "503", 500.0 + each.at / 50),
+                ),
+            },
+        )
+        if each.at >= 105
+        else each
+        for each in past
+    ]
+    (run,) = runs(young, ["young"], start, POLICY)
+    assert run.result.verdict.requests.canary_events < 20
+    assert run.result.decision is not Decision.ROLLBACK
+
+
 def test_pods_that_differ_are_found_and_named_by_a_tolerance():
     past = readings((0.02, 0.02, 0.02, 0.06), end=2100)
     found = windowed(past)
