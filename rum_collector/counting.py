@@ -125,7 +125,7 @@ class Counting:
         if not is_known:
             self._instruments.overflowed(Kind.UNKNOWN_VERSION)
             version = semconv.RUM_OTHER
-        elif not track and not signed:
+        elif not track:
             track = self._known.track(app, version)
         wanted = Labels(
             app,

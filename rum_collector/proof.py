@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from rolloutobs.identity import Track
 from rolloutobs.telemetry.view_tokens import Served, TokenDoubt, TokenReader
 from rum_collector.model import Beacon, Calls
 from rum_collector.seen import SeenTable, key_of
@@ -67,6 +68,9 @@ class Proof:
         key = int.from_bytes(served.id, "big") or 1
         if beacon.new_view is not None and not self._used.use(key, _VIEW, served.expires, now):
             return Proved(beacon, False, TokenDoubt.USED.value)
+        if not served.track and beacon.track:
+            # What the page says of its track is no evidence.
+            beacon = msgspec.structs.replace(beacon, track=Track.NONE)
         return Proved(self._once(beacon, key, served.expires, now), True, VALID)
 
     def _answered(self, beacon: Beacon, served: Served) -> Beacon:

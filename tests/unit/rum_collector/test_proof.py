@@ -59,6 +59,18 @@ def test_the_token_says_who_served_the_page_whatever_the_beacon_says() -> None:
     assert fixture.total("rum_page_views_total") == 1
 
 
+def test_a_track_that_only_the_page_claims_is_no_evidence() -> None:
+    """A page of a version that knows no track would else count for the side that its sender likes."""
+    fixture = Fixture()
+    fixture.post(fixture.token(track=""), trk="canary", e=[{"m": "x"}], fe=1)
+    assert fixture.signed("rum_page_views_total") == 1
+    assert fixture.total("rum_page_views_total", track="canary") == 0
+    # What the collector itself is told of the version counts.
+    told = Fixture(versions=("shop/1.2.0:stable",))
+    told.post(told.token(track=""), trk="canary")
+    assert told.total("rum_page_views_total", signed="true", track="stable") == 1
+
+
 def test_what_a_view_sends_counts_once_in_however_many_beacons() -> None:
     fixture = Fixture()
     token = fixture.token()
