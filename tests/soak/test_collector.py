@@ -48,7 +48,8 @@ def _mutated(chance: random.Random, body: bytes) -> bytes:
             case 2:
                 data[at:at] = data[at : at + chance.randrange(200)]
             case 3:
-                data[at:at] = chance.choice((b"null", b"1e999", b"-1", b'"\\ud800"', b"[[[[", b"{}", b"\x00"))
+                odd = (b"null", b"1e999", b"-1", b'"\\ud800"', b"[[[[", b"{}", b"\x00", 400 * b"9")
+                data[at:at] = chance.choice(odd)
             case _:
                 data = data[:at]
     return bytes(data)
