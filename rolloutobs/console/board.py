@@ -22,7 +22,7 @@ from rolloutobs.console.model import (
     Status,
     Workload,
 )
-from rolloutobs.console.rollouts import begun, ended, is_another
+from rolloutobs.console.rollouts import begun, ended, is_another, is_stale, replaced
 from rolloutobs.console.standing import Answer, Hook, answer, standing
 
 __all__ = ["QUIET_SECONDS", "Archive", "Board", "Kept"]
@@ -79,6 +79,9 @@ class Board:
         must be quick. Whoever sends traces sets it."""
         self._lock = threading.RLock()
         self._statuses: dict[Key, Status] = {}
+        self._began = clock()
+        self._asked: dict[Key, float] = {}
+        """When somebody last asked about a workload's rollout by its id."""
         self.unsaved = ""
         """Why the last change could not be kept; empty: it was."""
 
@@ -126,6 +129,7 @@ class Board:
         for key in list(keys):
             with self._lock:
                 gone = self._statuses.pop(key, None)
+                self._asked.pop(key, None)
             if gone is not None:
                 self.changed(key)
 
@@ -141,6 +145,7 @@ class Board:
                 if since is None or since >= before:
                     continue
                 del self._statuses[key]
+                self._asked.pop(key, None)
                 if self._archive:
                     self._archive.drop(key)
             self.changed(key)
@@ -205,14 +210,19 @@ class Board:
 
     def speak_of(self, key: Key, id_: str, hook: Hook | None = None) -> Status | None:
         """Return what is known of the rollout that a caller names: another one begins, or this one gets its
-        name."""
+        name. One that has been replaced is over, whoever goes on asking."""
         with self._lock:
             status = self._statuses.get(key)
             if status is None:
                 return None
+            now = self._clock()
+            if is_stale(status.rollout, id_, now - self._asked.get(key, self._began), hook):
+                return replace(status, rollout=replaced(status.rollout, id_), seen=None)
+            if id_:
+                self._asked[key] = now
             if is_another(status.rollout, status.seen, id_, hook):
                 why = f"{hook.value if hook else 'the verdict'} was asked for with another rollout's id"
-                self._begin(key, begun(status.rollout, self._clock(), why, id_))
+                self._begin(key, begun(status.rollout, now, why, id_))
             elif id_ and not status.rollout.id:
                 self._set(key, replace(status.rollout, id=id_))
             return self._statuses[key]

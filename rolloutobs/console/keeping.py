@@ -113,9 +113,10 @@ def _read(plain: Mapping[str, Any]) -> Kept:
         raise ValueError(f"its format is {plain['serve']!r}, this version writes {FORMAT}")
     rollout = dict(plain["rollout"])
     overriding = rollout.pop("overriding")
+    past = tuple(map(str, rollout.pop("past", ())))
     if overriding is not None:
         overriding = Overriding(**{**overriding, "decision": Decision(overriding["decision"])})
     return (
-        Rollout(**rollout, overriding=overriding),
+        Rollout(**rollout, overriding=overriding, past=past),
         tuple(Happening(**each) for each in plain["happenings"]),
     )

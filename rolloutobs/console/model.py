@@ -112,6 +112,8 @@ class Rollout:
     gone_since: float | None = None
     """Since when there has been no canary; ``None``: there is one, or there has not been any."""
     overriding: Overriding | None = None
+    past: tuple[str, ...] = ()
+    """Ids of the last few rollouts before it, oldest first."""
     judged: str = ""
     """What was last told of it: `Standing.word`. The same is told once, over restarts and while its source is
     away. Empty: nothing was."""

@@ -82,7 +82,9 @@ def standing(status: Status, now: float) -> Standing:
     trouble = _trouble(status, now)
     seen = status.seen
     if seen is None or trouble:
-        return _unknown(trouble or "the first look at this rollout is not over yet", trouble, overriding)
+        phase = status.rollout.phase
+        why = f"the rollout is over ({phase})" if phase else "the first look at this rollout is not over yet"
+        return _unknown(trouble or why, trouble, overriding)
     report = replace(
         seen.report,
         rails=status.rails,

@@ -127,7 +127,7 @@ class OverrideCall:
 def _mapping(body: bytes) -> Mapping[str, Any]:
     try:
         plain = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequestError(f"the body is not JSON: {error}") from None
     if not isinstance(plain, Mapping):
         raise BadRequestError("the body is no JSON object")

@@ -21,7 +21,7 @@ from rolloutobs.console.model import (
     Workload,
 )
 from rolloutobs.console.presence import Presence
-from rolloutobs.console.standing import Hook
+from rolloutobs.console.standing import Hook, standing
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.testing import FakeClock
 
@@ -85,7 +85,7 @@ def test_a_rollout_from_its_first_call_to_the_next_one(board, clock):
     # The same template once more: its first calls begin it.
     assert hook(board, Hook.CONFIRM_ROLLOUT, "b") == 200
     assert board.get(KEY).rollout == Rollout(
-        3, clock(), "confirm-rollout was asked for with another rollout's id", "b"
+        3, clock(), "confirm-rollout was asked for with another rollout's id", "b", past=("a",)
     )
     assert board.changes == [KEY] * 3
 
@@ -97,7 +97,7 @@ def test_a_name_is_given_to_the_rollout_under_way(board, clock):
     assert board.speak_of(KEY, "").rollout.number == 1
     # But not to one whose canary is gone, nor to one that had traffic before the first call about it.
     board.over(KEY, 1, RolloutOverError("the canary is 2 now, and was 1", 990.0))
-    assert board.get(KEY).rollout == Rollout(2, 990.0, "the canary is 2 now, and was 1")
+    assert board.get(KEY).rollout == Rollout(2, 990.0, "the canary is 2 now, and was 1", past=("hash",))
     board.tell(KEY, 2, seen(Decision.PROMOTE, clock(), canary=False))
     assert board.speak_of(KEY, "hash-2").rollout.number == 3
     board.over(KEY, 3, RolloutOverError("the canary is 3 now, and was 2", 990.0))
@@ -105,6 +105,30 @@ def test_a_name_is_given_to_the_rollout_under_way(board, clock):
     assert hook(board, Hook.PRE_ROLLOUT, "hash-3") == 200
     assert board.get(KEY).rollout.number == 5
     assert board.hook(("no", "body"), Hook.ROLLBACK, "a", "", "") is None
+
+
+def test_who_goes_on_asking_about_the_rollout_before_disturbs_nobody(board, clock, tmp_path):
+    """Two pipelines ask, the older of which has not noticed that it is out of date."""
+    assert board.speak_of(KEY, "a").rollout.id == "a"
+    board.speak_of(KEY, "b")
+    board.tell(KEY, 2, seen(Decision.PROMOTE, clock()))
+    for _ in range(3):
+        clock.advance(599)
+        board.tell(KEY, 2, seen(Decision.PROMOTE, clock()))
+        stale = standing(board.speak_of(KEY, "a"), clock())
+        assert (stale.decision, stale.sentence) == (
+            Decision.HOLD,
+            "HOLD: the rollout is over (replaced by b).",
+        )
+        assert hook(board, Hook.CONFIRM_TRAFFIC_INCREASE, "a") == 409
+        assert standing(board.speak_of(KEY, "b"), clock()).decision is Decision.PROMOTE
+    assert made(tmp_path, clock).speak_of(KEY, "a").rollout.phase == "replaced by b"
+    # But a template that is rolled out once more begins: by its first calls, or when nobody asks about the
+    # other.
+    assert hook(board, Hook.PRE_ROLLOUT, "a") == 200
+    assert board.get(KEY).rollout.past == ("b",)
+    clock.advance(601)
+    assert board.speak_of(KEY, "b").rollout.number == 4
 
 
 def test_everything_but_looks_survives_a_restart(board, clock, tmp_path):
