@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from rolloutobs import foreign, semconv
-from rolloutobs.checkup import platform, sides
+from rolloutobs.checkup import parts, platform, sides
 from rolloutobs.checkup.answers import ALL_APPS, APPS, Answers, app_of, counted, job_of
 from rolloutobs.checkup.model import Finding, Level
 from rolloutobs.identity import UNKNOWN_VERSION
@@ -32,6 +32,7 @@ QUERIES: Final[Mapping[str, str]] = {
     ),
     **sides.QUERIES,
     **platform.QUERIES,
+    **parts.QUERIES,
 }
 """By what they tell; each is an instant query."""
 
@@ -47,6 +48,7 @@ def check(answers: Answers) -> list[Finding]:
         *_renamed(answers),
         *sides.check(answers),
         *platform.check(answers),
+        *parts.check(answers),
         *_troubles(answers),
     ]
 

@@ -27,8 +27,9 @@ _DESCRIPTION: Final = """\
 Look at the /metrics of one process, or at the Prometheus that scrapes many, and say what is wrong, and how to
 mend it: identity labels that are missing or renamed, label sets that overflow, failures of telemetry itself;
 and what it costs. Of a Prometheus also: whether both tracks are scraped and told apart, synthetic traffic is
-kept apart, buckets are fine and the same on both sides, kube-state-metrics knows the versions of pods, clocks
-agree, scrapes come often enough for the rules, and all rules are loaded.
+kept apart, buckets are fine and the same on both sides, kube-state-metrics knows the versions of pods, the
+collector, the gate's server and the watcher are scraped, clocks agree, scrapes come often enough for the
+rules, and all rules are loaded.
 """
 
 _EPILOG: Final = """\

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from examples.shop.journey import checkout
 from rolloutobs.cli import COMMANDS
@@ -69,6 +70,34 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         for entry in container.get("env", ()):
             if entry["name"] == "CHECKS":
                 yield "synthetic", entry["value"].split()
+
+
+ENTRYPOINTS = {
+    "gate": "rolloutobs", "serve": "rolloutobs", "watcher": "rolloutobs", "synthetic": "rolloutobs-synthetic",
+    "collector": "rolloutobs-collector", "flagger-checks": "loadtester", "shop": "uvicorn",
+}  # fmt: skip
+"""What the arguments of a container are for, by its image."""
+
+
+def test_images_begin_with_what_reads_the_arguments() -> None:
+    found = {
+        name: re.findall(r'^ENTRYPOINT \["([\w-]+)"', stage, re.MULTILINE) for name, stage in images().items()
+    }
+    assert {name: begins[-1] for name, begins in found.items() if begins} == ENTRYPOINTS
+
+
+@pytest.mark.parametrize("name", ["argo-rollouts", "flagger", "overlays/shop"])
+def test_the_shop_is_an_app_that_listens_on_its_port(name: str) -> None:
+    shops = [each for _, each in containers(name) if each["image"].startswith("rolloutobs-shop:")]
+    assert shops
+    for each in shops:
+        given = uvicorn.main.make_context("uvicorn", list(each["args"])).params
+        assert [given["port"]] == [port["containerPort"] for port in each["ports"]]
+        assert given["host"] == "0.0.0.0"
+        module, _, attribute = given["app"].partition(":")
+        # Read and not run: it instruments itself.
+        source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8")
+        assert re.search(rf"^{attribute}\b.* = ", source, re.MULTILINE), given["app"]
 
 
 def test_every_command_line_is_understood(tmp_path: Path) -> None:

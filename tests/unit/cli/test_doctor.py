@@ -94,6 +94,9 @@ HEALTHY = {
     "kube labels": [({}, 9)],
     "age": [({"app": "shop", "job": "shop"}, 3)],
     "samples": [({"job": "shop"}, 20)],
+    "the collector": [({}, 10)],
+    "the gate's server": [({}, 6)],
+    "the watcher": [({}, 6)],
 }
 
 
@@ -164,6 +167,10 @@ SIDE = {"namespace": "web", "app": "shop", "version": "1.2.0"}
         (row("nodes", {"instance": "n1"}, 40), "clock of n1 is 40 s", "NTP"),
         (row("unreadable", {"resource": "pods"}), "it may not read pods", "ClusterRole"),
         (row("wrong track", {"namespace": "a", "workload": "b"}, 3), "a/b: 3 pods say", "status lists them"),
+        (
+            row("parts down", {"job": "rolloutobs-serve", "namespace": "rolloutobs"}, 1),
+            "job 'rolloutobs-serve' in 'rolloutobs': 1 target cannot", "network policy",
+        ),
         ({"rules": RULES[1:]}, MISSING, "ruleSelector"),
         ({"error": "many-to-many"}, f"{RULES[0]} cannot be evaluated: many-to-many", "/rules"),
         ({"version": "2.37.1"}, "version 2.37.1 does not know keep_firing_for", "2.42"),
@@ -185,6 +192,11 @@ def test_what_is_wrong_with_a_cluster_and_how_it_is_mended(given, what, advice, 
     [
         ({"rules": None}, "this server does not list its rules"),
         ({"rows": {"kube": [], "kube labels": []}}, "no series of kube_pod_info"),
+        (row("the watcher"), "the watcher is not scraped"),
+        (
+            {"rows": {"the collector": [], "the gate's server": [], "the watcher": []}},
+            "the collector, the gate's server and the watcher are not scraped",
+        ),
         (row("now", {}, 1000), "Prometheus' clock is -"),
         (row("samples", {"job": "shop"}, 6), "job 'shop' is scraped every 50 s"),
         (row("some tracks", {}, 1), "no kube_pod_labels with the track"),

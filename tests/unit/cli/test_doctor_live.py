@@ -34,6 +34,9 @@ def series(now: float) -> Iterator[tuple[str, float, float, float]]:
         labels = f'namespace="{app}", pod="{pod}", label_app_kubernetes_io_name="{app}"'
         yield f'kube_pod_labels{{{labels}, label_app_kubernetes_io_version="{version}"}}', 1, 0, 15
         yield f'kube_pod_status_phase{{namespace="{app}", pod="{pod}", phase="Running"}}', 1, 0, 15
+    yield 'rum_beacons_total{job="rolloutobs-collector", outcome="accepted"}', 10, 0, 15
+    yield 'rolloutobs_watcher_lists_total{job="rolloutobs-watcher", resource="pods"}', 10, 0, 15
+    yield 'up{job="rolloutobs-watcher", namespace="rolloutobs"}', 1, 0, 15
     yield from shop(now)
     yield from cart(now)
 
@@ -144,11 +147,13 @@ def test_an_app_that_is_well(prometheus: str, capsys: pytest.CaptureFixture[str]
                 "clock: samples are fresh, and no process has started in the future",
                 "interval: job 'shop' in 'shop' is scraped every 15 s",
                 "series: app 'shop': 420 series in its largest process",
+                "parts: the collector and the watcher are scraped",
                 *rules,
             ],
             "note": [
                 "version: job 'old' in 'cart' has 1 series of requests without a version",
                 "kube-state-metrics: no kube_pod_labels with the track, and apps have one",
+                "parts: the gate's server is not scraped",
             ],
             "bad": [],
         },
@@ -178,6 +183,7 @@ def test_an_app_that_is_ill(prometheus: str, capsys: pytest.CaptureFixture[str])
             "buckets: app 'cart': the bounds 0.1 and 2 s are a factor 20 apart",
             "series: app 'cart': 20000 series in its largest process",
             "series: app 'cart': relabelling drops 5000 samples of a scrape",
+            "parts: the gate's server is not scraped",
         ],
     )
 
