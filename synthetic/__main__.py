@@ -106,8 +106,9 @@ async def _run(given: argparse.Namespace) -> ExitCode:
             # No browser, or none any more: what was seen so far is reported all the same.
             print(f"rolloutobs-synthetic: {problem}", file=sys.stderr)
             code = ExitCode.INFRASTRUCTURE
+        counted = time.monotonic()
         told = publisher.close()
-        await until_read(stop)
+        await until_read(counted, stop)
     return told if code is ExitCode.PASS or told is ExitCode.PRODUCT else code
 
 

@@ -61,17 +61,22 @@ class Endpoint:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._server.server_port}/metrics"
 
-    async def wait_until_read(self, seconds: float, stop: asyncio.Event) -> None:
-        """Wait until somebody has read what is there now, at most `seconds` and not after `stop`.
+    async def wait_until_read(self, since: float, seconds: float, stop: asyncio.Event) -> None:
+        """Wait until somebody has read what there is, at most `seconds` and not after `stop`.
 
         What is counted last, and how it all ended, would be seen by nobody if the process ended with it.
+
+        Args:
+            since: when the last was counted, in monotonic seconds.
+            seconds: longest wait.
+            stop: told from outside.
         """
-        asked = monotonic()
-        if seconds <= 0 or stop.is_set():
+        until = monotonic() + seconds
+        if seconds <= 0 or stop.is_set() or self._server.read_at >= since:
             return
         print(f"waiting up to {seconds:g} s for a last scrape (Ctrl-C ends it)", file=sys.stderr, flush=True)
-        while self._server.read_at < asked:
-            if stop.is_set() or monotonic() >= asked + seconds:
+        while self._server.read_at < since:
+            if stop.is_set() or monotonic() >= until:
                 log.warning("ends without a last scrape: nobody read %s meanwhile", self.url)
                 return
             await asyncio.sleep(_LOOK_SECONDS)
@@ -127,11 +132,12 @@ def serve(metrics: Collector, host: str, port: int) -> Iterator[Endpoint]:
 @contextmanager
 def listen(
     given: argparse.Namespace, metrics: Collector
-) -> Iterator[Callable[[asyncio.Event], Awaitable[None]]]:
+) -> Iterator[Callable[[float, asyncio.Event], Awaitable[None]]]:
     """Serve while the block runs, where the options say so, and say where.
 
     Yields:
-        What waits for a last scrape, or until its argument is set; not at all where nothing is served.
+        What waits for a scrape since the first of its arguments (monotonic seconds), or until the second is
+        set; not at all where nothing is served.
 
     Raises:
         ConfigurationError: an option has no valid value, or the address cannot be listened on.
@@ -142,8 +148,8 @@ def listen(
         return
     with serve(metrics, *parse_listen(given.listen, "--listen")) as endpoint:
         print(f"metrics at {endpoint.url}", flush=True)
-        yield lambda stop: endpoint.wait_until_read(seconds, stop)
+        yield lambda since, stop: endpoint.wait_until_read(since, seconds, stop)
 
 
-async def _do_not_wait(_: asyncio.Event) -> None:
+async def _do_not_wait(_: float, __: asyncio.Event) -> None:
     return

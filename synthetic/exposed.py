@@ -1,4 +1,4 @@
-"""What everything exposed by checks and loads has in common: one lock, and a count of what failed."""
+"""What all that checks and loads expose has in common: one lock, a count of what failed, and few names."""
 
 from __future__ import annotations
 
@@ -12,11 +12,30 @@ from prometheus_client.registry import Collector
 from rolloutobs import semconv
 from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily
 
-__all__ = ["Exposed", "Family"]
+__all__ = ["Exposed", "Family", "Steps"]
 
 Family = CounterFamily | GaugeFamily | HistogramFamily
 _INTERNAL_PLACES = ("artifacts", "push", "report")
 """What a check or a load may fail to do; the label ``where``."""
+
+
+_MOST_STEPS = 50
+_OTHERS = "_others"
+
+
+class Steps:
+    """The values of the label ``step``: the first fifty names, the empty one not among them, and one more for
+    all others. A journey may make names of numbers, and each would be a series for ever."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def label(self, name: str) -> str:
+        """Return the label of the step `name`."""
+        if name and name not in self._known and len(self._known) >= _MOST_STEPS:
+            return _OTHERS
+        self._known |= {name} - {""}
+        return name
 
 
 class Exposed(Collector, ABC):

@@ -7,12 +7,13 @@ track of a pair without the other. `synthetic.endpoint` serves them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 from rolloutobs import semconv
 from rolloutobs.identity import Track
 from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily
-from synthetic.exposed import Exposed, Family
+from synthetic.exposed import Exposed, Family, Steps
 from synthetic.journey import StepResult
 from synthetic.result import CheckOutcome, Pair, PairVerdict, TrackRun
 from synthetic.target import Proven, Target
@@ -47,6 +48,7 @@ class CheckMetrics(Exposed):
     def __init__(self, app: str, checks: Sequence[str], targets: Sequence[Target]) -> None:
         super().__init__("check")
         self._app = app
+        self._steps: defaultdict[str, Steps] = defaultdict(Steps)
         self._runs = CounterFamily(
             semconv.SYNTHETIC_CHECK_RUNS_TOTAL,
             "Runs of a synthetic check; an empty step is the whole journey, counted in pairs of both tracks.",
@@ -82,7 +84,8 @@ class CheckMetrics(Exposed):
 
     def publish(self, pair: Pair) -> None:
         """Count a pair, both tracks at once."""
-        steps = {step.name for run in pair.runs for step in run.steps}
+        label = self._steps[pair.check].label
+        steps = dict.fromkeys(label(step.name) for run in pair.runs for step in run.steps)
         with self._lock:
             for run, outcome in zip(pair.runs, pair.published, strict=True):
                 track = run.target.track.value
@@ -113,25 +116,26 @@ class CheckMetrics(Exposed):
     def _count(self, check: str, run: TrackRun, outcome: CheckOutcome) -> None:
         labels = (self._app, run.version, run.target.track.value, check)
         self._runs.cell(*labels, WHOLE_JOURNEY, outcome.value).inc()
+        label = self._steps[check].label
         for step in run.steps:
             came_to = _step_outcome(outcome, step)
-            self._runs.cell(*labels, step.name, came_to.value).inc()
+            self._runs.cell(*labels, label(step.name), came_to.value).inc()
             if came_to is CheckOutcome.PASS:
-                self._duration.cell(*labels, step.name).observe(step.seconds)
+                self._duration.cell(*labels, label(step.name)).observe(step.seconds)
         if outcome is CheckOutcome.PASS:
             self._duration.cell(*labels, WHOLE_JOURNEY).observe(run.seconds)
         if outcome in (CheckOutcome.PASS, CheckOutcome.FAIL):
             # Failed journeys too: one that missed its budget is the one that matters.
-            self._count_vitals(labels, run)
+            self._count_vitals(labels, run, label)
         if run.outcome is CheckOutcome.PASS:
             self._last_success.cell(*labels).value = run.ended
         if run.outcome is CheckOutcome.INCONCLUSIVE or run.proof.proven in (Proven.WRONG, Proven.UNKNOWN):
             self._mismatch.cell(*labels).inc()
 
-    def _count_vitals(self, labels: tuple[str, ...], run: TrackRun) -> None:
+    def _count_vitals(self, labels: tuple[str, ...], run: TrackRun, label: Callable[[str], str]) -> None:
         for page in run.pages:
             for vital, value in page.values.items():
-                self._vitals[vital].cell(*labels, page.step).observe(value)
+                self._vitals[vital].cell(*labels, label(page.step)).observe(value)
 
 
 def _step_outcome(journey: CheckOutcome, step: StepResult) -> CheckOutcome:

@@ -25,13 +25,17 @@ log = logging.getLogger(__name__)
 TRACE = "trace.zip"
 HIDE = """([values, hidden]) => {
   const clean = (text) => values.reduce((left, value) => left.split(value).join(hidden), text);
-  for (const field of document.querySelectorAll('input, textarea')) {
-    if (clean(field.value) !== field.value) { field.type = 'text'; field.value = clean(field.value); }
-  }
-  const texts = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);
-  for (let node = texts.nextNode(); node; node = texts.nextNode()) {
-    if (clean(node.data) !== node.data) node.data = clean(node.data);
-  }
+  const hide = (root) => {
+    for (const field of root.querySelectorAll('input, textarea')) {
+      if (clean(field.value) !== field.value) { field.type = 'text'; field.value = clean(field.value); }
+    }
+    const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+      if (clean(node.data) !== node.data) node.data = clean(node.data);
+    }
+    for (const element of root.querySelectorAll('*')) if (element.shadowRoot) hide(element.shadowRoot);
+  };
+  hide(document);
 }"""
 """Replaces secrets in what a page shows, before it is photographed."""
 

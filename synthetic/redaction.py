@@ -1,4 +1,5 @@
-"""Secrets of journeys: read from the environment or files, and kept out of all that is kept or printed.
+"""Secrets of journeys: read from the environment or files, and kept out of all that is kept or printed; so is
+what an address calls a token or a password.
 
 Belongs here: reading them, and replacing them in texts and bytes in the forms in which they travel.
 """
@@ -15,9 +16,18 @@ from urllib.parse import quote, quote_plus
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.variables import secret
 
-__all__ = ["HIDDEN", "Secrets"]
+__all__ = ["HIDDEN", "SENSITIVE", "Secrets"]
 
 HIDDEN = "[secret]"
+SENSITIVE = re.compile(
+    r"pass(word|wd)?|secret|token|api[-_]?key|session|signature|credential|auth", re.IGNORECASE
+)
+"""Found in names of headers and of parts of a query whose values are kept nowhere."""
+_NAME = r"[\w.\[\]-]{0,80}"
+"""Bounded, for pages may show anything, and long words would be searched again and again."""
+_IN_ADDRESS = re.compile(
+    rf"""([?&#;](?:amp;)?{_NAME}(?:{SENSITIVE.pattern}){_NAME}=)[^&#;\s"'<>\\]+""", re.IGNORECASE
+)
 _MIN_CHARS = 4
 """A shorter one would stand in half of all words."""
 
@@ -58,13 +68,12 @@ class Secrets:
         return value
 
     def clean(self, text: str) -> str:
-        """Return `text` with every form of every secret replaced."""
-        return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
+        """Return `text` with every form of every secret replaced, and with what addresses in it call one."""
+        text = text if self._pattern is None else self._pattern.sub(HIDDEN, text)
+        return _IN_ADDRESS.sub(rf"\1{HIDDEN}", text)
 
     def clean_bytes(self, content: bytes) -> bytes:
-        """Return `content` with every form of every secret replaced; what is no text stays byte by byte."""
-        if self._pattern is None:
-            return content
+        """Return `content` likewise; what is no text stays byte by byte."""
         return self.clean(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
     def hide(self, value: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from rolloutobs.semconv import BAGGAGE_SIGNATURE
-from synthetic.redaction import HIDDEN, Secrets
+from synthetic.redaction import HIDDEN, SENSITIVE, Secrets
 
 __all__ = ["HAR", "scrubbed_har", "scrubbed_trace"]
 
@@ -22,9 +22,6 @@ HAR = "network.har"
 """Name of the file."""
 _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 _ADDRESSES = frozenset({"location", "content-location", "referer"})
-_WORD = re.compile(
-    r"pass(word|wd)?|secret|token|api[-_]?key|session|signature|credential|auth", re.IGNORECASE
-)
 _SIGNED = re.compile(rf"({re.escape(BAGGAGE_SIGNATURE)}=)[^,;]*")
 _PICTURES = (".jpeg", ".jpg", ".png", ".webp")
 
@@ -84,7 +81,7 @@ def _scrub_entry(entry: dict[str, Any]) -> None:
         for cookie in message.get("cookies", []):
             cookie["value"] = HIDDEN
     for pair in request.get("queryString", []):
-        pair["value"] = HIDDEN if _WORD.search(pair["name"]) else pair["value"]
+        pair["value"] = HIDDEN if SENSITIVE.search(pair["name"]) else pair["value"]
     if "redirectURL" in response:
         response["redirectURL"] = _url(response["redirectURL"])
     if "url" in request:
@@ -94,7 +91,7 @@ def _scrub_entry(entry: dict[str, Any]) -> None:
 
 
 def _header(name: str, value: str) -> str:
-    if name in _HEADERS or _WORD.search(name):
+    if name in _HEADERS or SENSITIVE.search(name):
         return HIDDEN
     if name in _ADDRESSES:
         return _url(value)
@@ -104,7 +101,7 @@ def _header(name: str, value: str) -> str:
 def _url(url: str) -> str:
     parts = urlsplit(url)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
-    if not any(_WORD.search(name) for name, _ in pairs):
+    if not any(SENSITIVE.search(name) for name, _ in pairs):
         return url
-    kept = [(name, HIDDEN if _WORD.search(name) else value) for name, value in pairs]
+    kept = [(name, HIDDEN if SENSITIVE.search(name) else value) for name, value in pairs]
     return parts._replace(query=urlencode(kept, safe="[]")).geturl()

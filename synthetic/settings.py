@@ -128,9 +128,14 @@ def parse_base_url(text: str, source: str) -> str:
     """Return `text` as a base URL without trailing slash, query or fragment.
 
     Raises:
-        ConfigurationError: it is not an absolute http(s) URL.
+        ConfigurationError: it is not an absolute http(s) URL, or has a password in it.
     """
     parts = urlsplit(text.strip())
+    if "@" in parts.netloc:
+        raise ConfigurationError(
+            f"{source} has a user's name in it, and reports name the address; leave it out (a journey has "
+            "shop.authorize_basic)"
+        )
     try:
         port_is_valid = parts.port is None or parts.port > 0
     except ValueError:

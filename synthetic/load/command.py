@@ -69,9 +69,10 @@ async def load(given: argparse.Namespace, targets: Sequence[Target], stop: async
             verdict = judge_load(result, thresholds)
             metrics.update(result)
             metrics.end(verdict, time.time())
+            counted = time.monotonic()
             written = _leave(given, result, verdict, metrics)
             print(load_text(result, verdict), flush=True)
-            await until_read(stop)
+            await until_read(counted, stop)
     finally:
         pusher.close()
     return verdict.code if written or verdict.code is ExitCode.PRODUCT else ExitCode.INFRASTRUCTURE

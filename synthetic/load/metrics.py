@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from rolloutobs import semconv
 from rolloutobs.telemetry.cells import CounterFamily, GaugeFamily, HistogramFamily, NumberCell
-from synthetic.exposed import Exposed, Family
+from synthetic.exposed import Exposed, Family, Steps
 from synthetic.load.histogram import Histogram
 from synthetic.load.judging import LoadVerdict
 from synthetic.load.results import Endpoint, LoadResult, TrackLoad
@@ -18,9 +18,6 @@ __all__ = ["LoadMetrics"]
 _LABELS = (*semconv.IDENTITY_LABELS, semconv.LABEL_LOAD)
 _STEP = (*_LABELS, semconv.LABEL_STEP)
 _LOAD = (semconv.LABEL_APP, semconv.LABEL_LOAD)
-_MOST_STEPS = 50
-"""Names of requests; the others are counted together."""
-_OTHERS = "_others"
 BOUNDS = tuple(round(0.005 * 1.5**i, 6) for i in range(22))
 """Upper bounds in seconds: those of the server's own histogram (factor 1.5 from 5 ms), and two more, for what
 waits before it is sent."""
@@ -32,7 +29,7 @@ class LoadMetrics(Exposed):
     def __init__(self, app: str, load: str) -> None:
         super().__init__("load")
         self._app, self._load = app, load
-        self._steps: set[str] = set()
+        self._steps = Steps()
         self._requests = CounterFamily(
             semconv.SYNTHETIC_LOAD_REQUESTS_TOTAL, "Requests of a load.", (*_STEP, semconv.LABEL_OUTCOME)
         )
@@ -89,7 +86,7 @@ class LoadMetrics(Exposed):
         identity = (self._app, version, load.name, self._load)
         by_step: dict[str, list[Endpoint]] = {}
         for each in load.endpoints:
-            by_step.setdefault(self._step(f"{each.method} {each.name}"), []).append(each)
+            by_step.setdefault(self._steps.label(f"{each.method} {each.name}"), []).append(each)
         for step, endpoints in by_step.items():
             failures = sum(each.failures for each in endpoints)
             durations = Histogram.merged(each.corrected for each in endpoints)
@@ -106,12 +103,6 @@ class LoadMetrics(Exposed):
             cell.sum = total
         wrong = sum(load.proven.get(each.value, 0) for each in (Proven.WRONG, Proven.UNKNOWN))
         self._grow(self._mismatch.cell(*identity), wrong)
-
-    def _step(self, name: str) -> str:
-        if name not in self._steps and len(self._steps) >= _MOST_STEPS:
-            return _OTHERS
-        self._steps.add(name)
-        return name
 
     def _grow(self, cell: NumberCell, value: float) -> None:
         """Raise a counter to `value`: the sum over workers is short of one that is late, and no counter goes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
+from time import monotonic
 
 import pytest
 
@@ -47,7 +48,7 @@ async def test_what_is_counted_last_is_waited_for_until_it_has_been_read():
     with serve(metrics(), "127.0.0.1", 0) as endpoint:
         # What was read before does not count.
         await asyncio.to_thread(read, endpoint.url)
-        waiting = asyncio.create_task(endpoint.wait_until_read(600.0, asyncio.Event()))
+        waiting = asyncio.create_task(endpoint.wait_until_read(monotonic(), 600.0, asyncio.Event()))
         for _ in range(100):
             await asyncio.sleep(0)
         assert not waiting.done()
@@ -55,22 +56,29 @@ async def test_what_is_counted_last_is_waited_for_until_it_has_been_read():
         await asyncio.wait_for(waiting, 60)
 
 
+async def test_what_has_been_read_since_it_was_counted_is_not_waited_for():
+    with serve(metrics(), "127.0.0.1", 0) as endpoint:
+        counted = monotonic()
+        await asyncio.to_thread(read, endpoint.url)
+        await asyncio.wait_for(endpoint.wait_until_read(counted, 600.0, asyncio.Event()), 60)
+
+
 async def test_nobody_is_waited_for_longer_than_asked(caplog):
     with serve(metrics(), "127.0.0.1", 0) as endpoint:
-        await asyncio.wait_for(endpoint.wait_until_read(0.01, asyncio.Event()), 60)
+        await asyncio.wait_for(endpoint.wait_until_read(monotonic(), 0.01, asyncio.Event()), 60)
         assert "ends without a last scrape" in caplog.text
         caplog.clear()
-        await endpoint.wait_until_read(0.0, asyncio.Event())
+        await endpoint.wait_until_read(monotonic(), 0.0, asyncio.Event())
         stop = asyncio.Event()
         stop.set()
-        await endpoint.wait_until_read(600.0, stop)
+        await endpoint.wait_until_read(monotonic(), 600.0, stop)
         assert not caplog.text
 
 
 async def test_a_stop_ends_the_wait():
     with serve(metrics(), "127.0.0.1", 0) as endpoint:
         stop = asyncio.Event()
-        waiting = asyncio.create_task(endpoint.wait_until_read(600.0, stop))
+        waiting = asyncio.create_task(endpoint.wait_until_read(monotonic(), 600.0, stop))
         await asyncio.sleep(0)
         stop.set()
         await asyncio.wait_for(waiting, 60)

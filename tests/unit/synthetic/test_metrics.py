@@ -127,3 +127,15 @@ def test_no_scrape_sees_half_a_pair():
     thread.join()
     assert all(stable == canary for stable, canary in seen)
     assert runs(metrics)["canary", "1.2.0", "", "pass"] == 300
+
+
+def test_steps_that_are_named_by_number_do_not_become_series_without_end():
+    metrics = CheckMetrics("shop", ["checkout"], (STABLE, CANARY))
+    for number in range(40):
+        steps = [StepResult(f"order {2 * number + more}", 0.1) for more in range(2)]
+        metrics.publish(pair(run(STABLE, CheckOutcome.PASS, *steps), run(CANARY, CheckOutcome.PASS, *steps)))
+    found = {key: value for key, value in runs(metrics).items() if key[0] == "canary" and key[3] == "pass"}
+    assert len(found) == 52
+    assert found["canary", "1.2.0", "order 49", "pass"] == 1
+    assert found["canary", "1.2.0", "_others", "pass"] == 30
+    assert found["canary", "1.2.0", "", "pass"] == 40

@@ -227,17 +227,21 @@ def test_a_secret_is_in_no_output_and_no_artifact(serve, shop_type, tmp_path, mo
 
         async def sign_in(page, shop):
             password = shop.secret("SHOP_PASSWORD")
-            await shop.open("/?q=" + quote(password))
+            await shop.open("/?q=" + quote(password) + "&reset_token=n3ver-asked-for&page=2")
             await page.evaluate('''(p) => {
                 document.body.insertAdjacentHTML("afterbegin", "<input id=field><p id=shown></p>");
                 document.getElementById("shown").textContent = "you typed " + p;
+                const shadow = document.getElementById("shown").attachShadow({mode: "open"});
+                shadow.textContent = p;
+                const tell = () => console.log("in the shadow: " + shadow.textContent.includes("[secret]"));
+                new MutationObserver(tell).observe(shadow, {subtree: true, characterData: true});
                 console.log("typed " + p);
                 const headers = {"x-mine": btoa(unescape(encodeURIComponent(p)))};
                 fetch("/api/checkout", {method: "POST", body: JSON.stringify({p}), headers});
             }''', password)
             await page.fill("#field", password)
             async with shop.step("sign in as " + password):
-                assert shop.track == "stable", "wrong password: " + password
+                assert shop.track == "stable", "wrong password: " + password + " at " + page.url
         """)
     )
     stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
@@ -256,11 +260,13 @@ def test_a_secret_is_in_no_output_and_no_artifact(serve, shop_type, tmp_path, mo
         assert not [name for name in trace.namelist() if name.endswith((".jpeg", ".png"))]
     assert {"run.json", "console.txt", "screenshot.png", "network.har", "out.json", "out.html"} <= set(texts)
     assert "typed [secret]" in texts["console.txt"]
+    assert "in the shadow: true" in texts["console.txt"]
+    assert "&page=2" in texts["network.har"]
     assert "wrong password: [secret]" in texts["stdout"]
     # In whatever form it travelled, these parts of it are in every one.
     leaked = {
         name for name, text in texts.items()
-        for form in ("p&ss", "p%26ss", "p\\u0026ss", "p&amp;ss", "cCZzcyAid8O2cm")
+        for form in ("p&ss", "p%26ss", "p\\u0026ss", "p&amp;ss", "cCZzcyAid8O2cm", "n3ver-asked-for")
         if form in text
     }  # fmt: skip
     assert leaked == set()

@@ -24,6 +24,27 @@ def test_a_secret_from_a_variable_and_from_a_file(tmp_path):
     assert secrets.clean_bytes(b"\xff hunter2 \x00") == b"\xff [secret] \x00"
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "at http://s/reset?page=2&reset_token=abc, waiting",
+            "at http://s/reset?page=2&reset_token=[secret] waiting",
+        ),
+        (
+            '<a href="/?api-key=k1&amp;x=2#access_token=t">',
+            '<a href="/?api-key=[secret]&amp;x=2#access_token=[secret]">',
+        ),
+        ('{"url":"http://s/?PASSWORD=p%20q"}', '{"url":"http://s/?PASSWORD=[secret]"}'),
+        ("http://s/?page=2&sort=name and token=abc", "http://s/?page=2&sort=name and token=abc"),
+    ],
+)
+def test_what_an_address_calls_a_token_is_one_though_no_journey_asked_for_it(text, told):
+    secrets = Secrets({})
+    assert secrets.clean(text) == told
+    assert secrets.clean(told) == told
+
+
 @pytest.mark.parametrize("environ", [{}, {"PIN": "abc"}, {"PIN_FILE": "/none"}])
 def test_no_secret_and_one_too_short_to_be_hidden(environ):
     with pytest.raises(ConfigurationError, match="PIN"):

@@ -44,6 +44,12 @@ def test_what_is_no_address(text):
         parse_listen(text, "--listen")
 
 
+def test_an_address_with_a_password_is_refused_without_showing_it():
+    with pytest.raises(ConfigurationError, match="--canary has a user's name in it") as refused:
+        parse_base_url("https://me:hunter2@shop.example", "--canary")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_base_urls_lose_what_is_no_base():
     assert parse_base_url("http://127.0.0.1:8002/", "--canary") == "http://127.0.0.1:8002"
     assert parse_base_url(" https://shop.example/eu/?a=1#b ", "--canary") == "https://shop.example/eu"
