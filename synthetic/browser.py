@@ -32,6 +32,7 @@ from synthetic.visit import (
     Visit,
     as_result,
     common_fault,
+    is_of_a_handler,
     is_signed_out,
 )
 from synthetic.visitor import Visitor
@@ -202,6 +203,9 @@ async def walk(browser: Browser, trip: Trip) -> Visit:
     finally:
         await visitor.close()
     problem = journey.stray or problem
+    if is_of_a_handler(problem):
+        # What it raised last, while the context was closed, would be raised in the next walk.
+        await _is_alive(browser)
     fault, error = judge(problem, trip)
     if journey.page is None:
         # Nothing was asked of the target yet.

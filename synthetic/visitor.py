@@ -166,9 +166,7 @@ class Visitor:
         try:
             async with asyncio.timeout(_LEAVE_SECONDS):
                 for page, wire in list(self._wires.items()):
-                    await wire.watch_everything()
-                    await page.goto("about:blank")
-                    await wire.wait_until_quiet()
+                    await wire.leave(page)
         except Exception as problem:
             self._put_aside("leaving the page", problem)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from synthetic.journey import Walk, first_line
@@ -16,7 +16,7 @@ from synthetic.target import origin_of
 from synthetic.visit import Trip
 
 if TYPE_CHECKING:
-    from playwright.async_api import CDPSession
+    from playwright.async_api import CDPSession, Page
 
 __all__ = ["Wire"]
 
@@ -24,7 +24,19 @@ log = logging.getLogger(__name__)
 
 _SENDINGS = 5
 _QUIET_SECONDS = 0.15
-"""A page is gone when nothing has been in flight for so long; handlers of pagehide run before that begins."""
+"""A page is gone when nothing has been in flight for so long."""
+_LEFT_SECONDS = 2.0
+"""Longest wait for a page to say that it is left; a page that hangs or may send nothing does not."""
+_LEFT = "/__rolloutobs_left"
+# On a busy machine handlers run long after the next page is there. A page's own come before this one, which
+# is the last of the last event. Source: https://html.spec.whatwg.org/multipage/document-lifecycle.html#unloading-documents
+_SAY_WHEN_LEFT = f"""() => {{
+  if (!location.protocol.startsWith('http')) return false;
+  addEventListener('visibilitychange', () => {{
+    if (document.visibilityState === 'hidden') navigator.sendBeacon('{_LEFT}');
+  }});
+  return true;
+}}"""
 
 
 class Wire:
@@ -42,6 +54,7 @@ class Wire:
         self._route = trip.route
         self._in_flight: set[str] = set()
         self._changed = asyncio.Event()
+        self._left = asyncio.Event()
         session.on("Fetch.requestPaused", self._paused)
 
     async def mark_own_origin(self) -> None:
@@ -60,8 +73,14 @@ class Wire:
         self._in_flight.clear()
         await self._session.send("Fetch.enable", {"patterns": stages})
 
-    async def wait_until_quiet(self) -> None:
-        """Return when nothing has been in flight for a moment."""
+    async def leave(self, page: Page) -> None:
+        """Go to an empty page, and return when the handlers of the one that is left have run and nothing has
+        been in flight for a moment."""
+        await self.watch_everything()
+        tells = await _within(page.evaluate(_SAY_WHEN_LEFT))
+        await page.goto("about:blank")
+        if tells:
+            await _within(self._left.wait())
         while True:
             self._changed.clear()
             try:
@@ -72,9 +91,11 @@ class Wire:
                     return
 
     async def _paused(self, event: Mapping[str, Any]) -> None:
-        from playwright.async_api import Error
-
         number = str(event["requestId"])
+        if event["request"]["url"].endswith(_LEFT):
+            self._left.set()
+            await self._send("Fetch.failRequest", {"requestId": number, "errorReason": "Aborted"}, event)
+            return
         answered = "responseStatusCode" in event or "responseErrorReason" in event
         self._changed.set()
         going: dict[str, Any] = {"requestId": number}
@@ -83,12 +104,17 @@ class Wire:
         else:
             self._in_flight.add(number)
             going |= self._marks(event["request"])
+        await self._send("Fetch.continueRequest", going, event)
+
+    async def _send(self, method: str, told: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        from playwright.async_api import Error
+
         for _ in range(_SENDINGS):
             try:
-                await self._session.send("Fetch.continueRequest", going)
+                await self._session.send(method, dict(told))
             except Error as problem:
                 # The page gave the request up while it was paused.
-                self._in_flight.discard(number)
+                self._in_flight.discard(str(event["requestId"]))
                 log.debug("continuing %s: %s", event["request"]["url"], first_line(problem))
             except Exception as problem:
                 # Playwright hands what a handler raised to whichever call comes next: nothing was
@@ -113,3 +139,12 @@ class Wire:
         }
         url = self._route.url(request["url"])
         return changed if url == request["url"] else changed | {"url": url}
+
+
+async def _within(waiting: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        async with asyncio.timeout(_LEFT_SECONDS):
+            return await waiting
+    except TimeoutError:
+        log.debug("a page does not say when it is left")
+    return None

@@ -95,6 +95,22 @@ async def test_users_are_not_marked_and_their_last_beacon_arrives(serve, shop_ty
 
 
 @pytest.mark.browser
+async def test_the_last_beacons_are_waited_for_however_late_they_come(serve, shop_type, monkeypatch):
+    """A busy machine runs handlers long after the next page is there: a moment of silence proves nothing."""
+    monkeypatch.setattr("synthetic.wire._QUIET_SECONDS", 0.0)
+    shop = serve(shop_type())
+
+    async def walk(page, _):
+        await page.goto(shop.url)
+
+    async with open_browser() as browser:
+        for _ in range(3):
+            await asyncio.gather(*(visit(browser, shop.url, walk, marked=marked) for marked in (True, False)))
+    assert len(shop.asked("POST /beacon?hidden")) == 6
+    assert not [line for line, _, _ in shop.requests if "rolloutobs" in line]
+
+
+@pytest.mark.browser
 async def test_what_goes_wrong_is_a_result(serve, shop_type, refused):
     shop = serve(shop_type(checkout_status=500))
 
