@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from rolloutobs.analysis._http import Http, Retries
 from rolloutobs.analysis.model import Decision
@@ -77,7 +78,12 @@ class Notifier:
 
     def _run(self) -> None:
         while (item := self._waiting.get()) is not None:
-            asyncio.run(self._post(*item))
+            try:
+                asyncio.run(self._post(*item))
+            except Exception:
+                # A proxy in the environment that is none, for one; the next may be posted all the same.
+                self._failures.count("notify")
+                logger.exception("%s was not notified", _place(item[0]))
 
     async def _post(self, url: str, body: str) -> None:
         retries = Retries(_ATTEMPTS, first_seconds=1.0)
@@ -86,4 +92,9 @@ class Notifier:
                 await http.post(url, body)
             except SourceError as error:
                 self._failures.count("notify")
-                logger.error("%s was not notified: %s", url, error)
+                logger.error("%s was not notified: %s", _place(url), error)
+
+
+def _place(url: str) -> str:
+    """Return where `url` leads to without its path, which of a chat's hook is the secret."""
+    return urlsplit(url).hostname or "nobody"
