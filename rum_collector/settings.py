@@ -96,8 +96,8 @@ class Settings:
     """Seconds without a beacon after which a version may lose its place, and its series, to a new one."""
 
     max_routes: int = 200
-    """Routes kept apart per app; further ones count as ``other``. Those of versions that lost their place make
-    room."""
+    """Routes kept apart per app; further ones count as ``other``. A version that loses its place takes along
+    those that only it had."""
 
     max_events: int = 50
     """Names of business events kept apart per app; further ones count as ``other``."""
