@@ -45,8 +45,9 @@ examples:
     rolloutobs render --app shop --image shop:1.1.0 --journey journeys/first.py --output-dir deploy/shop
     kubectl apply -k deploy/shop
 
-  once per cluster: the collector for real users, what watches rollouts, rules and dashboards:
-    rolloutobs render --cluster --app shop --host shop.example.com | kubectl apply -f -
+  once per cluster: the collector for real users of all apps, what watches rollouts, rules and dashboards:
+    rolloutobs render --cluster --app shop --host shop.example.com --app cart --host cart.example.com \\
+        | kubectl apply -f -
 
 Then see whether all of it is right:
     rolloutobs doctor --prometheus http://prometheus:9090 --app shop
@@ -65,7 +66,11 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--app", required=True, metavar="NAME", help="name of the app: of its objects and in its metrics"
+        "--app",
+        required=True,
+        action="append",
+        metavar="NAME",
+        help="name of the app: of its objects and in its metrics; with --cluster again for each further app",
     )
     parser.add_argument(
         "--namespace",
@@ -121,7 +126,11 @@ def _add_app(parser: argparse.ArgumentParser) -> None:
         help="a team or a channel, named in alerts and notifications (rolloutobs.io/owner)",
     )
     app.add_argument(
-        "--host", default="", metavar="NAME", help="users reach it under this name (adds an Ingress)"
+        "--host",
+        default=[],
+        action="append",
+        metavar="NAME",
+        help="users reach it under this name (adds an Ingress); with --cluster again for each further one",
     )
 
 
@@ -196,8 +205,11 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
 def _wanted(arguments: argparse.Namespace) -> Wanted:
     from rolloutobs.manifests.model import Controller, Wanted
 
-    namespace = arguments.namespace or (_CLUSTER_NAMESPACE if arguments.cluster else arguments.app)
-    for option, name in (("--app", arguments.app), ("--namespace", namespace)):
+    (app, *apps), (host, *hosts) = arguments.app, arguments.host or [""]
+    if (apps or hosts) and not arguments.cluster:
+        raise ConfigurationError("each app has its own manifests; give one --app and one --host")
+    namespace = arguments.namespace or (_CLUSTER_NAMESPACE if arguments.cluster else app)
+    for option, name in (*(("--app", each) for each in arguments.app), ("--namespace", namespace)):
         if _NAME.fullmatch(name) is None:
             raise ConfigurationError(
                 f"{option} is {name!r}; use up to 47 of a-z, 0-9 and -, as Kubernetes does"
@@ -208,7 +220,7 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         raise ConfigurationError("give --image, what runs now: registry.example.com/shop:1.1.0")
     if canary and controller is not Controller.NONE:
         raise ConfigurationError(f"{controller.value} makes the canary itself; leave --canary-image out")
-    if controller is Controller.FLAGGER and not arguments.host:
+    if controller is Controller.FLAGGER and not host:
         raise ConfigurationError("Flagger moves the traffic of an Ingress; give --host, its name")
     if arguments.token and controller is Controller.FLAGGER and "@" not in arguments.serve:
         raise ConfigurationError(
@@ -217,14 +229,14 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         )
     journey, _, function = arguments.journey.partition(":")
     return Wanted(
-        arguments.app,
+        app,
         namespace,
         controller,
         image,
         arguments.version or _tag(image, "--version"),
         canary,
         arguments.canary_version or _tag(canary, "--canary-version"),
-        arguments.host,
+        host,
         arguments.port,
         arguments.health,
         arguments.replicas,
@@ -237,6 +249,8 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         _read(journey, "--journey"),
         function,
         _read(arguments.load, "--load"),
+        tuple(apps),
+        tuple(hosts),
     )
 
 

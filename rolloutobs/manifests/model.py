@@ -57,3 +57,7 @@ class Wanted:
     """Function in that file; empty: all."""
     locustfile: str = ""
     """Text of a locustfile; empty: no load."""
+    more_apps: tuple[str, ...] = ()
+    """Whose pages the cluster's collector knows, too."""
+    more_hosts: tuple[str, ...] = ()
+    """Under which those are reached."""

@@ -14,7 +14,7 @@ from rolloutobs.manifests.kustomize import Manifest, in_namespace
 from rolloutobs.manifests.merge import merged
 from rolloutobs.manifests.model import Controller, Wanted
 
-__all__ = ["personal"]
+__all__ = ["APPS", "EXAMPLE", "ORIGINS", "personal"]
 
 EXAMPLE: Final = "shop"
 EXAMPLE_HOST: Final = "shop.example.com"
@@ -27,7 +27,8 @@ _ITS_OWN: Final = {"INVENTORY_URL", "COLLECTOR_URL"}
 """Variables that only the example reads."""
 _OURS: Final = re.compile(r"rolloutobs-[a-z-]+:\S+")
 """An image of ours."""
-_ORIGINS: Final = "ROLLOUTOBS_COLLECTOR_ORIGINS"
+APPS: Final = "ROLLOUTOBS_COLLECTOR_APPS"
+ORIGINS: Final = "ROLLOUTOBS_COLLECTOR_ORIGINS"
 _CHECK: Final = "rolloutobs-synthetic"
 _LOAD: Final = "rolloutobs-load"
 _GATE: Final = "rolloutobs-gate"
@@ -84,7 +85,7 @@ def _without_checks(canary: Manifest) -> Manifest:
 def _without_origins(each: Manifest) -> Manifest:
     """Return the collector's settings without the example's address; whoever knows none leaves it out."""
     data = each.get("data", {})
-    return {**each, "data": {k: v for k, v in data.items() if k != _ORIGINS}} if _ORIGINS in data else each
+    return {**each, "data": {k: v for k, v in data.items() if k != ORIGINS}} if ORIGINS in data else each
 
 
 class _Names:

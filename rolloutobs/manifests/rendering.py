@@ -11,7 +11,7 @@ from rolloutobs.manifests.files import text
 from rolloutobs.manifests.kustomize import Manifest, build, in_namespace
 from rolloutobs.manifests.merge import merged
 from rolloutobs.manifests.model import Controller, Wanted
-from rolloutobs.manifests.personal import EXAMPLE, personal
+from rolloutobs.manifests.personal import APPS, EXAMPLE, ORIGINS, personal
 from rolloutobs.manifests.place import FOLDER
 
 __all__ = ["for_the_app", "for_the_cluster", "in_files", "together"]
@@ -60,10 +60,25 @@ def for_the_cluster(wanted: Wanted) -> list[Manifest]:
     rules = [_linked(each, wanted.runbook) for each in build(FOLDER / "rules")]
     whole = [*rules, *build(FOLDER / "dashboards")]
     return [
-        *_following(personal(found, wanted)),
+        *_following([_of_all(each, wanted) for each in personal(found, wanted)]),
         # Word for word: their texts are no names of the example's.
         *(in_namespace(each, wanted.namespace) for each in whole),
     ]
+
+
+def _of_all(each: Manifest, wanted: Wanted) -> Manifest:
+    """Return the collector's settings and its Ingress with the further apps and hosts."""
+    if each["kind"] == "Ingress":
+        rules = [
+            {**rule, "host": host}
+            for host in (wanted.host, *wanted.more_hosts)
+            for rule in each["spec"]["rules"]
+        ]
+        return {**each, "spec": {**each["spec"], "rules": rules}}
+    data = each.get("data", {})
+    further = {APPS: wanted.more_apps, ORIGINS: [f"https://{host}" for host in wanted.more_hosts]}
+    added = {key: ",".join((data[key], *values)) for key, values in further.items() if key in data}
+    return {**each, "data": {**data, **added}} if added else each
 
 
 def _following(objects: list[Manifest]) -> list[Manifest]:

@@ -14,6 +14,7 @@ from rolloutobs import cli
 from rolloutobs.errors import ConfigurationError
 from rolloutobs.manifests.kustomize import build
 from rolloutobs.manifests.merge import edited, merged
+from rum_collector.configuration import configured
 
 APP = ["render", "--app", "cart", "--image", "registry.example.net/team/cart:2.10"]
 CART = ["--app", "cart"]
@@ -237,6 +238,20 @@ def test_once_per_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ROLLOUTOBS_COLLECTOR_ORIGINS" not in one(alone, "ConfigMap", "rolloutobs-collector")["data"]
 
 
+def test_a_cluster_has_many_apps(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["render", "--cluster", "--app", "cart", "--host", "cart.net", "--app", "pay", "--host", "pay.net"]
+    objects = rendered(capsys, *argv)
+    data = one(objects, "ConfigMap", "rolloutobs-collector")["data"]
+    settings = configured(data, {}).settings
+    assert settings.apps == ("cart", "pay")
+    assert settings.origins == ("https://cart.net", "https://pay.net")
+    first, second = one(objects, "Ingress", "rolloutobs-collector")["spec"]["rules"]
+    assert (first["host"], second) == ("cart.net", {**first, "host": "pay.net"})
+    alone = rendered(capsys, "render", "--cluster", "--app", "cart", "--app", "pay")
+    assert "pay.net" not in str(alone)
+    assert one(alone, "ConfigMap", "rolloutobs-collector")["data"]["ROLLOUTOBS_COLLECTOR_APPS"] == "cart,pay"
+
+
 def test_asking_takes_a_token_where_that_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
     whole = ["render", "--cluster", "--app", "cart"]
     plain, guarded = (
@@ -300,6 +315,8 @@ def test_a_folder_for_kubectl(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ([*CART, "--image", "cart@sha256:ab"], "give --version"),
         ([*CART, "--image", "cart:1", "--canary-image", "cart"], "give --canary-version"),
         ([*CART, "--image", "cart:1", "--with", "flagger"], "give --host"),
+        ([*CART, "--image", "cart:1", "--app", "pay"], "give one --app"),
+        ([*CART, "--cluster", "--app", "P"], "--app is 'P'"),
         ([*CART, "--image", "cart:1", "--with", "argo", "--canary-image", "cart:2"], "leave --canary-image"),
         ([*CART, "--image", "cart:1", "--with", "flagger", "--host", "c.net", "--token"], "have no headers"),
         ([*CART, "--image", "cart:1", "--journey", "nowhere.py"], "cannot read --journey 'nowhere.py'"),
