@@ -43,6 +43,7 @@ _WORKLOADS: Final = {
     Controller.FLAGGER: "Canary",
 }
 """What a rollout is of; its annotations hold for it."""
+_SCALER: Final = "HorizontalPodAutoscaler"
 _APP_CONTAINER: Final = "app"
 
 
@@ -132,6 +133,10 @@ def _with_pods(each: Manifest, wanted: Wanted) -> Manifest:
     """Return an object with its containers' images, and the app's with nothing of the example."""
     if _is_the_apps(each, wanted) and "replicas" in each["spec"]:
         each = merged(each, {"spec": {"replicas": _replicas(each, wanted)}})
+    if _is_the_apps(each, wanted) and each["kind"] == _SCALER:
+        # Under Flagger, which scales the Deployment itself.
+        bounds = {"minReplicas": wanted.replicas, "maxReplicas": 2 * wanted.replicas}
+        each = merged(each, {"spec": bounds})
     if wanted.owner and each["kind"] == _WORKLOADS[wanted.controller] and _is_the_apps(each, wanted):
         each = merged(each, {"metadata": {"annotations": {semconv.ANNOTATION_OWNER: wanted.owner}}})
     return _walked(each, each["metadata"], wanted)  # type: ignore[no-any-return]

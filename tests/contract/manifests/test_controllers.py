@@ -31,6 +31,17 @@ def test_argos_gate_is_the_gate() -> None:
     assert [a.replace("{{args.prometheus}}", address) for a in given] == wanted
 
 
+def test_how_many_pods_there_are_under_flagger_says_its_autoscaler() -> None:
+    """In the Deployment, which Flagger scales to nothing, it would be undone by whoever applies it again."""
+    (deployment,) = [e for e in of_kind("flagger", "Deployment") if e["metadata"]["name"] == "shop"]
+    assert "replicas" not in deployment["spec"]
+    (scaler,) = of_kind("flagger", "HorizontalPodAutoscaler")
+    (canary,) = of_kind("flagger", "Canary")
+    assert scaler["spec"]["scaleTargetRef"] == canary["spec"]["targetRef"]
+    named = {"apiVersion": scaler["apiVersion"], "kind": scaler["kind"], "name": scaler["metadata"]["name"]}
+    assert canary["spec"]["autoscalerRef"] == named
+
+
 def test_flagger_copies_no_track_and_asks_for_what_is_recorded() -> None:
     (deployment,) = [e for e in of_kind("flagger", "Deployment") if e["metadata"]["name"] == "shop"]
     template = deployment["spec"]["template"]

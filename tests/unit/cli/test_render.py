@@ -178,7 +178,12 @@ def test_controllers_have_their_objects(capsys: pytest.CaptureFixture[str]) -> N
     assert set(used) <= templates
     flagger = rendered(capsys, *APP, "--with", "flagger", "--host", "cart.net")
     assert one(flagger, "Canary", "cart")["spec"]["targetRef"]["name"] == "cart"
-    assert one(flagger, "Deployment", "cart")["spec"]["selector"] == {"matchLabels": {"app": "cart"}}
+    deployment = one(flagger, "Deployment", "cart")["spec"]
+    assert deployment["selector"] == {"matchLabels": {"app": "cart"}}
+    # Flagger's own number: applied again, ours would bring canaries back.
+    assert "replicas" not in deployment
+    scaler = one(flagger, "HorizontalPodAutoscaler", "cart")["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (4, 8)
     assert one(flagger, "PodMonitor", "cart")
 
 
