@@ -90,13 +90,10 @@ class Journal:
             return
         plain = record(change)
         self._keep(plain)
-        if self._file is None:
+        if self._folder is None:
             return
         try:
-            self._file.write(json.dumps(plain, separators=(",", ":")) + "\n")
-            self._file.flush()
-            if self._file.tell() >= self._most_bytes:
-                self._rotate()
+            self._write(self._folder, json.dumps(plain, separators=(",", ":")) + "\n")
         except OSError as error:
             if not self.failures:
                 _LOG.warning("a change could not be written: %s", error)
@@ -104,9 +101,23 @@ class Journal:
 
     async def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._end_file()
+
+    def _write(self, folder: Path, line: str) -> None:
+        if self._file is None:
+            self._file = (folder / _NAME).open("a", encoding="utf-8")
+        self._file.write(line)
+        self._file.flush()
+        if self._file.tell() >= self._most_bytes:
+            # A disk that refuses one of these is asked again with the next change.
+            self._end_file()
+            self._rotate(folder)
+            self._file = (folder / _NAME).open("a", encoding="utf-8")
+
+    def _end_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _keep(self, plain: dict[str, Any]) -> None:
         self._records[plain["key"]] = plain
@@ -123,15 +134,11 @@ class Journal:
             with current.open("a", encoding="utf-8") as file:
                 file.write("\n")
 
-    def _rotate(self) -> None:
-        if self._file is None or self._folder is None:
-            return
-        self._file.close()
+    def _rotate(self, folder: Path) -> None:
         for number in range(self._files - 2, -1, -1):
-            old = _numbered(self._folder, number)
+            old = _numbered(folder, number)
             if old.exists():
-                old.replace(_numbered(self._folder, number + 1))
-        self._file = (self._folder / _NAME).open("a", encoding="utf-8")
+                old.replace(_numbered(folder, number + 1))
 
 
 def _numbered(folder: Path, number: int) -> Path:

@@ -18,6 +18,7 @@ from rolloutobs.cluster.watching import Clocks, Watcher
 from rolloutobs.testing import FakeClock, parse_metrics, sample_value
 from tests.kubernetes_api import CUSTOM, PLURALS, RECORDINGS, FakeCluster
 from tests.unit.rolloutobs.cluster.made import BEGAN, deployment, done, event, progressing, replica_set
+from tests.unit.rolloutobs.cluster.recorded import changes_of
 
 QUICK = Pace(watch_seconds=300.0, first_seconds=0.01, most_seconds=0.05, unreadable_seconds=0.05)
 DEADLINE_SECONDS = 60
@@ -457,6 +458,24 @@ async def test_files_are_bounded_and_half_a_line_is_left_out(tmp_path):
         last = Journal(tmp_path)
         assert last.is_known(heard.changes[0].key)
         await last.close()
+
+
+async def test_a_disk_that_refuses_for_a_while_is_written_to_again(tmp_path):
+    journal = Journal(tmp_path, most_bytes=10, files=2)
+    in_the_way = tmp_path / "changes.jsonl.1" / "something"
+    in_the_way.mkdir(parents=True)
+    first, second, third = changes_of("01_healthy")[:3]
+    await journal.take(first)
+    assert journal.failures == 1
+    in_the_way.rmdir()
+    in_the_way.parent.rmdir()
+    await journal.take(second)
+    await journal.take(third)
+    await journal.close()
+    assert journal.failures == 1
+    kept = [json.loads(line)["key"] for line in (tmp_path / "changes.jsonl.1").read_text().splitlines()]
+    assert kept == [third.key]
+    assert all(journal.is_known(change.key) for change in (first, second, third))
 
 
 async def test_memory_is_bounded():
