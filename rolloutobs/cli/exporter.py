@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -18,6 +19,7 @@ from rolloutobs import semconv
 from rolloutobs.analysis.gate import Look
 from rolloutobs.analysis.model import Decision
 from rolloutobs.console.families import families
+from rolloutobs.errors import ConfigurationError
 
 __all__ = ["Exporter"]
 
@@ -35,7 +37,7 @@ class Exporter:
         clock: monotonic seconds.
 
     Raises:
-        OSError: the address cannot be listened on.
+        ConfigurationError: the address cannot be listened on.
     """
 
     def __init__(
@@ -53,7 +55,12 @@ class Exporter:
         registry = CollectorRegistry()
         registry.register(self)
         self._registry = registry
-        self._server = make_server(*where, self._answer, server_class=_Server, handler_class=_Quiet)
+        try:
+            self._server = make_server(*where, self._answer, server_class=_Server, handler_class=_Quiet)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {where[0]}:{where[1]}: {error.strerror or error}"
+            ) from None
         self.port = self._server.server_port
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="rolloutobs-gate", daemon=True
@@ -106,6 +113,16 @@ class _Server(ThreadingMixIn, WSGIServer):
     """A client that is slow holds up nobody."""
 
     daemon_threads = True
+
+    def __init__(self, where: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
+        super().__init__(where, handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer asks the DNS for its own name here, which can take seconds and is not used.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
 
 
 class _Quiet(WSGIRequestHandler):

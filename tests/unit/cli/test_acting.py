@@ -1,7 +1,9 @@
 """Commands, notifications, and the gate's own /metrics."""
 
 import asyncio
+import contextlib
 import json
+import socket
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -114,12 +116,29 @@ def test_an_override_does_not_hide_the_evidence():
 # --- /metrics -----------------------------------------------------------------------------------------
 
 
-def fetch(port, path):
+def fetch(port, path, host="127.0.0.1"):
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+
+
+def test_an_address_that_is_taken_is_named_and_one_of_ipv6_can_be_had():
+    ipv6 = ""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}: Address already"):
+            Exporter(("127.0.0.1", port), "shop", 15.0)
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6) as there:
+        # Not every container has it.
+        ipv6 = there.getsockname()[0]
+    if ipv6:
+        exporter = Exporter(address("[::1]:0"), "shop", 15.0)
+        try:
+            assert fetch(exporter.port, "/healthz", "[::1]") == (200, "ok\n")
+        finally:
+            exporter.close()
 
 
 def test_the_gate_shows_its_verdict_and_its_health():
