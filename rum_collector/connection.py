@@ -12,8 +12,15 @@ from rum_collector.app import CollectorApp
 from rum_collector.formats import Format
 from rum_collector.http import Headers
 from rum_collector.settings import DEFAULTS
+from rum_collector.words import BeaconOutcome
 
 __all__ = ["Connection"]
+
+MAX_HEAD_BYTES: Final = 65_536
+"""Of a head, of what follows a chunked body, and of whatever else is read before there is something to do: as
+h11 has it, for httptools has no limit."""
+MAX_WAITING: Final = 16
+"""Requests that wait for the answer to the one before them. No browser sends more than one."""
 
 # What changes how a body is read, or who answers it.
 _UNUSUAL: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
@@ -42,6 +49,9 @@ class Connection(HttpToolsProtocol):
         self._fields: Headers = {}
         self._body = b""
         self._may_answer = False
+        self._is_read = False
+        """Whether there was something to do in what was read last."""
+        self._unread_bytes = 0
         self._shared_fields: list[tuple[bytes, bytes]] = []
         self._shared = b""
         self._answered = 0
@@ -83,11 +93,22 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read what came."""
         # One by the short way per read: many small bodies in one piece must not keep all others waiting.
-        self._may_answer = True
+        self._may_answer, self._is_read = True, False
         super().data_received(data)
         self._may_answer = False
         if self._form is not None:
             self._leave_to_app()
+        if self._is_read:
+            self._unread_bytes = 0
+            return
+        self._unread_bytes += len(data)
+        if self._unread_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._reject(BeaconOutcome.TOO_LARGE)
+            self.send_400_response("The head is too long.")
+
+    def _reject(self, outcome: BeaconOutcome) -> None:
+        if self._collector is not None:
+            self._collector.ingest.reject(outcome)
 
     def on_message_begin(self) -> None:
         """Begin a request; its scope is made when the app is asked."""
@@ -95,6 +116,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
+        self._is_read = True
         if self._may_answer and self._is_idle() and not self.flow.write_paused:
             self._may_answer = False
             self._fields = dict(self.headers)
@@ -113,6 +135,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of a body."""
+        self._is_read = True
         if self._form is None:
             super().on_body(body)
         else:
@@ -153,6 +176,10 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
 
     def _ask_app(self) -> None:
+        if len(self.pipeline) >= MAX_WAITING:
+            self._reject(BeaconOutcome.LIMITED)
+            # As a request that cannot be read: the parser stops there, and the connection is closed.
+            raise ValueError("too many requests wait for their answers")
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects

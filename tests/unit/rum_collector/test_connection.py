@@ -235,6 +235,9 @@ class Transport(asyncio.Transport):
     def abort(self) -> None:
         self.is_aborted = True
 
+    def pause_reading(self) -> None:
+        pass
+
 
 async def test_a_connection_is_closed_when_nothing_was_asked_between_two_looks() -> None:
     app, loop, transport = Watched(), Loop(), Transport()
@@ -265,4 +268,45 @@ async def test_a_client_that_takes_no_answers_is_cut_off_and_one_that_is_slow_is
         transport.unsent = unsent
         loop.turn()
     assert transport.is_aborted
+    await app.upkeep.stop()
+
+
+CHUNKED = b"POST /b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"POST /b HTTP/1.1\r\nhost: x\r\n", b"a: b\r\n" * 1000),
+        (b"POST /b HTTP/1.1\r\nx: ", b"a" * 6000),
+        (b"POST /b?", b"a" * 6000),
+        (CHUNKED + b"1;", b"a" * 6000),
+        (CHUNKED + b"0\r\nx: ", b"a" * 6000),
+    ],
+)
+async def test_a_head_without_an_end_is_cut_off(begin: bytes, more: bytes) -> None:
+    app, transport = Watched(), Transport()
+    connection = Connection(config_of(app), ServerState(), {}, _loop=Loop())  # type: ignore[arg-type]
+    connection.connection_made(transport)
+    connection._start_asgi_task = lambda cycle, app: None  # type: ignore[method-assign]
+    connection.data_received(begin)
+    for _ in range(10):
+        assert not transport.is_closed
+        connection.data_received(more)
+    connection.data_received(more)
+    assert transport.is_closed
+    assert transport.written.startswith(b"HTTP/1.1 400 ")
+    assert app.outcomes() == {"too_large": 1}
+    await app.upkeep.stop()
+
+
+async def test_a_client_that_does_not_wait_for_its_answers_does_not_fill_the_memory() -> None:
+    app, transport = Watched(), Transport()
+    connection = Connection(config_of(app), ServerState(), {}, _loop=Loop())  # type: ignore[arg-type]
+    connection.connection_made(transport)
+    connection._start_asgi_task = lambda cycle, app: None  # type: ignore[method-assign]
+    connection.data_received(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n" * 1000)
+    assert transport.is_closed
+    assert len(connection.pipeline) == 16
+    assert app.outcomes() == {"limited": 1}
     await app.upkeep.stop()
