@@ -28,11 +28,12 @@ from rolloutobs.analysis.presets import PRESETS
 from rolloutobs.cluster.figures import families
 from rolloutobs.cluster.model import Phase, Pod, Replicas, Rollout, Workload, WorkloadKind
 from rolloutobs.identity import Track
+from synthetic.endpoint import serve
 from synthetic.journey import StepResult
 from synthetic.load.histogram import Histogram
 from synthetic.load.metrics import LoadMetrics
 from synthetic.load.results import Endpoint, LoadResult, TrackLoad
-from synthetic.metrics import CheckMetrics, serve
+from synthetic.metrics import CheckMetrics
 from synthetic.result import CheckOutcome, Fault, Pair, TrackRun
 from synthetic.target import Proof, Proven, Target
 from tests.e2e.conftest import Shop
@@ -218,7 +219,7 @@ async def test_no_panel_and_no_recorded_series_is_empty(
         config = tmp_path / "prometheus.yml"
         written = CONFIG.format(
             rules=files.FOLDER / "rules",
-            targets=", ".join(f'"{bare(each)}"' for each in (collector, gate, checks(), loads(), kube)),
+            targets=", ".join(f'"{bare(each)}"' for each in (collector, gate, checks.url, loads.url, kube)),
             stable=bare(shop.stable),
             canary=bare(shop.canary),
         )
