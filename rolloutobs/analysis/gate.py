@@ -94,6 +94,8 @@ class Look:
     """Requests by ``"canary"`` and ``"stable"`` since the gate began."""
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    app: str = ""
+    """The app, as asked for or as its samples say; empty: not known yet."""
 
 
 class Gate:
@@ -308,6 +310,7 @@ class Gate:
             traffic=dict(self._traffic),
             failed=self._failed,
             notes=self._notes(),
+            app=self._app(),
         )
 
     def _notes(self) -> tuple[str, ...]:

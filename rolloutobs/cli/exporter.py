@@ -32,7 +32,7 @@ class Exporter:
 
     Args:
         where: host and port; port 0 takes a free one.
-        app: label of every series.
+        app: label of every series; empty: as the looks say.
         interval_seconds: between looks; a gate without looks for four of them is unhealthy.
         clock: monotonic seconds.
 
@@ -72,6 +72,7 @@ class Exporter:
         self._looks += 1
         self._failures += len(look.failed)
         self._look, self._last = look, self._clock()
+        self._app = self._app or look.app
 
     def close(self) -> None:
         """Stop listening."""

@@ -143,12 +143,12 @@ def test_an_address_that_is_taken_is_named_and_one_of_ipv6_can_be_had():
 
 def test_the_gate_shows_its_verdict_and_its_health():
     now = [0.0]
-    exporter = Exporter(("127.0.0.1", 0), "shop", 15.0, clock=lambda: now[0])
+    exporter = Exporter(("127.0.0.1", 0), "", 15.0, clock=lambda: now[0])
     try:
         assert fetch(exporter.port, "/healthz") == (200, "ok\n")
         assert "rolloutobs_verdict" not in fetch(exporter.port, "/metrics")[1]
         exporter(Look(0.0, None, None, failed={"pod": "refused"}))
-        exporter(Look(60.0, 60.0, verdict()))
+        exporter(Look(60.0, 60.0, verdict(), app="shop"))
         status, text = fetch(exporter.port, "/metrics")
         assert fetch(exporter.port, "/other")[0] == 404
         now[0] = 71.0
