@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.contract.manifests.built import of_kind
+import pytest
+
+from synthetic.options import make_parser
+from synthetic.settings import parse_duration
+from tests.contract.manifests.built import containers, of_kind
 
 
 def test_jobs_follow_the_exit_codes() -> None:
@@ -19,6 +23,17 @@ def test_jobs_follow_the_exit_codes() -> None:
     for job in (gate["spec"], *(each["spec"]["jobTemplate"]["spec"] for each in crons)):
         assert job["template"]["spec"]["restartPolicy"] == "Never"
         assert [rule["action"] for rule in job["podFailurePolicy"]["rules"]] == ["Ignore", "FailJob"]
+
+
+@pytest.mark.parametrize("name", ["argo-rollouts", "flagger", "overlays/shop"])
+def test_checks_end_before_they_are_ended(name: str) -> None:
+    """With a minute for an image, a browser and the last pair: a Job that is cut off tells nothing of it."""
+    ((_, check),) = [pair for pair in containers(name) if pair[0] == "rolloutobs-synthetic"]
+    given = make_parser().parse_args(check["args"])
+    every, last = (parse_duration(text, "args") for text in (given.every, given.last_scrape))
+    (cron,) = [e for e in of_kind(name, "CronJob") if e["metadata"]["name"] == "rolloutobs-synthetic"]
+    deadline = cron["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"]
+    assert every * (given.count - 1) + last + 60 <= deadline
 
 
 def test_the_gate_may_read_the_workload_that_it_watches_and_nothing_else() -> None:
