@@ -6,8 +6,12 @@ The same version is, when it comes back long after its rollout was decided.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from rolloutobs import semconv
 from rolloutobs.analysis.canaries import versions_of_canaries
-from rolloutobs.analysis.model import Reading
+from rolloutobs.analysis.model import Reading, Sample
+from rolloutobs.analysis.tally import CANARY
 from rolloutobs.console.model import GONE_SECONDS, Rollout, RolloutOverError
 
 __all__ = ["Presence"]
@@ -24,6 +28,8 @@ class Presence:
     def __init__(self, rollout: Rollout, version: str = "") -> None:
         self._versions = {version} - {""}
         self._last = rollout.began
+        self._others: set[str] = set()
+        """Targets that were not the canary's when they last answered."""
         self.has_canary = False
         self.gone_since = rollout.gone_since
 
@@ -36,11 +42,13 @@ class Presence:
         if not reading.targets:
             return
         present = versions_of_canaries(reading)
+        answered = {name for name, samples in reading.targets.items() if not _is_canarys(samples)}
+        self._others = answered | self._others & set(reading.failed)
         if present:
             self._check(present, reading.at, is_decided)
             self._versions |= present
             self.gone_since = None
-        elif self._versions and not reading.failed and self.gone_since is None:
+        elif self._versions and set(reading.failed) <= self._others and self.gone_since is None:
             self.gone_since = reading.at
         self.has_canary, self._last = bool(present), reading.at
 
@@ -54,6 +62,10 @@ class Presence:
             raise RolloutOverError(
                 f"the canary {_listed(present)} is back after {gone:.0f} s".replace("  ", " "), self._last
             )
+
+
+def _is_canarys(samples: Iterable[Sample]) -> bool:
+    return any(sample.labels.get(semconv.LABEL_TRACK) == CANARY for sample in samples)
 
 
 def _listed(versions: set[str]) -> str:

@@ -271,6 +271,17 @@ def returned(gone, *, is_decided):
     return presence.gone_since
 
 
+def test_a_pod_that_was_never_the_canarys_hides_no_canary_that_is_gone():
+    stable = (Sample("n", {"track": "stable", "version": "0"}, 1.0),)
+    presence = Presence(Rollout(1, 0.0, ""), "1")
+    presence.note(Reading(10, {**reading(10, "1").targets, "lost": stable}), is_decided=True)
+    presence.note(reading(20, failed={"lost": "refused", "unknown": "refused"}), is_decided=True)
+    assert presence.gone_since is None
+    for at in (30, 40):
+        presence.note(reading(at, failed={"lost": "refused"}), is_decided=True)
+    assert presence.gone_since == 30
+
+
 def test_a_version_that_comes_back_after_it_was_decided_is_another_rollout():
     assert returned(299, is_decided=True) is None
     assert returned(301, is_decided=False) is None
