@@ -54,14 +54,35 @@ async def counted(url: str, name: str) -> dict[str, float]:
     return {labels: float(value) for labels, value in found if float(value)}
 
 
+async def start_canary(processes: Processes, shop: Shop, name: str, fault: dict[str, str]) -> str:
+    """Start one more canary, which has a fault, and return its URL once it answers."""
+    (port,) = free_ports(1)
+    environ = {
+        "ROLLOUTOBS_VERSION": "1.2.0", "ROLLOUTOBS_TRACK": "canary", "INVENTORY_URL": shop.inventory,
+        "SHOP_PAYMENT_ERRORS": "0", **fault,
+    }  # fmt: skip
+    argv = [sys.executable, "-m", "uvicorn", "examples.shop.app:app", "--port", str(port), "--no-access-log"]
+    await processes.start(name, argv, environ)
+    await processes.wait_for_http(name, f"http://127.0.0.1:{port}/healthz")
+    return f"http://127.0.0.1:{port}"
+
+
 @pytest.mark.browser
-async def test_a_check_proves_both_versions_and_counts_as_no_user(shop: Shop, tmp_path: Path) -> None:
-    await shop.start()
+async def test_journeys_pass_prove_both_versions_and_count_as_no_user(shop: Shop, tmp_path: Path) -> None:
+    """The shop's own, and the first ones that `init` writes."""
+    file = str(tmp_path / "journeys" / "first.py")
+    (code, printed), _ = await asyncio.gather(synthetic("init", file), shop.start())
+    assert code == 0, printed
+    code, printed = await synthetic("run", file, "--list")
+    assert (code, printed.count("smoke")) == (0, 2), printed
     out = tmp_path / "out.json"
-    code, printed = await synthetic("run", JOURNEY, *targets(shop), "--json", str(out))
-    assert (code, printed.count("ok  ")) == (0, 6), printed
-    pair: dict[str, Any] = json.loads(out.read_text())["pairs"][0]
-    assert [pair[track]["identity"] for track in ("stable", "canary")] == ["right", "right"]
+    code, printed = await synthetic("run", JOURNEY, file, *targets(shop), "--json", str(out))
+    assert code == 0, printed
+    assert printed.endswith("all: pass\n")
+    pairs: list[dict[str, Any]] = json.loads(out.read_text())["pairs"]
+    assert [pair["check"] for pair in pairs] == ["checkout", "start_page", "start_page_answers"]
+    assert len([step for step in pairs[0]["canary"]["steps"] if step["outcome"] == "pass"]) == 3
+    assert {pair[track]["identity"] for pair in pairs for track in ("stable", "canary")} == {"right"}
     for url, version in ((shop.stable, "1.1.0"), (shop.canary, "1.2.0")):
         requests = await counted(url, "http_requests_total")
         assert any('route="/checkout"' in labels for labels in requests)
@@ -70,55 +91,25 @@ async def test_a_check_proves_both_versions_and_counts_as_no_user(shop: Shop, tm
 
 
 @pytest.mark.browser
-async def test_only_a_browser_sees_a_broken_page(shop: Shop, processes: Processes, tmp_path: Path) -> None:
-    await shop.start()
-    (port,) = free_ports(1)
-    broken = f"http://127.0.0.1:{port}"
-    environ = {
-        "ROLLOUTOBS_VERSION": "1.2.0", "ROLLOUTOBS_TRACK": "canary", "INVENTORY_URL": shop.inventory,
-        "SHOP_BROKEN_FRONTEND": "1",
-    }  # fmt: skip
-    argv = [sys.executable, "-m", "uvicorn", "examples.shop.app:app", "--port", str(port), "--no-access-log"]
-    await processes.start("broken", argv, environ)
-    await processes.wait_for_http("broken", f"{broken}/healthz")
-    more = ["--timeout", "10s", "--artifacts", str(tmp_path / "kept")]
-    code, printed = await synthetic("run", JOURNEY, *targets(shop, broken), *more)
-    assert code == 1, printed
-    assert "why: check out: " in printed
-    assert "the page said: uncaught: " in printed
-    assert [path.name for path in tmp_path.glob("kept/*/screenshot.png")] == ["screenshot.png"]
-    assert not [labels for labels in await counted(broken, "http_requests_total") if 'status="5' in labels]
-
-
-@pytest.mark.browser
 async def test_each_fault_is_found_by_the_journey_that_meets_it(
     shop: Shop, processes: Processes, tmp_path: Path
 ) -> None:
     down = tmp_path / "inventory-is-down"
-    await shop.start({"INVENTORY_ERRORS": "1", "INVENTORY_ERRORS_ONCE": str(down)})
-    (port,) = free_ports(1)
-    faulty = f"http://127.0.0.1:{port}"
-    environ = {
-        "ROLLOUTOBS_VERSION": "1.2.0", "ROLLOUTOBS_TRACK": "canary", "INVENTORY_URL": shop.inventory,
-        "SHOP_ERRORS": "POST /checkout=1", "SHOP_SLOW": "GET /product/{product_id}=1:3.5",
-    }  # fmt: skip
-    argv = [sys.executable, "-m", "uvicorn", "examples.shop.app:app", "--port", str(port), "--no-access-log"]
-    await processes.start("faulty", argv, environ)
-    await processes.wait_for_http("faulty", f"{faulty}/healthz")
-
+    _, faulty, broken = await asyncio.gather(
+        shop.start({"INVENTORY_ERRORS": "1", "INVENTORY_ERRORS_ONCE": str(down)}),
+        start_canary(processes, shop, "faulty", {
+            "SHOP_ERRORS": "POST /checkout=1", "SHOP_SLOW": "GET /product/{product_id}=1:3.5",
+        }),
+        start_canary(processes, shop, "broken", {"SHOP_BROKEN_FRONTEND": "1"}),
+    )  # fmt: skip
     all_journeys, api = JOURNEY.rpartition(":")[0], ["--tag", "api"]
     out, page = tmp_path / "out.json", tmp_path / "out.html"
-    more = [
-        "--json",
-        str(out),
-        "--html",
-        str(page),
-        "--artifacts",
-        str(tmp_path / "kept"),
-        "--timeout",
-        "12s",
-    ]
-    code, printed = await synthetic("run", all_journeys, *targets(shop, faulty), *more)
+    more = ["--json", str(out), "--html", str(page), "--artifacts", str(tmp_path / "kept")]
+    less = ["--artifacts", str(tmp_path / "of-the-page")]
+    (code, printed), (broken_code, broken_printed) = await asyncio.gather(
+        synthetic("run", all_journeys, *targets(shop, faulty), *more, "--timeout", "16s"),
+        synthetic("run", JOURNEY, *targets(shop, broken), *less, "--timeout", "16s"),
+    )
     assert code == 1, printed
     found = {pair["check"]: pair["canary"]["reason"] for pair in json.loads(out.read_text())["pairs"]}
     assert found["checkout"].startswith("check out: ")
@@ -132,11 +123,15 @@ async def test_each_fault_is_found_by_the_journey_that_meets_it(
     seen = told | {"screenshot.png", "trace.zip"}
     assert kept == {"checkout": seen, "read_product": told, "order": told}
     html = page.read_text()
-    assert [html.count(word) for word in ("data:image/png;base64,", "trace.zip</a>", "run.json</a>")] == [
-        1,
-        1,
-        3,
-    ]
+    words = ("data:image/png;base64,", "trace.zip</a>", "run.json</a>")
+    assert [html.count(word) for word in words] == [1, 1, 3]
+
+    # Only a browser sees a broken page: its servers know of no fault.
+    assert broken_code == 1, broken_printed
+    assert "why: check out: " in broken_printed
+    assert "the page said: uncaught: " in broken_printed
+    assert [path.name for path in tmp_path.glob("of-the-page/*/screenshot.png")] == ["screenshot.png"]
+    assert not [labels for labels in await counted(broken, "http_requests_total") if 'status="5' in labels]
 
     # A router that sends the canary's visitors to stable.
     code, printed = await synthetic("run", all_journeys, *targets(shop, shop.stable), *api)
@@ -146,19 +141,6 @@ async def test_each_fault_is_found_by_the_journey_that_meets_it(
     down.touch()
     code, printed = await synthetic("run", all_journeys, *targets(shop), *api)
     assert (code, printed.count("both tracks failed")) == (2, 2), printed
-
-
-@pytest.mark.browser
-async def test_a_first_journey_passes_against_the_shop(shop: Shop, tmp_path: Path) -> None:
-    await shop.start()
-    file = str(tmp_path / "journeys" / "first.py")
-    code, printed = await synthetic("init", file)
-    assert code == 0, printed
-    code, printed = await synthetic("run", file, "--list")
-    assert (code, printed.count("smoke")) == (0, 2), printed
-    code, printed = await synthetic("run", file, *targets(shop))
-    assert code == 0, printed
-    assert printed.endswith("all: pass\n")
 
 
 @pytest.mark.load
