@@ -24,7 +24,7 @@ __all__ = ["Measuring"]
 
 log = logging.getLogger(__name__)
 
-_LAST_SECONDS = 1.0
+_LAST_SECONDS = 3.0
 """Longest wait for the last frame of a page; one that hangs has told what it had."""
 _TELL = "__rolloutobs_vitals"
 _LAST = "__rolloutobs_last_vitals"
@@ -114,7 +114,9 @@ class Measuring:
 
         try:
             async with asyncio.timeout(_LAST_SECONDS):
-                for page in [] if context is None else context.pages:
+                pages = [] if context is None else context.pages
+                # One that has not loaded anything yet would be waited for.
+                for page in [each for each in pages if each.url.startswith("http")]:
                     await page.evaluate(f"window.{_LAST} && window.{_LAST}()")
         except (Error, TimeoutError) as problem:
             log.debug("the last vitals: %s", first_line(problem))

@@ -31,7 +31,6 @@ _LEFT = "/__rolloutobs_left"
 # On a busy machine handlers run long after the next page is there. A page's own come before this one, which
 # is the last of the last event. Source: https://html.spec.whatwg.org/multipage/document-lifecycle.html#unloading-documents
 _SAY_WHEN_LEFT = f"""() => {{
-  if (!location.protocol.startsWith('http')) return false;
   addEventListener('visibilitychange', () => {{
     if (document.visibilityState === 'hidden') navigator.sendBeacon('{_LEFT}');
   }});
@@ -77,7 +76,8 @@ class Wire:
         """Go to an empty page, and return when the handlers of the one that is left have run and nothing has
         been in flight for a moment."""
         await self.watch_everything()
-        tells = await _within(page.evaluate(_SAY_WHEN_LEFT))
+        # One that has not loaded anything yet would be waited for, and has nothing to say.
+        tells = page.url.startswith("http") and await _within(page.evaluate(_SAY_WHEN_LEFT))
         await page.goto("about:blank")
         if tells:
             await _within(self._left.wait())
