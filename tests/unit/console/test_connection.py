@@ -16,11 +16,17 @@ HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
 
 
 class Quick(Connection):
-    wait_seconds = 0.2
+    wait_seconds = 0.5
 
 
 async def length(request: Request) -> PlainTextResponse:
     return PlainTextResponse(str(len(await request.body())))
+
+
+async def opened(port: int, text: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(text)
+    return reader, writer
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
@@ -37,11 +43,9 @@ async def test_silent_connections_are_closed_and_a_slow_body_is_waited_for():
         while not server.started:
             await asyncio.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
-    slow, *silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
-    slow[1].write(HEAD + b"a")
-    # Half a head; half a second one; nothing at all.
-    silent[0][1].write(b"GET / HTTP/1.1\r\n")
-    silent[1][1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /")
+    # A body that is not there yet; half a head; half a second one; nothing at all.
+    texts = (HEAD + b"a", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /", b"")
+    slow, *silent = [await opened(port, text) for text in texts]
     bodies = [await ended(reader) for reader, _ in silent]
     assert [body.partition(b"\r\n")[0] for body in bodies] == [b"", b"HTTP/1.1 200 OK", b""]
     async with httpx2.AsyncClient(timeout=LIMIT_SECONDS) as client:
