@@ -14,7 +14,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -116,7 +116,12 @@ async def open_browser(settings: BrowserSettings | None = None) -> AsyncIterator
     from playwright.async_api import Error, async_playwright
 
     given = BrowserSettings.from_env(os.environ) if settings is None else settings
-    async with async_playwright() as playwright:
+    async with AsyncExitStack() as stack:
+        try:
+            playwright = await stack.enter_async_context(async_playwright())
+        except Exception as problem:
+            # Playwright raises bare exceptions when its driver dies, of a Ctrl-C for instance.
+            raise ConfigurationError(f"Playwright does not start: {first_line(problem)}") from problem
         try:
             browser = await _launch(playwright, given)
         except Error as problem:

@@ -115,7 +115,8 @@ async def run_worker(plan: Plan, stop: asyncio.Event) -> None:
     with tempfile.TemporaryDirectory(prefix="rolloutobs-load-") as folder:
         worker = _Child(plan, plan.role.value, Path(folder))
         await worker.run(stop)
-        worker.require_success()
+        if not stop.is_set():
+            worker.require_success()
 
 
 def _require(plan: Plan) -> None:
@@ -224,6 +225,8 @@ class _Child:
         Raises:
             LoadError: it left nothing that can be read.
         """
+        if stopped and not self._report.is_file():
+            raise LoadError("stopped before the load had begun")
         if self._code not in (None, 0) or not self._report.is_file():
             raise LoadError(f"Locust ({self._name}) ended with exit code {self._code}:\n{self._last_words()}")
         orders = self._plan.orders

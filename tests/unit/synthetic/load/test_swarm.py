@@ -365,6 +365,55 @@ def test_a_worker_that_comes_too_late_makes_no_request(serve, shop_type, tmp_pat
         assert told["tracks"][name]["requests"] == len(shop.requests)
 
 
+@pytest.mark.parametrize(
+    ("more", "code", "told"),
+    [
+        (["--master", "--expect-workers", "1", "--bind"], 2, "stopped before the load had begun"),
+        (["--worker", "--master-host", "127.0.0.1", "--master-port"], 3, "stopped before the load was over"),
+    ],
+)
+def test_who_waits_for_the_others_can_be_stopped(more, code, told):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    where = f"127.0.0.1:{port}" if "--master" in more else str(port)
+    argv = [
+        "load",
+        "--app",
+        "shop",
+        "--stable",
+        "http://127.0.0.1:1",
+        "--canary",
+        "http://127.0.0.1:2",
+        *more,
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "synthetic", *argv, where],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    overdue = threading.Timer(90, process.kill)
+    overdue.start()
+    poll = threading.Event()
+    try:
+        while process.poll() is None and not _hears(process.pid, signal.SIGTERM):
+            poll.wait(0.05)
+        process.terminate()
+        printed, _ = process.communicate()
+    finally:
+        overdue.cancel()
+        process.kill()
+        process.wait()
+    assert process.returncode == code, printed
+    assert told in printed
+    assert "exit code" not in printed
+
+
+def _hears(number: int, wanted: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    lines = Path(f"/proc/{number}/status").read_text().splitlines()
+    caught = next(line for line in lines if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (wanted - 1) & 1)
+
+
 async def test_a_locustfile_that_does_not_exist():
     with pytest.raises(ConfigurationError, match="does not exist"):
         await run_load(Plan(Orders(), Path("none.py"), "http://x", 1), asyncio.Event())
