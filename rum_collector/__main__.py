@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from rolloutobs.errors import ConfigurationError, MissingExtraError
+from rolloutobs.usage import Parser, add_version
 from rum_collector.configuration import CONFIG, Configured, configured, tell
 from rum_collector.options import ENVIRONMENT_PREFIX, HELP, option_of, parse_option, variable_of
 from rum_collector.settings import DEFAULTS, OPTIONS, Settings
@@ -23,7 +24,7 @@ _ADDING = ("apps", "origins", "trusted_proxies", "versions", "version_urls")
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line: one option per setting."""
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="rolloutobs-collector",
         description="Counts what browsers measure per app, version, track and route, for Prometheus.",
         epilog=f"Each option is also read from the environment, as {ENVIRONMENT_PREFIX}PORT for --port, and "
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         "View tokens are signed with ROLLOUTOBS_SECRET, or ROLLOUTOBS_SECRET_FILE. "
         "Keep /metrics away from the internet: publish the other paths only.",
     )
+    add_version(result)
     result.add_argument(
         "--config", metavar="FILE", help=f"a TOML file with settings (also {variable_of(CONFIG)})"
     )

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
+from rolloutobs.usage import Parser, add_version
 from synthetic.endpoint import add_listen
 from synthetic.load.options import add_load, add_users
 from synthetic.targeting import add_routes
@@ -70,12 +71,13 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; what it parses has ``command``, the word."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="rolloutobs-synthetic",
         description="Checks and loads against both tracks of a rollout.",
         epilog=_EXIT_CODES,
         formatter_class=_RAW,
     )
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_init(commands)
     _add_run(commands)

@@ -17,7 +17,7 @@ import httpx2
 
 from rolloutobs.errors import ConfigurationError, SourceError
 
-__all__ = ["Access", "Answer", "Http", "Retries", "base_url"]
+__all__ = ["Access", "Answer", "Http", "Retries", "base_url", "host_of"]
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """Of a decompressed answer; 2,000 series take 0.3 MB, so this is room for 400,000."""
@@ -271,6 +271,11 @@ def _cause(error: BaseException) -> str:
         inner = inner.__cause__ or inner.__context__
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def host_of(url: str) -> str:
+    """Return where `url` leads to without its path, which of a chat's hook is the secret."""
+    return urlsplit(url).hostname or "nobody"
 
 
 def base_url(text: str, path: str = "") -> str:

@@ -15,9 +15,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from rolloutobs._version import __version__
 from rolloutobs.cli import (
     annotate,
     calibrate,
@@ -36,11 +35,11 @@ from rolloutobs.cli import (
 )
 from rolloutobs.cli.options import EXIT_CODES
 from rolloutobs.errors import RolloutobsError
+from rolloutobs.usage import USAGE, Parser, add_version
 
 __all__ = ["COMMANDS", "main"]
 
 GROUP: Final = "rolloutobs.commands"
-USAGE: Final = 2
 
 Subparsers = Any
 """argparse gives the type no public name."""
@@ -84,13 +83,6 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in a line; argparse puts up to thirty lines of options before it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code; an expected error is one line on stderr."""
     parser = _parser(_entry_points())
@@ -110,14 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(plugins: Sequence[EntryPoint]) -> argparse.ArgumentParser:
-    # Parsers of subcommands are of the same class.
-    parser = _Parser(
+    parser = Parser(
         prog="rolloutobs",
         description="Is the new version worse than the old one?",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"rolloutobs {__version__}")
+    add_version(parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add_parser in COMMANDS:
         add_parser(subparsers)

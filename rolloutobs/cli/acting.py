@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from rolloutobs.analysis._http import Http, Retries, base_url
+from rolloutobs.analysis._http import Http, Retries, base_url, host_of
 from rolloutobs.analysis.report import Report, to_json
 from rolloutobs.errors import SourceError
 
@@ -117,11 +117,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 async def notify(action: Action, report: Report) -> Outcome:
     """Post the JSON report; try again while nobody answers or the server is busy."""
     if action.dry_run:
-        return Outcome(good=True, text=f"dry run: would post the verdict to {action.url}")
+        return Outcome(good=True, text=f"dry run: would post the verdict to {host_of(action.url)}")
     retries = Retries(_NOTIFY_ATTEMPTS, first_seconds=1.0)
     async with Http(action.limit_seconds, trust_env=True, retries=retries) as http:
         try:
             await http.post(action.url, to_json(report))
         except SourceError as error:
-            return Outcome(good=False, text=f"{action.url} was not notified: {error}")
-    return Outcome(good=True, text=f"{action.url} was notified")
+            return Outcome(good=False, text=f"{host_of(action.url)} was not notified: {error}")
+    return Outcome(good=True, text=f"{host_of(action.url)} was notified")

@@ -9,9 +9,8 @@ import queue
 import threading
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from rolloutobs.analysis._http import Http, Retries
+from rolloutobs.analysis._http import Http, Retries, host_of
 from rolloutobs.analysis.model import Decision
 from rolloutobs.console import wire
 from rolloutobs.console.failures import Failures
@@ -83,7 +82,7 @@ class Notifier:
             except Exception:
                 # A proxy in the environment that is none, for one; the next may be posted all the same.
                 self._failures.count("notify")
-                logger.exception("%s was not notified", _place(item[0]))
+                logger.exception("%s was not notified", host_of(item[0]))
 
     async def _post(self, url: str, body: str) -> None:
         retries = Retries(_ATTEMPTS, first_seconds=1.0)
@@ -92,9 +91,4 @@ class Notifier:
                 await http.post(url, body)
             except SourceError as error:
                 self._failures.count("notify")
-                logger.error("%s was not notified: %s", _place(url), error)
-
-
-def _place(url: str) -> str:
-    """Return where `url` leads to without its path, which of a chat's hook is the secret."""
-    return urlsplit(url).hostname or "nobody"
+                logger.error("%s was not notified: %s", host_of(url), error)

@@ -5,6 +5,7 @@ Names of generated ConfigMaps get no hash.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -92,7 +93,8 @@ def _meant(each: Manifest, target: Mapping[str, str]) -> bool:
     metadata = each["metadata"]
     if target.get("kind", each["kind"]) != each["kind"]:
         return False
-    if target.get("name", metadata["name"]) != metadata["name"]:
+    # Source: Kustomize's "patches" field: the name of a target is a regular expression for the whole of it.
+    if not re.fullmatch(target.get("name", ".*"), metadata["name"]):
         return False
     label, _, value = target.get("labelSelector", "").partition("=")
     return not label or metadata.get("labels", {}).get(label) == value

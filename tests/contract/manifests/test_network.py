@@ -97,8 +97,8 @@ def test_who_has_to_reach_whom(name: str) -> None:
     assert allowed(name, collector, watcher, watcher.ports["http"])
     assert allowed(name, elsewhere("grafana"), watcher, watcher.ports["http"]), "recent events"
     assert allowed(name, watcher, elsewhere("grafana"), 3000), "regions"
-    assert allowed(name, watcher, MONITORING, 4318), "traces"
     for asking in (serve, watcher):
+        assert allowed(name, asking, MONITORING, 4318), "traces"
         # Its address is outside of all namespaces.
         assert allowed(name, asking, elsewhere(""), 6443)
     assert not allowed(name, collector, elsewhere(""), 6443)
@@ -107,7 +107,7 @@ def test_who_has_to_reach_whom(name: str) -> None:
 def test_what_is_sent_on_at_scale_reaches_the_queue_and_kafka() -> None:
     name = "overlays/scale"
     queue = place(name, "rolloutobs-queue")
-    for sender in ("rolloutobs-collector", "rolloutobs-watcher"):
+    for sender in PARTS:
         assert allowed(name, place(name, sender), queue, queue.ports["otlp"]), sender
     assert allowed(name, elsewhere("shop", **{"rolloutobs.io/otlp": "true"}), queue, queue.ports["otlp-grpc"])
     assert not allowed(name, elsewhere("shop"), queue, queue.ports["otlp"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from rolloutobs._version import __version__
 from rolloutobs.errors import MissingExtraError
 from rum_collector import __main__ as command
 from rum_collector.settings import Settings
@@ -27,6 +28,21 @@ def test_the_command_line_wins_over_the_environment() -> None:
 def test_a_bad_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--port", "x"]) == 2
     assert "--port is 'x'; use a whole number" in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--nonsense"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "rolloutobs-collector: unrecognized arguments: --nonsense; see rolloutobs-collector --help\n"
+    )
+
+
+def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"rolloutobs-collector {__version__}\n")
 
 
 def test_a_configuration_is_checked_without_being_run(
