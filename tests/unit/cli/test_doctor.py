@@ -56,11 +56,11 @@ def test_the_last_word_is_how_it_is(pod, capsys):
 
 def test_a_prometheus_that_refuses_a_query_is_heard(capsys):
     said = json.dumps({"status": "error", "error": "unknown function group"}).encode()
-    with serving(Answering(lambda path: (422, "application/json", said))) as server:
+    with serving(Answering(lambda path: (400, "application/json", said))) as server:
         url = f"http://127.0.0.1:{server.server_port}"
         assert cli.main(["doctor", "--prometheus", url]) == 2
     message = capsys.readouterr().err
-    assert f"{url}/api/v1/query answers 422 Unprocessable Entity: unknown function group" in message
+    assert f"{url}/api/v1/query answers 400 Bad Request: unknown function group" in message
     assert "?" not in message
 
 

@@ -36,7 +36,7 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
 
 async def test_silent_connections_are_closed_and_a_slow_body_is_waited_for():
     app = Starlette(routes=[Route("/", length, methods=["GET", "POST"])])
-    config = uvicorn.Config(app, port=0, http=Quick, limit_concurrency=5, log_level="critical")
+    config = uvicorn.Config(app, port=0, http=Quick, limit_concurrency=5, log_config=None)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     async with asyncio.timeout(LIMIT_SECONDS):

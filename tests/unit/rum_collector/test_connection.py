@@ -41,7 +41,7 @@ class Watched(CollectorApp):
 
 
 def config_of(app: CollectorApp) -> uvicorn.Config:
-    config = uvicorn.Config(app, log_level="critical", access_log=False, proxy_headers=False)
+    config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False)
     config.load()
     return config
 

@@ -168,7 +168,7 @@ def serve() -> Iterator[Callable[[Shop], Shop]]:
         def start(shop: Shop) -> Shop:
             listener = socket.create_server(("127.0.0.1", 0))
             shop.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            server = uvicorn.Server(uvicorn.Config(shop.app(), log_level="error", ws="none", lifespan="off"))
+            server = uvicorn.Server(uvicorn.Config(shop.app(), log_config=None, ws="none", lifespan="off"))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
             thread.start()
 

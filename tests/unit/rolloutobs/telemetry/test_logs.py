@@ -182,6 +182,15 @@ async def request(port):
     return answer.split(maxsplit=2)[1]
 
 
+@pytest.fixture
+def uvicorn_is_heard(monkeypatch, caplog):
+    """Whatever servers in this process before have set, for ever, in uvicorn's loggers."""
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "propagate", True)
+    caplog.set_level(logging.ERROR, "uvicorn.error")
+
+
+@pytest.mark.usefixtures("uvicorn_is_heard")
 async def test_uvicorn_logs_what_was_counted_already(hub, caplog):
     together = asyncio.Barrier(2)
 
