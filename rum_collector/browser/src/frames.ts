@@ -8,6 +8,7 @@ export const supported = (): boolean => PerformanceObserver.supportedEntryTypes.
 /** Starts to watch, and returns what brings the times of the `current` view up to date. */
 export const watchFrames = (current: () => Frames): (() => void) => {
   let since = 0;
+  const began = performance.now();
   const update = (): void => {
     const now = performance.now();
     if (since) current()[1] += now - since;
@@ -16,7 +17,8 @@ export const watchFrames = (current: () => Frames): (() => void) => {
   update();
   addEventListener('visibilitychange', update, true);
   new PerformanceObserver((list) => {
-    for (const {duration} of list.getEntries()) current()[0] += duration;
+    // Of the frame in which this script itself began, what came after.
+    for (const {startTime, duration} of list.getEntries()) current()[0] += startTime + duration - Math.max(startTime, began);
   }).observe({type: 'long-animation-frame'});
   return update;
 };

@@ -308,6 +308,43 @@ async def test_what_was_stuck_before_anybody_watched_is_no_share_of_what_was_wat
     assert beacon["lf"][0] <= watched + 1
 
 
+async def test_of_the_frame_in_which_it_begins_counts_what_came_after(
+    context: BrowserContext, full: Site, recorder: Recorder
+) -> None:
+    """A page that is slow to load has its tag in the middle of a long frame, and that is the one to know."""
+    script, full.script = full.script, f"{full.url}/nothing.js"
+    full.answers["/nothing.js"] = (200, {"content-type": "text/javascript"}, b"")
+    page = await context.new_page()
+    await page.goto(f"{full.url}/middle")
+    stuck = """async (script) => {
+      const late = document.createElement('script');
+      late.dataset.app = 'shop';
+      late.dataset.endpoint = new URL('b', script).href;
+      late.textContent = await (await fetch(script)).text();
+      const told = new Promise((done) => {
+        new PerformanceObserver((list) => {
+          if (list.getEntries().some(({duration}) => duration > 1000)) setTimeout(done);
+        }).observe({type: 'long-animation-frame'});
+      });
+      const busy = (milliseconds) => {
+        const end = performance.now() + milliseconds;
+        while (performance.now() < end);
+      };
+      requestAnimationFrame(() => {
+        busy(1000);
+        document.head.append(late);
+        busy(100);
+      });
+      await told;
+    }"""
+    await page.evaluate(stuck, script)
+    full.script = script
+    await page.close()
+    beacon = next(beacon for beacon in await fence(context, full, recorder) if beacon["rt"] == "/middle")
+    long, observed = beacon["lf"]
+    assert 100 <= long <= observed
+
+
 async def test_the_phases_of_the_load_are_sent_once(
     context: BrowserContext, full: Site, recorder: Recorder
 ) -> None:
