@@ -102,7 +102,7 @@ def judge_load(result: LoadResult, thresholds: Thresholds) -> LoadVerdict:
     code = _code(findings)
     # What decides comes first; a pass is that nothing was found.
     told = [each.text for each in findings if each.code is code]
-    reason = "; ".join(told) if code is not ExitCode.PASS else "the canary is not worse than stable"
+    reason = "; ".join(told) if code is not ExitCode.PASS else "the canary is not shown to be worse than stable"
     ratios = {share: evidence.ratio(share) for share in QUANTILES}
     return LoadVerdict(code, reason, tuple(findings), evidence.nats, ratios, evidence.phi_of_errors)
 
@@ -172,7 +172,7 @@ def _errors(stable: TrackLoad, canary: TrackLoad, evidence: _Evidence, threshold
     told = f"{numbers}, {evidence.nats['errors']:.1f} nats"
     if evidence.nats["errors"] >= math.log(1.0 / thresholds.error_rate):
         return Finding("errors", ExitCode.PRODUCT, f"the canary fails more often: {told}")
-    return Finding("errors", ExitCode.PASS, f"the canary does not fail more often than stable: {told}")
+    return Finding("errors", ExitCode.PASS, f"the canary is not shown to fail more often than stable: {told}")
 
 
 def _slowness(evidence: _Evidence, thresholds: Thresholds) -> Finding:
