@@ -102,9 +102,10 @@ def judge_load(result: LoadResult, thresholds: Thresholds) -> LoadVerdict:
     code = _code(findings)
     # What decides comes first; a pass is that nothing was found.
     told = [each.text for each in findings if each.code is code]
-    reason = "; ".join(told) if code is not ExitCode.PASS else "the canary is not shown to be worse than stable"
+    if code is ExitCode.PASS:
+        told = ["the canary is not shown to be worse than stable"]
     ratios = {share: evidence.ratio(share) for share in QUANTILES}
-    return LoadVerdict(code, reason, tuple(findings), evidence.nats, ratios, evidence.phi_of_errors)
+    return LoadVerdict(code, "; ".join(told), tuple(findings), evidence.nats, ratios, evidence.phi_of_errors)
 
 
 def _code(findings: Sequence[Finding]) -> ExitCode:
