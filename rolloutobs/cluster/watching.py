@@ -126,14 +126,17 @@ class Watcher:
         All of a rollout or nothing: whoever heard of its beginning may have ended since. Events are all told.
         """
         oldest = self._clocks.wall() - BACKFILL_SECONDS
-        yield from (change for change in past if change.event is not None)
-        pairs = [(c, c.rollout.id) for c in past if c.event is None and c.rollout is not None]
-        over = {name for change, name in pairs if change.rollout and change.rollout.ended is not None}
+        rollouts = [(c, c.rollout) for c in past if c.event is None and c.rollout is not None]
+        over = {rollout.id for _, rollout in rollouts if rollout.ended is not None}
         news = {
-            name for change, name in pairs if change.time >= oldest and not self.journal.is_known(change.key)
+            rollout.id
+            for change, rollout in rollouts
+            if change.time >= oldest and not self.journal.is_known(change.key)
         }
-        for change, name in pairs:
-            if name in news or name not in over:
+        told = {rollout.id for _, rollout in rollouts} - (over - news)
+        # In their order: an event of a rollout whose beginning was not told yet is of none to a sink.
+        for change in past:
+            if change.event is not None or (change.rollout is not None and change.rollout.id in told):
                 yield change
 
     async def _close(self, teller: asyncio.Task[None]) -> None:

@@ -333,6 +333,8 @@ async def test_what_was_kept_is_not_told_again_and_what_was_missed_is(tmp_path):
             await until(lambda: len(heard.told) == 2 and heard.events)
             assert [kind for _, kind, _ in heard.told] == ["started", "completed"]
             assert heard.events == ["e1/2"]
+            # A trace takes no event of a rollout whose beginning it has not heard of.
+            assert [change.kind.value for change in heard.changes] == ["started", "event", "completed"]
             kept = json.loads(watcher.answer("/v1/events", {"workload": "shop"}).body)
             assert [(one["kind"], one["time"] - BEGAN) for one in kept] == [
                 ("completed", 4050),
