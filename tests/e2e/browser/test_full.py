@@ -272,13 +272,20 @@ async def test_long_frames_are_a_share_of_the_time_that_was_watched(
     assert 200 <= long <= observed
 
 
-async def test_what_was_stuck_before_anybody_watched_is_no_share_of_what_was_watched(
-    context: BrowserContext, full: Site, recorder: Recorder
-) -> None:
+async def page_without(context: BrowserContext, full: Site, path: str) -> tuple[Page, str]:
+    """Return a page on which the script has not begun, and the address from which a test may load it."""
     script, full.script = full.script, f"{full.url}/nothing.js"
     full.answers["/nothing.js"] = (200, {"content-type": "text/javascript"}, b"")
     page = await context.new_page()
-    await page.goto(f"{full.url}/late")
+    await page.goto(f"{full.url}{path}")
+    full.script = script
+    return page, script
+
+
+async def test_what_was_stuck_before_anybody_watched_is_no_share_of_what_was_watched(
+    context: BrowserContext, full: Site, recorder: Recorder
+) -> None:
+    page, script = await page_without(context, full, "/late")
     await page.evaluate(
         """(script) => new Promise((done) => {
           const first = new PerformanceObserver(() => {
@@ -302,7 +309,6 @@ async def test_what_was_stuck_before_anybody_watched_is_no_share_of_what_was_wat
     )
     await hide(page)
     watched = await page.evaluate("watched")
-    full.script = script
     await page.close()
     beacon = next(beacon for beacon in await fence(context, full, recorder) if beacon["rt"] == "/late")
     assert beacon["lf"][0] <= watched + 1
@@ -312,10 +318,7 @@ async def test_of_the_frame_in_which_it_begins_counts_what_came_after(
     context: BrowserContext, full: Site, recorder: Recorder
 ) -> None:
     """A page that is slow to load has its tag in the middle of a long frame, and that is the one to know."""
-    script, full.script = full.script, f"{full.url}/nothing.js"
-    full.answers["/nothing.js"] = (200, {"content-type": "text/javascript"}, b"")
-    page = await context.new_page()
-    await page.goto(f"{full.url}/middle")
+    page, script = await page_without(context, full, "/middle")
     stuck = """async (script) => {
       const late = document.createElement('script');
       late.dataset.app = 'shop';
@@ -338,7 +341,6 @@ async def test_of_the_frame_in_which_it_begins_counts_what_came_after(
       await told;
     }"""
     await page.evaluate(stuck, script)
-    full.script = script
     await page.close()
     beacon = next(beacon for beacon in await fence(context, full, recorder) if beacon["rt"] == "/middle")
     long, observed = beacon["lf"]

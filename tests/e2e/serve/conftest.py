@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from examples.demo.processes import free_ports
 from tests.e2e.serve.servers import PODS, Console, Pods, files
+from tests.serving import serving
 
 UNSAFE = {"owner": "team-db", "rollback": "unsafe: migration 42"}
 
 
 @pytest.fixture(scope="session")
 def pods() -> Iterator[Pods]:
-    with Pods() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Pods()) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

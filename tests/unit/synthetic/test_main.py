@@ -26,6 +26,21 @@ def plain(file: Path) -> dict:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def stopped(argv: list[str], asked: threading.Event, *signals: signal.Signals) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr of a check that gets signals once its journey has asked."""
+    command = [sys.executable, "-m", "synthetic", *argv]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert asked.wait(60)
+        for each in signals:
+            process.send_signal(each)
+        printed, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, printed, said
+
+
 @pytest.mark.browser
 def test_a_good_canary_passes(serve, shop_type, journey_file, tmp_path, capsys):
     stable, canary = serve(shop_type()), serve(shop_type(version="1.2.0", track="canary"))
@@ -125,19 +140,8 @@ def test_a_ctrl_c_before_the_first_pair_has_ended_leaves_a_report(serve, shop_ty
     stable = serve(shop_type(asked_at="/api/products", on_asked=asked.set))
     out = tmp_path / "out.json"
     argv = ["run", f"{journey_file}:order", "--app", "shop", "--stable", stable.url, "--canary", stable.url]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "synthetic", *argv, "--json", str(out), "--html", str(tmp_path / "out.html")],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert asked.wait(60)
-        process.send_signal(signal.SIGINT)
-        printed, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert (process.returncode, printed) == (2, "infrastructure after 0 pairs\n")
+    argv += ["--json", str(out), "--html", str(tmp_path / "out.html")]
+    assert stopped(argv, asked, signal.SIGINT)[:2] == (2, "infrastructure after 0 pairs\n")
     assert plain(out)["pairs"] == []
     assert "Nothing ran." in (tmp_path / "out.html").read_text()
 
@@ -151,19 +155,9 @@ def test_a_second_signal_ends_a_journey_that_blocks_the_check(serve, shop_type, 
         "    urllib.request.urlopen(shop.url + '/api/products')\n"
     )
     argv = ["run", str(file), "--app", "shop", "--stable", stable.url, "--canary", stable.url]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "synthetic", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert asked.wait(60)
-        # Two of one kind might become one.
-        process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGTERM)
-        printed, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert (process.returncode, printed) == (2, "")
+    # Two of one kind might become one.
+    code, printed, said = stopped(argv, asked, signal.SIGINT, signal.SIGTERM)
+    assert (code, printed) == (2, "")
     assert said.endswith("rolloutobs-synthetic: stopped at once, without a report\n")
 
 
