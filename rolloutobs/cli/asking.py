@@ -54,7 +54,9 @@ class Asker:
             raise SourceError(f"{_plain(url)} answers {error.code} {error.reason}{why}{hint}") from None
         except (OSError, EOFError) as error:
             reason = getattr(error, "reason", None) or error
-            raise SourceError(f"{_plain(url)} does not answer: {reason}") from None
+            # Without its number, as the gate says it.
+            why = getattr(reason, "strerror", None) or reason
+            raise SourceError(f"{_plain(url)} does not answer: {why}") from None
 
 
 def _plain(url: str) -> str:

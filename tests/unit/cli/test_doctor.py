@@ -231,7 +231,7 @@ def test_what_routes_cost(capsys):
         ([], "give --url, --prometheus or --routes"),
         (["--routes", "-1"], "--routes is -1"),
         (["--url", "ftp://x"], "'ftp://x' is no address"),
-        (["--url", "127.0.0.1:1"], "does not answer"),
+        (["--url", "127.0.0.1:1"], "does not answer: Connection refused"),
     ],
 )
 def test_usage(arguments, message, capsys):
