@@ -55,8 +55,8 @@ class Asker:
         except (OSError, EOFError) as error:
             reason = getattr(error, "reason", None) or error
             # Without its number, as the gate says it.
-            why = getattr(reason, "strerror", None) or reason
-            raise SourceError(f"{_plain(url)} does not answer: {why}") from None
+            told = getattr(reason, "strerror", None) or reason
+            raise SourceError(f"{_plain(url)} does not answer: {told}") from None
 
 
 def _plain(url: str) -> str:
